@@ -1,0 +1,120 @@
+"""Where things are: the fields of the records a plan is made of, and the arrays behind them.
+
+Three kinds of record, each a row of 64-bit integers:
+
+* the **run** record, one a worker: where the arenas are and which batch is under way;
+* an **operation**, one for each step through the network: which functions run, its widths and places;
+* a **parameter**, one for each trainable array: which function forms its gradient, its place and shape.
+
+Places in the parameter arena count elements. Places in the arenas of activations and of their
+derivatives count columns: the block of an activation begins at ``place * capacity`` elements, where
+``capacity`` is the number of rows that the arena has room for. So a plan does not depend on the batch.
+"""
+
+import numpy as np
+
+from .jit import formula
+from .memory import item_size, matrix, vector
+
+#: Statuses of a plan's function. An exception that leaves a C function is swallowed and reads as 0.
+FAULT, OK, NOT_FINITE = 0, 1, 2
+
+# The run record.
+(
+    PARAMETERS,  # address of the parameter arena
+    GRADIENTS,  # address of its gradients
+    FIRST_SLOT,  # address of the optimizer's first array (momentum, first moment), or 0
+    SECOND_SLOT,  # address of its second array (second moment), or 0
+    ACTIVATIONS,  # address of the arena of activations
+    DERIVATIVES,  # address of the arena of their derivatives
+    CAPACITY,  # rows of a batch that the two have room for
+    INPUT,  # address of the batch's inputs, row after row
+    TARGET,  # address of the batch's targets, row after row
+    LOSSES,  # address of the loss of each row of the batch, float64
+    METRICS,  # address of the metrics of each row of the batch, float64, metric after metric
+    BATCH_ROWS,  # rows of the batch under way
+    STEP,  # batches trained on so far, over the model's life
+    SEED,  # the model's seed
+    WORKSPACE,  # address of this worker's room for packing
+    OPTIONS,  # address of the plan's float64 options
+    RATE,  # address of the learning rate of this step, float64
+    SOURCE,  # what the gather reads: address of all inputs, or 0
+    SOURCE_ROW_STRIDE,  # in bytes
+    SOURCE_COLUMN_STRIDE,  # in bytes
+    TARGET_SOURCE,  # address of all targets, row after row, or 0
+    ORDER,  # address of the row numbers (int64) of the batch under way
+    RUN_FIELDS,
+) = range(23)
+
+# An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
+# the width of the targets.
+(
+    FORWARD,  # address: function(run, operation, first row, last row)
+    BACKWARD,  # address, the same arguments
+    INPUTS,  # width of x
+    OUTPUTS,  # width of y
+    X,  # place of x among the activations; -1: the batch's inputs
+    Y,  # place of y among the activations
+    DX,  # place of dx among the derivatives; -1: nobody asks for it
+    DY,  # place of dy among the derivatives
+    W,  # place of the weights (INPUTS, OUTPUTS) among the parameters; -1: none
+    B,  # place of the bias (OUTPUTS,) among the parameters; -1: none
+    LAYER,  # number of the layer, for its random numbers
+    OPTION,  # its first option in the options
+    OPERATION_FIELDS,
+) = range(13)
+
+# A trainable parameter.
+(
+    GRADIENT,  # address: function(run, operation, first row, last row) forms rows of the gradient
+    UPDATE,  # address: function(run, parameter, first element, last element) updates them
+    OFFSET,  # place among the parameters
+    ROWS,
+    COLUMNS,
+    OPERATION,  # which operation of the plan it belongs to
+    PENALTY,  # its l1 and l2 in the options: two numbers; -1: none
+    PARAMETER_FIELDS,
+) = range(8)
+
+NOWHERE = -1
+
+
+@formula
+def share(length, rank, size):
+    """The half-open range of ``length`` things that worker ``rank`` of ``size`` takes."""
+    return length * rank // size, length * (rank + 1) // size
+
+
+@formula
+def run_record(address):
+    return vector(address, RUN_FIELDS, np.int64)
+
+
+@formula
+def operation_record(address):
+    return vector(address, OPERATION_FIELDS, np.int64)
+
+
+@formula
+def parameter_record(address):
+    return vector(address, PARAMETER_FIELDS, np.int64)
+
+
+@formula
+def activation(run, place, width, first, last, real):
+    """Rows ``first`` to ``last`` of the activation of ``width`` columns at ``place``."""
+    base = run[INPUT] if place < 0 else run[ACTIVATIONS] + place * run[CAPACITY] * item_size(real)
+    return matrix(base + first * width * item_size(real), last - first, width, real)
+
+
+@formula
+def derivative(run, place, width, first, last, real):
+    """Rows ``first`` to ``last`` of the derivative of ``width`` columns at ``place``."""
+    base = run[DERIVATIVES] + place * run[CAPACITY] * item_size(real)
+    return matrix(base + first * width * item_size(real), last - first, width, real)
+
+
+@formula
+def elements(arena, place, length, real):
+    """``length`` elements from ``place`` of a flat arena (parameters, gradients, a slot)."""
+    return vector(arena + place * item_size(real), length, real)

@@ -1,0 +1,87 @@
+"""From addresses to arrays and back: what compiled code needs to work on a plan.
+
+A plan is numbers, so the engine and the functions it calls know arrays by address alone. Each helper
+has a plain Python twin (same name, ctypes and NumPy) for ``NUMBA_DISABLE_JIT=1``.
+"""
+
+import ctypes
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+
+from .jit import COMPILED, PLAN_SIGNATURE, at_address
+
+__all__ = ["call", "item_size", "matrix", "vector"]
+
+
+def _array_at(context, builder, array_type, address, shape):
+    """A C-contiguous array of ``shape`` over the memory at ``address``; it owns nothing."""
+    size = context.get_constant(types.intp, array_type.dtype.bitwidth // 8)
+    strides = [size]
+    for length in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], length))
+    array = context.make_array(array_type)(context, builder)
+    pointer = builder.inttoptr(address, context.get_data_type(array_type.dtype).as_pointer())
+    populate_array(array, data=pointer, shape=shape, strides=strides, itemsize=size, meminfo=None)
+    return array._getvalue()
+
+
+if COMPILED:
+
+    @intrinsic
+    def item_size(typing_context, real):
+        """Bytes of one number of type ``real``."""
+
+        def generate(context, builder, signature, arguments):
+            return context.get_constant(types.intp, real.dtype.bitwidth // 8)
+
+        return types.intp(real), generate
+
+    @intrinsic
+    def vector(typing_context, address, length, real):
+        """The array of shape ``(length,)`` and type ``real`` at ``address``."""
+
+        def generate(context, builder, signature, arguments):
+            return _array_at(context, builder, signature.return_type, arguments[0], [arguments[1]])
+
+        return types.Array(real.dtype, 1, "C")(types.intp, types.intp, real), generate
+
+    @intrinsic
+    def matrix(typing_context, address, rows, columns, real):
+        """The array of shape ``(rows, columns)``, row after row, and type ``real`` at ``address``."""
+
+        def generate(context, builder, signature, arguments):
+            return _array_at(context, builder, signature.return_type, arguments[0], list(arguments[1:3]))
+
+        return types.Array(real.dtype, 2, "C")(types.intp, types.intp, types.intp, real), generate
+
+    @intrinsic
+    def call(typing_context, function, run, row, first, last):
+        """``status = function(run, row, first, last)`` through the address of a C function."""
+
+        def generate(context, builder, signature, arguments):
+            integer = ir.IntType(types.intp.bitwidth)
+            pointer = ir.FunctionType(integer, [integer] * 4).as_pointer()
+            return builder.call(builder.inttoptr(arguments[0], pointer), arguments[1:])
+
+        return types.intp(types.intp, *PLAN_SIGNATURE.args), generate
+
+else:
+
+    def item_size(real):
+        return np.dtype(real).itemsize
+
+    def vector(address, length, real):
+        return matrix(address, 1, length, real)[0]
+
+    def matrix(address, rows, columns, real):
+        if rows * columns == 0:
+            return np.empty((rows, columns), real)
+        buffer = (ctypes.c_byte * int(rows * columns * np.dtype(real).itemsize)).from_address(int(address))
+        return np.frombuffer(buffer, real).reshape(rows, columns)
+
+    def call(function, run, row, first, last):
+        return at_address(int(function))(run, row, first, last)
