@@ -42,9 +42,10 @@ FAULT, OK, NOT_FINITE = 0, 1, 2
     SOURCE_ROW_STRIDE,  # in bytes
     SOURCE_COLUMN_STRIDE,  # in bytes
     TARGET_SOURCE,  # address of all targets, row after row, or 0
-    ORDER,  # address of the row numbers (int64) of the batch under way
+    ORDER,  # address of the row numbers (int64) of the batch under way, or 0: as they stand
+    PENALTIES,  # address of the penalty of each chunk of the parameters, float64
     RUN_FIELDS,
-) = range(23)
+) = range(24)
 
 # An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
 # the width of the targets.
@@ -73,8 +74,13 @@ FAULT, OK, NOT_FINITE = 0, 1, 2
     COLUMNS,
     OPERATION,  # which operation of the plan it belongs to
     PENALTY,  # its l1 and l2 in the options: two numbers; -1: none
+    DECAY,  # 1 where decoupled weight decay applies, else 0
+    FIRST_CHUNK,  # where its chunks begin among the penalties
     PARAMETER_FIELDS,
-) = range(8)
+) = range(10)
+
+#: Elements of a parameter whose penalty is one term of the sum, whoever computes it.
+PENALTY_CHUNK = 4096
 
 NOWHERE = -1
 
