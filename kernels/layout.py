@@ -29,6 +29,7 @@ FAULT, OK, NOT_FINITE = 0, 1, 2
     DERIVATIVES,  # address of the arena of their derivatives
     CAPACITY,  # rows of a batch that the two have room for
     INPUT,  # address of the batch's inputs, row after row
+    OUTPUT,  # address for the predictions, row after row
     TARGET,  # address of the batch's targets, row after row
     LOSSES,  # address of the loss of each row of the batch, float64
     METRICS,  # address of the metrics of each row of the batch, float64, metric after metric
@@ -45,7 +46,7 @@ FAULT, OK, NOT_FINITE = 0, 1, 2
     ORDER,  # address of the row numbers (int64) of the batch under way, or 0: as they stand
     PENALTIES,  # address of the penalty of each chunk of the parameters, float64
     RUN_FIELDS,
-) = range(24)
+) = range(25)
 
 # An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
 # the width of the targets.
@@ -55,7 +56,7 @@ FAULT, OK, NOT_FINITE = 0, 1, 2
     INPUTS,  # width of x
     OUTPUTS,  # width of y
     X,  # place of x among the activations; -1: the batch's inputs
-    Y,  # place of y among the activations
+    Y,  # place of y among the activations; -2: the predictions
     DX,  # place of dx among the derivatives; -1: nobody asks for it
     DY,  # place of dy among the derivatives
     W,  # place of the weights (INPUTS, OUTPUTS) among the parameters; -1: none
@@ -82,7 +83,8 @@ FAULT, OK, NOT_FINITE = 0, 1, 2
 #: Elements of a parameter whose penalty is one term of the sum, whoever computes it.
 PENALTY_CHUNK = 4096
 
-NOWHERE = -1
+#: Places outside of the arenas.
+NOWHERE, PREDICTIONS = -1, -2
 
 
 @formula
@@ -109,7 +111,12 @@ def parameter_record(address):
 @formula
 def activation(run, place, width, first, last, real):
     """Rows ``first`` to ``last`` of the activation of ``width`` columns at ``place``."""
-    base = run[INPUT] if place < 0 else run[ACTIVATIONS] + place * run[CAPACITY] * item_size(real)
+    if place == NOWHERE:
+        base = run[INPUT]
+    elif place == PREDICTIONS:
+        base = run[OUTPUT]
+    else:
+        base = run[ACTIVATIONS] + place * run[CAPACITY] * item_size(real)
     return matrix(base + first * width * item_size(real), last - first, width, real)
 
 

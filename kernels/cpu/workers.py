@@ -1,0 +1,131 @@
+"""How the workers of one engine call wait for each other.
+
+A worker is a Python thread inside compiled code that has released the global interpreter lock. The
+``sync`` memory holds one cache line for all (the abort flag) and one for each worker: the number of the
+last barrier that it reached, and its status. A worker that waits spins, then offers its core to others,
+and always watches the abort flag, so that nobody waits for a worker that will never come.
+"""
+
+import os
+import time
+
+import numpy as np
+from llvmlite import ir
+from llvmlite.binding import get_process_triple
+from numba import types
+from numba.extending import intrinsic
+
+from ..jit import COMPILED, formula
+from ..layout import OK
+from ..memory import vector
+
+__all__ = ["ABORTED", "abort", "barrier", "new_sync"]
+
+#: Status of a worker that left a barrier because another one failed or never started.
+ABORTED = 3
+
+#: 64-bit integers in a cache line. Two workers that write to one line slow each other down sixfold.
+LINE = 8
+
+#: Spins before a waiting worker offers its core to others: some tens of microseconds.
+SPINS = 1000
+
+
+def new_sync(size: int) -> np.ndarray:
+    """Zeroed synchronization memory for ``size`` workers, aligned to a cache line."""
+    memory = np.zeros((size + 2) * LINE, np.int64)
+    start = -memory.ctypes.data % (8 * LINE) // 8
+    return memory[start : start + (size + 1) * LINE]
+
+
+def abort(sync: np.ndarray) -> None:
+    """Tell every worker to leave at its next barrier."""
+    sync[0] = 1
+
+
+if COMPILED:
+    _WORD = ir.IntType(64)
+    _ARM = get_process_triple().startswith(("aarch64", "arm"))
+
+    @intrinsic
+    def load_acquire(typing_context, address):
+        """Read a 64-bit integer; what its writer wrote before it is visible afterwards."""
+
+        def generate(context, builder, signature, arguments):
+            pointer = builder.inttoptr(arguments[0], _WORD.as_pointer())
+            return builder.load_atomic(pointer, "acquire", 8)
+
+        return types.int64(types.intp), generate
+
+    @intrinsic
+    def store_release(typing_context, address, value):
+        """Write a 64-bit integer after all that this worker wrote before."""
+
+        def generate(context, builder, signature, arguments):
+            pointer = builder.inttoptr(arguments[0], _WORD.as_pointer())
+            builder.store_atomic(arguments[1], pointer, "release", 8)
+            return context.get_dummy_value()
+
+        return types.void(types.intp, types.int64), generate
+
+    @intrinsic
+    def pause(typing_context):
+        """Tell the processor that this is a spin loop."""
+
+        def generate(context, builder, signature, arguments):
+            if _ARM:
+                hint = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
+                builder.call(builder.module.declare_intrinsic("llvm.aarch64.hint", (), hint), [ir.IntType(32)(1)])
+            else:
+                hint = ir.FunctionType(ir.VoidType(), [])
+                builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), hint), [])
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    offer_core = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32())
+
+else:
+
+    def load_acquire(address):
+        return vector(address, 1, np.int64)[0]
+
+    def store_release(address, value):
+        vector(address, 1, np.int64)[0] = value
+
+    def pause():
+        time.sleep(0)  # let another thread have the interpreter
+
+    offer_core = pause
+
+
+@formula
+def barrier(sync, rank, size, number, status):
+    """Wait until all workers have reached barrier ``number`` (1, 2, ...) and return their common status.
+
+    sync : address; status : this worker's. Returns OK when all are, else the status of the first worker
+    that is not, or ABORTED. All workers that were not aborted return the same. A status has two places,
+    for odd and even barriers, because a fast worker may reach the next barrier while a slow one reads.
+    """
+    if size == 1:
+        return status
+    own = sync + 8 * LINE * (rank + 1)
+    place = 8 * (1 + number % 2)
+    store_release(own + place, status)
+    store_release(own, number)
+    common = OK
+    for other in range(size):
+        line = sync + 8 * LINE * (other + 1)
+        spins = 0
+        while load_acquire(line) < number:
+            if load_acquire(sync) != 0:
+                return ABORTED
+            spins += 1
+            if spins < SPINS:
+                pause()
+            else:
+                offer_core()
+        theirs = load_acquire(line + place)
+        if common == OK:
+            common = theirs
+    return common
