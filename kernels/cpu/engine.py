@@ -1,0 +1,259 @@
+"""The engine: training and inference on a plan, one compiled program for every architecture.
+
+Every worker runs the same function with its own ``rank`` of ``size``. A training step has two phases:
+
+* **rows**: the worker takes its share of the batch's rows forward through all operations, through the
+  loss and backward again. Rows do not depend on each other, so nobody waits.
+* **weights**: after a barrier, it forms its share of the gradient of every parameter over the whole
+  batch, and updates it. After another barrier the next batch begins.
+
+Every sum is formed by one worker in an order that does not depend on ``size``: the bits are the same
+for any number of workers.
+"""
+
+import numpy as np
+
+from ..jit import formula, kernel
+from ..layout import (
+    BACKWARD,
+    BACKWARD_FIRST,
+    BATCH_ROWS,
+    BATCH_SIZE,
+    BLOCK,
+    CAPACITY,
+    COLUMNS,
+    FORWARD,
+    GATHER,
+    GATHER_OPERATION,
+    GRADIENT,
+    INPUT,
+    INPUT_ROW_BYTES,
+    LENGTH,
+    LOSS,
+    LOSSES,
+    METRIC_COUNT,
+    METRIC_OPERATIONS,
+    METRICS,
+    OK,
+    OPERATION,
+    OPERATION_COUNT,
+    OPERATION_FIELDS,
+    OPERATIONS,
+    ORDER,
+    OUTPUT,
+    OUTPUT_ROW_BYTES,
+    PARAMETER_COUNT,
+    PARAMETER_FIELDS,
+    PARAMETER_RECORDS,
+    PENALTIES,
+    PENALTY,
+    PENALTY_CHUNK,
+    PENALTY_CHUNKS,
+    PENALTY_FUNCTION,
+    RATE,
+    ROW_ORDER,
+    ROWS,
+    SOURCE,
+    SOURCE_ROW_STRIDE,
+    STEP,
+    TARGET,
+    TARGET_ROW_BYTES,
+    TARGET_SOURCE,
+    UPDATE,
+    operation_record,
+    parameter_record,
+    share,
+)
+from ..memory import call, vector
+from .workers import barrier
+
+__all__ = ["infer", "train"]
+
+WORD = 8  # bytes of a field, and of a float64
+
+
+@formula
+def sum_in_order(address, length):
+    """The sum of ``length`` float64 numbers, always in the same order: eight lanes, then across them."""
+    values = vector(address, length, np.float64)
+    a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    whole = length - length % 8
+    for i in range(0, whole, 8):
+        a += values[i]
+        b += values[i + 1]
+        c += values[i + 2]
+        d += values[i + 3]
+        e += values[i + 4]
+        f += values[i + 5]
+        g += values[i + 6]
+        h += values[i + 7]
+    for i in range(whole, length):
+        a += values[i]
+    return ((a + e) + (b + f)) + ((c + g) + (d + h))
+
+
+@formula
+def forward_rows(run_address, program, first, last):
+    """Take rows ``first`` to ``last`` of the batch through the operations, the loss and the metrics."""
+    if program[GATHER] != 0:
+        status = call(program[GATHER], run_address, program[GATHER_OPERATION], first, last)
+        if status != OK:
+            return status
+    operation = program[OPERATIONS]
+    for _ in range(program[OPERATION_COUNT]):
+        status = call(operation_record(operation)[FORWARD], run_address, operation, first, last)
+        if status != OK:
+            return status
+        operation += WORD * OPERATION_FIELDS
+    status = OK
+    if program[LOSS] != 0:
+        status = call(operation_record(program[LOSS])[FORWARD], run_address, program[LOSS], first, last)
+        metric = program[METRIC_OPERATIONS]
+        for _ in range(program[METRIC_COUNT]):
+            if status == OK:
+                status = call(operation_record(metric)[FORWARD], run_address, metric, first, last)
+            metric += WORD * OPERATION_FIELDS
+    return status
+
+
+@formula
+def backward_rows(run_address, program, first, last):
+    """Take the derivative of the loss back through the operations, for rows ``first`` to ``last``."""
+    for index in range(program[OPERATION_COUNT] - 1, program[BACKWARD_FIRST] - 1, -1):
+        operation = program[OPERATIONS] + WORD * OPERATION_FIELDS * index
+        function = operation_record(operation)[BACKWARD]
+        if function != 0:
+            status = call(function, run_address, operation, first, last)
+            if status != OK:
+                return status
+    return OK
+
+
+@formula
+def penalty_terms(run_address, program, rank, size):
+    """This worker's share of the terms of the penalty that regularizers add to the loss."""
+    done = 0
+    for index in range(program[PARAMETER_COUNT]):
+        address = program[PARAMETER_RECORDS] + WORD * PARAMETER_FIELDS * index
+        parameter = parameter_record(address)
+        if parameter[PENALTY] >= 0:
+            length = parameter[LENGTH] * parameter[COLUMNS]
+            first, last = share((length + PENALTY_CHUNK - 1) // PENALTY_CHUNK, rank, size)
+            if first < last:
+                done += call(program[PENALTY_FUNCTION], run_address, address, first, last)
+    return done
+
+
+@formula
+def update_weights(run_address, program, rank, size):
+    """This worker's share of every parameter: its gradient over the whole batch, then its update."""
+    for index in range(program[PARAMETER_COUNT]):
+        address = program[PARAMETER_RECORDS] + WORD * PARAMETER_FIELDS * index
+        parameter = parameter_record(address)
+        first, last = share(parameter[LENGTH], rank, size)
+        if first < last:
+            operation = program[OPERATIONS] + WORD * OPERATION_FIELDS * parameter[OPERATION]
+            status = call(parameter[GRADIENT], run_address, operation, first, last)
+            if status == OK and parameter[UPDATE] != 0:
+                columns = parameter[COLUMNS]
+                status = call(parameter[UPDATE], run_address, address, first * columns, last * columns)
+            if status != OK:
+                return status
+    return OK
+
+
+@kernel
+def train(run, program, rates, results, first_batch, last_batch, sync, rank, size):
+    """Train on batches ``first_batch`` to ``last_batch``, counted through the epochs of ``ROW_ORDER``.
+
+    run : this worker's run record; program : the program record; rates : (batches,) learning rates;
+    results : (batches, 1 + metrics), gets each batch's mean loss (penalties included) and mean metrics;
+    sync : address of the workers' synchronization memory.
+
+    Returns OK, or why it stopped: then STEP of the run record counts the steps that were finished, and
+    the weights may be those of a step half done.
+    """
+    run_address = run.ctypes.data
+    source, target_source = run[SOURCE], run[TARGET_SOURCE]
+    batches = (program[ROWS] + program[BATCH_SIZE] - 1) // program[BATCH_SIZE]
+    number = 0
+    for batch in range(first_batch, last_batch):
+        start = batch % batches * program[BATCH_SIZE]
+        rows = min(program[BATCH_SIZE], program[ROWS] - start)
+        run[BATCH_ROWS] = rows
+        run[RATE] = rates.ctypes.data + WORD * (batch - first_batch)
+        if program[ROW_ORDER] != 0:
+            run[ORDER] = program[ROW_ORDER] + WORD * (batch // batches * program[ROWS] + start)
+        else:
+            locate(run, program, source, target_source, start)
+
+        first, last = share(rows, rank, size)
+        status = OK
+        for block in range(first, last, program[BLOCK]):
+            end = min(block + program[BLOCK], last)
+            if status == OK:
+                status = forward_rows(run_address, program, block, end)
+            if status == OK:
+                status = backward_rows(run_address, program, block, end)
+        if program[PENALTY_CHUNKS] > 0:
+            penalty_terms(run_address, program, rank, size)
+
+        number += 1
+        status = barrier(sync, rank, size, number, status)
+        if status != OK:
+            return status
+        if rank == 0:
+            penalty = sum_in_order(run[PENALTIES], program[PENALTY_CHUNKS])
+            results[batch - first_batch, 0] = sum_in_order(run[LOSSES], rows) / rows + penalty
+            for metric in range(program[METRIC_COUNT]):
+                values = run[METRICS] + WORD * metric * run[CAPACITY]
+                results[batch - first_batch, 1 + metric] = sum_in_order(values, rows) / rows
+        status = update_weights(run_address, program, rank, size)
+
+        number += 1
+        status = barrier(sync, rank, size, number, status)
+        if status != OK:
+            return status
+        run[STEP] += 1
+    return OK
+
+
+@formula
+def locate(run, program, source, target_source, row):
+    """Point the run record at the data from ``row`` on, for data that is read in the order it stands."""
+    if program[GATHER] != 0:
+        run[SOURCE] = source + row * run[SOURCE_ROW_STRIDE]
+        run[TARGET_SOURCE] = target_source + row * program[TARGET_ROW_BYTES]
+    else:
+        run[INPUT] = source + row * program[INPUT_ROW_BYTES]
+        run[TARGET] = target_source + row * program[TARGET_ROW_BYTES]
+
+
+@kernel
+def infer(run, program, results, first_block, last_block, rank, size):
+    """Take blocks of rows forward: to predict them or, with a loss, to evaluate them.
+
+    results : (blocks, 1 + metrics), gets the sums over each block of the losses and the metrics. A worker
+    has the arenas' rows from ``rank * BLOCK`` to itself and its own blocks, so nobody waits.
+    """
+    run_address = run.ctypes.data
+    source, target_source, output = run[SOURCE], run[TARGET_SOURCE], run[OUTPUT]
+    own = rank * program[BLOCK]
+    first, last = share(last_block - first_block, rank, size)
+    for block in range(first_block + first, first_block + last):
+        start = block * program[BLOCK]
+        rows = min(program[BLOCK], program[ROWS] - start)
+        run[BATCH_ROWS] = rows
+        locate(run, program, source, target_source, start - own)
+        run[OUTPUT] = output + (start - own) * program[OUTPUT_ROW_BYTES]
+        status = forward_rows(run_address, program, own, own + rows)
+        if status != OK:
+            return status
+        if program[LOSS] != 0:
+            results[block - first_block, 0] = sum_in_order(run[LOSSES] + WORD * own, rows)
+            for metric in range(program[METRIC_COUNT]):
+                values = run[METRICS] + WORD * (metric * run[CAPACITY] + own)
+                results[block - first_block, 1 + metric] = sum_in_order(values, rows)
+    return OK
+
+

@@ -1,0 +1,267 @@
+"""The host's side of the CPU engine: a plan made ready to run, and the threads that run it.
+
+``Runner`` turns a plan (``fastnn.plan.Plan``: plain data) into the engine's records, with the addresses of
+the compiled functions that its operations need, and nothing else gets compiled.
+"""
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+
+from .. import layout
+from ..formulas.activations import ACTIVATIONS
+from ..formulas.losses import LOSSES
+from ..jit import address
+from ..layout import OK, PENALTY_CHUNK
+from . import activations, dense, dropout, gather, gemm, losses, metrics, updates
+from .engine import infer, train
+from .workers import ABORTED, abort, new_sync
+
+__all__ = ["Data", "Runner", "aligned_zeros"]
+
+#: Bytes of a cache line, where every arena begins.
+ALIGNMENT = 64
+
+
+def aligned_zeros(length: int, real) -> np.ndarray:
+    """A zeroed flat array of ``length`` numbers of type ``real`` that begins at a cache line."""
+    memory = np.zeros(length * np.dtype(real).itemsize + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + length * np.dtype(real).itemsize].view(real)
+
+
+def operation_functions(operation, real):
+    """The addresses (forward, backward) of an operation of a plan, the loss and the metrics included."""
+    kind, formula = operation.kind, operation.formula
+    if kind == "dense":
+        pair = dense.plan_dense_forward(real), dense.plan_dense_backward(real)
+    elif kind == "dropout":
+        pair = dropout.plan_dropout_forward(real), dropout.plan_dropout_backward(real)
+    elif kind == "softmax":
+        pair = activations.plan_softmax_forward(real), activations.plan_softmax_backward(real)
+    elif kind == "activation":
+        chosen = ACTIVATIONS[formula]
+        pair = (
+            activations.plan_activation_forward(chosen.value, real),
+            activations.plan_activation_backward(chosen.slope, real),
+        )
+    elif kind == "loss":
+        fused = {
+            "softmax_cross_entropy": losses.plan_softmax_cross_entropy,
+            "sigmoid_cross_entropy": losses.plan_sigmoid_cross_entropy,
+            "cross_entropy": losses.plan_cross_entropy,
+        }
+        if formula in fused:
+            return address(fused[formula](real)), 0
+        return address(losses.plan_elementwise_loss(*LOSSES[formula], real)), 0
+    else:
+        return address(getattr(metrics, f"plan_{formula}")(real)), 0
+    return address(pair[0]), address(pair[1])
+
+
+class Data(SimpleNamespace):
+    """The rows that an engine call reads: inputs (rows, width) and targets (rows, target width) or None.
+
+    Both have the plan's float type; the targets are C-contiguous, the inputs may have any strides.
+    """
+
+    def __init__(self, inputs: np.ndarray, targets: np.ndarray | None = None):
+        super().__init__(inputs=inputs, targets=targets)
+
+
+class Runner:
+    """A plan made ready for the CPU engine.
+
+    plan : the plan; arenas : its arenas, with ``parameters``, ``gradients`` and ``slots`` (a list of flat
+    arrays). The arenas of activations belong to the runner and grow with the batch.
+    """
+
+    def __init__(self, plan, arenas):
+        self.plan, self.arenas = plan, arenas
+        self.real = np.float64 if plan.dtype == "float64" else np.float32
+        self.options = np.array(plan.options or [0.0], np.float64)
+        self.training = self._operations(plan.operations)
+        self.prediction = self._operations(plan.prediction)
+        self.loss = self._operations([plan.loss] if plan.loss else [])
+        self.metrics = self._operations(plan.metrics)
+        self.chunks = 0
+        self.parameters = self._parameters()
+        self.gather_operation = np.zeros(layout.OPERATION_FIELDS, np.int64)
+        self.gather_operation[layout.INPUTS] = plan.inputs
+        self.gather_operation[layout.OUTPUTS] = plan.target_width
+        self.rates = np.zeros(1)
+        self.capacity = 0
+        self.workers = 0
+        self.workspace = None
+        self._reserve(1, 1)
+
+    # Making the records.
+
+    def _operations(self, operations):
+        table = np.zeros((len(operations), layout.OPERATION_FIELDS), np.int64)
+        for record, operation in zip(table, operations, strict=True):
+            forward, backward = operation_functions(operation, self.real)
+            record[layout.FORWARD], record[layout.BACKWARD] = forward, backward
+            record[layout.INPUTS], record[layout.OUTPUTS] = operation.inputs, operation.outputs
+            record[layout.X], record[layout.Y] = operation.x, operation.y
+            record[layout.DX], record[layout.DY] = operation.dx, operation.dy
+            record[layout.W], record[layout.B] = operation.weights, operation.bias
+            record[layout.LAYER], record[layout.OPTION] = operation.layer, operation.option
+        return table
+
+    def _parameters(self):
+        gradients = {"weights": dense.plan_dense_weights, "bias": dense.plan_dense_bias}
+        update = {"sgd": updates.plan_sgd_update, "momentum": updates.plan_momentum_update}
+        update["adam"] = updates.plan_adam_update
+        table = np.zeros((len(self.plan.parameters), layout.PARAMETER_FIELDS), np.int64)
+        for record, parameter in zip(table, self.plan.parameters, strict=True):
+            record[layout.GRADIENT] = address(gradients[parameter.role](self.real))
+            if self.plan.update is not None:
+                record[layout.UPDATE] = address(update[self.plan.update](self.real))
+            record[layout.OFFSET] = parameter.offset
+            record[layout.LENGTH] = parameter.shape[0]
+            record[layout.COLUMNS] = parameter.shape[1] if len(parameter.shape) > 1 else 1
+            record[layout.OPERATION] = parameter.operation
+            record[layout.PENALTY] = parameter.penalty
+            record[layout.DECAY] = parameter.decay
+            record[layout.FIRST_CHUNK] = self.chunks
+            if parameter.penalty >= 0:
+                self.chunks += -(-parameter.size // PENALTY_CHUNK)
+        return table
+
+    def _reserve(self, capacity, workers):
+        """Make room for batches of ``capacity`` rows and for ``workers`` workers."""
+        plan = self.plan
+        if capacity > self.capacity:
+            self.capacity = capacity
+            self.activations = aligned_zeros(plan.columns * capacity, self.real)
+            self.derivatives = aligned_zeros(plan.derivative_columns * capacity, self.real)
+            self.inputs = aligned_zeros(plan.inputs * capacity, self.real)
+            self.targets = aligned_zeros(plan.target_width * capacity, self.real)
+            self.row_losses = np.zeros(capacity)
+            self.row_metrics = np.zeros(capacity * max(1, len(plan.metrics)))
+            self.penalties = np.zeros(max(1, self.chunks))
+        if workers > self.workers:
+            self.workers = workers
+            self.workspace = gemm.workspace(self.real, workers)
+
+    def _run_record(self, data, step, seed):
+        run = np.zeros(layout.RUN_FIELDS, np.int64)
+        arenas = self.arenas
+        run[layout.PARAMETERS] = arenas.parameters.ctypes.data
+        run[layout.GRADIENTS] = arenas.gradients.ctypes.data
+        for field, slot in zip((layout.FIRST_SLOT, layout.SECOND_SLOT), arenas.slots, strict=False):
+            run[field] = slot.ctypes.data
+        run[layout.ACTIVATIONS] = self.activations.ctypes.data
+        run[layout.DERIVATIVES] = self.derivatives.ctypes.data
+        run[layout.CAPACITY] = self.capacity
+        run[layout.INPUT], run[layout.TARGET] = self.inputs.ctypes.data, self.targets.ctypes.data
+        run[layout.LOSSES], run[layout.METRICS] = self.row_losses.ctypes.data, self.row_metrics.ctypes.data
+        run[layout.STEP], run[layout.SEED] = step, seed
+        run[layout.OPTIONS] = self.options.ctypes.data
+        run[layout.PENALTIES] = self.penalties.ctypes.data
+        run[layout.SOURCE] = data.inputs.ctypes.data
+        run[layout.SOURCE_ROW_STRIDE], run[layout.SOURCE_COLUMN_STRIDE] = data.inputs.strides
+        run[layout.TARGET_SOURCE] = 0 if data.targets is None else data.targets.ctypes.data
+        return run
+
+    def _program(self, data, operations, with_loss, gathered):
+        plan, item = self.plan, np.dtype(self.real).itemsize
+        program = np.zeros(layout.PROGRAM_FIELDS, np.int64)
+        program[layout.OPERATIONS] = operations.ctypes.data
+        program[layout.OPERATION_COUNT] = len(operations)
+        program[layout.BACKWARD_FIRST] = plan.backward_first
+        program[layout.PARAMETER_RECORDS] = self.parameters.ctypes.data
+        program[layout.PARAMETER_COUNT] = len(self.parameters)
+        program[layout.ROWS] = len(data.inputs)
+        program[layout.INPUT_ROW_BYTES] = item * plan.inputs
+        program[layout.TARGET_ROW_BYTES] = item * plan.target_width
+        program[layout.OUTPUT_ROW_BYTES] = item * plan.outputs
+        program[layout.BLOCK] = plan.block
+        if with_loss:
+            program[layout.LOSS] = self.loss.ctypes.data
+            program[layout.METRIC_OPERATIONS] = self.metrics.ctypes.data
+            program[layout.METRIC_COUNT] = len(self.metrics)
+        if self.chunks:
+            program[layout.PENALTY_FUNCTION] = address(updates.plan_penalty(self.real))
+            program[layout.PENALTY_CHUNKS] = self.chunks
+        contiguous = data.inputs.strides == (item * plan.inputs, item)
+        if gathered or not contiguous:
+            program[layout.GATHER] = address(gather.plan_gather(self.real))
+            program[layout.GATHER_OPERATION] = self.gather_operation.ctypes.data
+        return program
+
+    # Running.
+
+    def train(self, data, order, batch_size, first_batch, last_batch, rates, step, seed, workers):
+        """Train on batches ``first_batch`` to ``last_batch`` of ``data``; returns (status, steps done, results).
+
+        order : row numbers (int64), epoch after epoch, or None: as they stand; rates : the learning rate of
+        each batch; step : steps done before, over the model's life; results : (batches, 1 + metrics).
+        """
+        self._reserve(min(batch_size, len(data.inputs)), workers)
+        program = self._program(data, self.training, True, order is not None)
+        program[layout.BATCH_SIZE] = batch_size
+        program[layout.ROW_ORDER] = 0 if order is None else order.ctypes.data
+        results = np.zeros((last_batch - first_batch, 1 + len(self.metrics)))
+
+        def work(run, sync, rank, size):
+            return train(run, program, rates, results, first_batch, last_batch, sync, rank, size)
+
+        status, runs = self._run(work, self._run_record(data, step, seed), workers)
+        if status == ABORTED and workers > 1 and runs[0][layout.STEP] == step:  # a thread could not start
+            status, runs = self._run(work, self._run_record(data, step, seed), 1)
+        return status, int(runs[0][layout.STEP]) - step, results
+
+    def infer(self, data, outputs, first_block, last_block, workers):
+        """Predict blocks of rows into ``outputs``, or evaluate them where ``outputs`` is None.
+
+        Returns (status, results), results : (blocks, 1 + metrics), sums over each block.
+        """
+        evaluating = outputs is None
+        workers = max(1, min(workers, last_block - first_block))
+        self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)
+        operations = self.prediction[: self.plan.evaluated] if evaluating else self.prediction
+        program = self._program(data, operations, evaluating, False)
+        results = np.zeros((last_block - first_block, 1 + len(self.metrics)))
+
+        def work(run, sync, rank, size):
+            return infer(run, program, results, first_block, last_block, rank, size)
+
+        run = self._run_record(data, 0, 0)
+        run[layout.OUTPUT] = 0 if evaluating else outputs.ctypes.data
+        return self._run(work, run, workers)[0], results
+
+    def _run(self, work, run, size):
+        """Run ``work(run, sync, rank, size)`` as ``size`` workers; returns the status and the run records."""
+        sync = new_sync(size)
+        stride = self.workspace.nbytes // self.workers
+        runs = [run.copy() for _ in range(size)]
+        for rank, record in enumerate(runs):
+            record[layout.WORKSPACE] = self.workspace.ctypes.data + rank * stride
+        statuses = [ABORTED] * size
+
+        def worker(rank):
+            try:
+                statuses[rank] = work(runs[rank], sync.ctypes.data, rank, size)
+            finally:
+                if statuses[rank] != OK:
+                    abort(sync)
+
+        threads = [threading.Thread(target=worker, args=(rank,), daemon=True) for rank in range(1, size)]
+        started = []
+        try:
+            for thread in threads:
+                thread.start()
+                started.append(thread)
+        except RuntimeError:  # no more threads to be had
+            abort(sync)
+        try:
+            if len(started) == len(threads):
+                worker(0)
+        finally:
+            for thread in started:
+                thread.join()
+        bad = [status for status in statuses if status not in (OK, ABORTED)]
+        return (bad[0] if bad else ABORTED if ABORTED in statuses else OK), runs
