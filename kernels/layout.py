@@ -1,10 +1,11 @@
 """Where things are: the fields of the records a plan is made of, and the arrays behind them.
 
-Three kinds of record, each a row of 64-bit integers:
+Four kinds of record, each a row of 64-bit integers:
 
 * the **run** record, one a worker: where the arenas are and which batch is under way;
 * an **operation**, one for each step through the network: which functions run, its widths and places;
-* a **parameter**, one for each trainable array: which function forms its gradient, its place and shape.
+* a **parameter**, one for each trainable array: which function forms its gradient, its place and shape;
+* the **program**, one an engine call: the tables above, and how to go through the data.
 
 Places in the parameter arena count elements. Places in the arenas of activations and of their
 derivatives count columns: the block of an activation begins at ``place * capacity`` elements, where
@@ -71,14 +72,38 @@ FAULT, OK, NOT_FINITE = 0, 1, 2
     GRADIENT,  # address: function(run, operation, first row, last row) forms rows of the gradient
     UPDATE,  # address: function(run, parameter, first element, last element) updates them
     OFFSET,  # place among the parameters
-    ROWS,
-    COLUMNS,
+    LENGTH,  # rows of it, each formed by one worker
+    COLUMNS,  # elements of such a row
     OPERATION,  # which operation of the plan it belongs to
     PENALTY,  # its l1 and l2 in the options: two numbers; -1: none
     DECAY,  # 1 where decoupled weight decay applies, else 0
     FIRST_CHUNK,  # where its chunks begin among the penalties
     PARAMETER_FIELDS,
 ) = range(10)
+
+# The program: what all workers of one engine call share.
+(
+    OPERATIONS,  # address of the first operation
+    OPERATION_COUNT,  # how many go forward
+    BACKWARD_FIRST,  # the first one that goes backward, too: below it nothing is trained
+    LOSS,  # address of the loss's operation, or 0: predict only
+    METRIC_OPERATIONS,  # address of the first metric's operation
+    METRIC_COUNT,
+    PARAMETER_RECORDS,  # address of the first trainable parameter
+    PARAMETER_COUNT,
+    PENALTY_FUNCTION,  # address: function(run, parameter, first chunk, last chunk)
+    PENALTY_CHUNKS,  # chunks of all parameters that have a penalty
+    GATHER,  # address: function(run, operation, first row, last row), or 0: the data is used in place
+    GATHER_OPERATION,  # address of its operation: width of the inputs and of the targets
+    ROWS,  # rows of the data
+    BATCH_SIZE,
+    BLOCK,  # rows that go through all layers together, chosen to stay in the cache
+    ROW_ORDER,  # address of the row numbers of all epochs, epoch after epoch, or 0: as they stand
+    INPUT_ROW_BYTES,
+    TARGET_ROW_BYTES,
+    OUTPUT_ROW_BYTES,
+    PROGRAM_FIELDS,
+) = range(20)
 
 #: Elements of a parameter whose penalty is one term of the sum, whoever computes it.
 PENALTY_CHUNK = 4096

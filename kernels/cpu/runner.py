@@ -240,28 +240,39 @@ class Runner:
         runs = [run.copy() for _ in range(size)]
         for rank, record in enumerate(runs):
             record[layout.WORKSPACE] = self.workspace.ctypes.data + rank * stride
-        statuses = [ABORTED] * size
+        statuses, faults = [ABORTED] * size, []
 
         def worker(rank):
             try:
                 statuses[rank] = work(runs[rank], sync.ctypes.data, rank, size)
-            finally:
-                if statuses[rank] != OK:
-                    abort(sync)
+            except BaseException as fault:
+                faults.append(fault)
+            if statuses[rank] != OK:
+                abort(sync)
 
         threads = [threading.Thread(target=worker, args=(rank,), daemon=True) for rank in range(1, size)]
-        started = []
+        started, interrupt = [], None
         try:
             for thread in threads:
                 thread.start()
                 started.append(thread)
-        except RuntimeError:  # no more threads to be had
+            worker(0)
+        except RuntimeError:  # no more threads to be had: the caller tries again with one worker
             abort(sync)
-        try:
-            if len(started) == len(threads):
-                worker(0)
+        except BaseException:
+            abort(sync)
+            raise
         finally:
-            for thread in started:
-                thread.join()
+            # Workers hold addresses of arrays, so none may outlive this call.
+            while started:
+                try:
+                    started[-1].join()
+                    started.pop()
+                except KeyboardInterrupt as caught:
+                    interrupt = caught
+            if interrupt is not None:
+                raise interrupt
+        if faults:
+            raise faults[0]
         bad = [status for status in statuses if status not in (OK, ABORTED)]
         return (bad[0] if bad else ABORTED if ABORTED in statuses else OK), runs
