@@ -40,6 +40,8 @@ def operation_functions(operation, real):
         pair = dropout.plan_dropout_forward(real), dropout.plan_dropout_backward(real)
     elif kind == "softmax":
         pair = activations.plan_softmax_forward(real), activations.plan_softmax_backward(real)
+    elif kind == "log_softmax":
+        pair = activations.plan_log_softmax_forward(real), activations.plan_log_softmax_backward(real)
     elif kind == "activation":
         chosen = ACTIVATIONS[formula]
         pair = (
@@ -82,6 +84,7 @@ class Runner:
         self.real = np.float64 if plan.dtype == "float64" else np.float32
         self.options = np.array(plan.options or [0.0], np.float64)
         self.training = self._operations(plan.operations)
+        self.evaluation = self._operations(plan.evaluation)
         self.prediction = self._operations(plan.prediction)
         self.loss = self._operations([plan.loss] if plan.loss else [])
         self.metrics = self._operations(plan.metrics)
@@ -222,7 +225,7 @@ class Runner:
         evaluating = outputs is None
         workers = max(1, min(workers, last_block - first_block))
         self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)
-        operations = self.prediction[: self.plan.evaluated] if evaluating else self.prediction
+        operations = self.evaluation if evaluating else self.prediction
         program = self._program(data, operations, evaluating, False)
         results = np.zeros((last_block - first_block, 1 + len(self.metrics)))
 

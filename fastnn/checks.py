@@ -1,0 +1,77 @@
+"""Checks of what a user passes in: each names the argument, what came, and what is expected."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["choice", "flag", "nearest", "number", "whole_number"]
+
+
+def shown(value: Any) -> str:
+    """``value`` for an error message: short, with its type where that says more."""
+    text = repr(value)
+    if len(text) > 60:
+        text = text[:57] + "..."
+    if isinstance(value, (str, int, float, type(None))):
+        return text
+    return f"{text} (a {type(value).__name__})"
+
+
+def nearest(value: str, options: Iterable[str]) -> str:
+    """``; did you mean 'relu'?`` where one of the options is close to ``value``, else nothing."""
+    close = difflib.get_close_matches(str(value).lower(), list(options), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def choice(name: str, value: Any, options: Iterable[str]) -> str:
+    """``value`` if it is one of ``options``."""
+    options = list(options)
+    if isinstance(value, str) and value in options:
+        return value
+    listed = ", ".join(repr(option) for option in options)
+    hint = nearest(value, options) if isinstance(value, str) else ""
+    raise ValueError(f"{name} is {shown(value)}; expected one of {listed}{hint}")
+
+
+def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """``value`` as an int if it is a whole number from ``least`` to ``most``."""
+    wanted = f"a whole number of at least {least}" + ("" if most is None else f" and at most {most}")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {shown(value)}; expected {wanted}")
+    if not math.isfinite(value) or value != int(value) or value < least or (most is not None and value > most):
+        raise ValueError(f"{name} is {shown(value)}; expected {wanted}")
+    return int(value)
+
+
+def number(
+    name: str,
+    value: Any,
+    least: float = -math.inf,
+    most: float = math.inf,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """``value`` as a float if it is finite, at least ``least`` or above ``above``, and so on."""
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (("at least", least), ("above", above), ("at most", most), ("below", below))
+        if math.isfinite(bound)
+    ]
+    wanted = "a finite number" + (" " + " and ".join(bounds) if bounds else "")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {shown(value)}; expected {wanted}")
+    if not (math.isfinite(value) and least <= value <= most and above < value < below):
+        raise ValueError(f"{name} is {shown(value)}; expected {wanted}")
+    return float(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value`` if it is True or False."""
+    if value is True or value is False:
+        return bool(value)
+    raise TypeError(f"{name} is {shown(value)}; expected True or False")

@@ -1,0 +1,136 @@
+"""What users pass as X and y: arrays, lists, memory maps, data frames, checked and made ready for the engine.
+
+The engine reads numbers of the model's own type. An array of that type goes in as it is, whatever its
+strides; any other is converted, a block at a time where it is large, so that a memory map never has to
+fit into memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .checks import shown
+
+__all__ = ["Rows", "inputs"]
+
+#: An array up to this many bytes is converted at once, a larger one in blocks of about this size.
+BLOCK_BYTES = 1 << 25
+
+
+class Rows:
+    """A table of numbers, (rows, width), that the engine can read.
+
+    direct : whether ``array`` has the engine's type and byte order, so that no conversion is needed.
+    """
+
+    def __init__(self, name: str, array: np.ndarray, dtype: str):
+        self.name, self.array, self.dtype = name, array, np.dtype(dtype)
+        if not self._fits(array) and array.size * self.dtype.itemsize <= BLOCK_BYTES:
+            self.array = self._converted(array)
+        self.direct = self._fits(self.array)
+
+    def _fits(self, array: np.ndarray) -> bool:
+        return array.dtype == self.dtype and array.dtype.isnative and array.flags.aligned
+
+    def _converted(self, block: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):  # what overflows becomes infinite and is reported as such
+            return np.ascontiguousarray(block, self.dtype)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def width(self) -> int:
+        return int(self.array.shape[1])
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of about ``BLOCK_BYTES``."""
+        return max(1, BLOCK_BYTES // max(1, self.width * self.dtype.itemsize))
+
+    def take(self, rows: slice | np.ndarray) -> np.ndarray:
+        """The rows as a contiguous array of the engine's type."""
+        return self._converted(self.array[rows])
+
+    def part(self, rows: slice) -> Rows:
+        """The rows ``rows``, without a copy."""
+        part = object.__new__(Rows)
+        part.name, part.array, part.dtype, part.direct = self.name, self.array[rows], self.dtype, self.direct
+        return part
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, converted block) through the table."""
+        for first in range(0, len(self), self.block_rows):
+            block = self.array[first : first + self.block_rows]
+            yield first, block if self.direct else self._converted(block)
+
+    def check_finite(self) -> None:
+        """Raise a ValueError that names the first row with a NaN or an infinity."""
+        for first, block in self.blocks():
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = block.sum(dtype=self.dtype)
+            if np.isfinite(total):  # one pass at memory speed; only a suspicious block is looked at closely
+                continue
+            bad = np.argwhere(~np.isfinite(block))
+            if len(bad):
+                row, column = int(bad[0][0]), int(bad[0][1])
+                came = self.array[first + row, column]
+                why = f", which is too large for {self.dtype.name}" if np.isfinite(float(came)) else ""
+                raise ValueError(
+                    f"{self.name} has {float(came)!r} in row {first + row}, column {column}{why}; "
+                    "expected finite numbers"
+                )
+
+
+def as_array(name: str, value: Any) -> np.ndarray:
+    """``value`` as an array of numbers or truth values, without copying an array."""
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise TypeError(f"{name} is a sparse matrix; expected a dense array: pass {name}.toarray()")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; expected numbers in every place: fill it first")
+    if hasattr(value, "to_numpy"):  # pandas, polars and their kin
+        value = value.to_numpy()
+    try:
+        array = np.asanyarray(value) if isinstance(value, np.memmap) else np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} is ragged: its rows have different lengths; expected rows of one length") from None
+    if array.dtype == object:
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} holds objects, such as {_first_bad(array)}; expected numbers") from None
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        what = {"U": "text", "S": "text", "T": "text", "c": "complex numbers", "M": "dates", "m": "durations"}
+        what["f"] = f"numbers of {8 * array.dtype.itemsize} bits"
+        raise TypeError(
+            f"{name} holds {what.get(array.dtype.kind, array.dtype)}; expected numbers (float16 to float64, "
+            "integers or truth values)"
+        )
+    return array
+
+
+def _first_bad(array: np.ndarray) -> str:
+    for value in array.flat:
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return shown(value)
+    return "a list"
+
+
+def inputs(name: str, value: Any, width: int, dtype: str) -> Rows:
+    """X as rows of ``width`` finite numbers, or an error that says what is wrong."""
+    array = as_array(name, value)
+    if array.ndim != 2:
+        hint = f"; for one row write {name}[None, :], for one column {name}[:, None]" if array.ndim == 1 else ""
+        raise ValueError(f"{name} has shape {array.shape}; expected 2-D, (rows, {width}){hint}")
+    if len(array) == 0:
+        raise ValueError(f"{name} has no rows (shape {array.shape}); expected at least one")
+    if array.shape[1] != width:
+        raise ValueError(f"{name} has {array.shape[1]} columns; expected {width}, the width of the model's Input")
+    rows = Rows(name, array, dtype)
+    rows.check_finite()
+    return rows

@@ -1,0 +1,165 @@
+"""What weights are before training: ``initializer(shape, generator)`` returns an array of float64.
+
+A layer's fan-in is its number of inputs, its fan-out its number of units. Each parameter of each layer
+draws from a generator of its own, keyed by the model's seed and the layer's position, so its initial
+value does not depend on the other layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .checks import choice, number, shown
+
+__all__ = [
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Initializer",
+    "LecunNormal",
+    "LecunUniform",
+    "Normal",
+    "Uniform",
+    "Zeros",
+    "get",
+]
+
+Shape = tuple[int, ...]
+
+
+class Initializer:
+    """The base of all initializers: ``initializer(shape, generator)`` returns the initial values."""
+
+    def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__(shape, generator)")
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+class Constant(Initializer):
+    """All weights equal ``value``. Hidden units that start identical stay identical."""
+
+    def __init__(self, value: float = 0.0):
+        self.value = number("value", value)
+
+    def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
+        return np.full(shape, self.value)
+
+
+class Zeros(Constant):
+    """All weights are zero. Right for biases and for a single layer; hidden layers do not learn from it."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def __repr__(self) -> str:
+        return "Zeros()"
+
+
+class Normal(Initializer):
+    """N(mean, stddev²): ``stddev`` is a standard deviation, so ``Normal(0, 0.01)`` spreads by 0.01."""
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.01):
+        self.mean = number("mean", mean)
+        self.stddev = number("stddev", stddev, least=0)
+
+    def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
+        return generator.normal(self.mean, self.stddev, shape)
+
+
+class Uniform(Initializer):
+    """U(low, high)."""
+
+    def __init__(self, low: float = 0.0, high: float = 0.1):
+        self.low, self.high = number("low", low), number("high", high)
+        if self.low > self.high:
+            raise ValueError(f"low is {low!r}, above high, which is {high!r}; expected low <= high")
+
+    def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
+        return generator.uniform(self.low, self.high, shape)
+
+
+class _Scaled(Initializer):
+    """Zero mean and variance ``gain / fan``: signals keep their size through the layers."""
+
+    gain = 1.0
+    uniform = False
+
+    def fan(self, shape: Shape) -> float:
+        return shape[0]
+
+    def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
+        deviation = math.sqrt(self.gain / max(1.0, self.fan(shape)))
+        if self.uniform:  # the variance of U(-a, a) is a²/3
+            return generator.uniform(-math.sqrt(3) * deviation, math.sqrt(3) * deviation, shape)
+        return generator.normal(0.0, deviation, shape)
+
+
+class GlorotNormal(_Scaled):
+    """N(0, 2 / (fan_in + fan_out)), for tanh and sigmoid (Glorot & Bengio 2010)."""
+
+    def fan(self, shape: Shape) -> float:
+        return (shape[0] + shape[-1]) / 2
+
+
+class GlorotUniform(GlorotNormal):
+    """U(-a, a) with a = sqrt(6 / (fan_in + fan_out)), for tanh and sigmoid (Glorot & Bengio 2010)."""
+
+    uniform = True
+
+
+class HeNormal(_Scaled):
+    """N(0, 2 / fan_in), for ReLU and its kin (He et al. 2015)."""
+
+    gain = 2.0
+
+
+class HeUniform(HeNormal):
+    """U(-a, a) with a = sqrt(6 / fan_in), for ReLU and its kin (He et al. 2015)."""
+
+    uniform = True
+
+
+class LecunNormal(_Scaled):
+    """N(0, 1 / fan_in), for SELU (LeCun et al. 1998; Klambauer et al. 2017)."""
+
+
+class LecunUniform(LecunNormal):
+    """U(-a, a) with a = sqrt(3 / fan_in) (LeCun et al. 1998)."""
+
+    uniform = True
+
+
+BY_NAME: dict[str, Callable[[], Initializer]] = {
+    "zeros": Zeros,
+    "constant": Constant,
+    "normal": Normal,
+    "uniform": Uniform,
+    "glorot_normal": GlorotNormal,
+    "glorot_uniform": GlorotUniform,
+    "he_normal": HeNormal,
+    "he_uniform": HeUniform,
+    "lecun_normal": LecunNormal,
+    "lecun_uniform": LecunUniform,
+}
+
+#: The default of an activation; all others start from ``glorot_uniform``.
+BY_ACTIVATION = {name: "he_normal" for name in ("relu", "leaky_relu", "elu", "silu", "gelu", "softplus")}
+BY_ACTIVATION["selu"] = "lecun_normal"
+
+
+def get(name: str, value: Any) -> Initializer:
+    """The initializer that ``value`` (a string, an object or a function) stands for."""
+    if isinstance(value, Initializer):
+        return value
+    if isinstance(value, str):
+        return BY_NAME[choice(name, value, BY_NAME)]()
+    raise TypeError(f"{name} is {shown(value)}; expected an Initializer or one of {', '.join(map(repr, BY_NAME))}")

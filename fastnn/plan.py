@@ -1,0 +1,334 @@
+"""A model as data: the operations it runs, the parameters it trains, and where everything lies.
+
+``lower`` turns a chain of layers into a ``Plan``. A plan names kernels but holds no code and no addresses,
+so it can be printed, compared and sent; the device's engine fills in what it needs. Places among the
+parameters count elements, places among the activations count columns of a block (see
+``kernels/layout.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from . import metrics as metric_names
+
+if TYPE_CHECKING:
+    from .layers import Layer
+    from .losses import Loss
+    from .optimizers import Optimizer
+
+__all__ = ["Builder", "Operation", "Parameter", "Plan", "lower"]
+
+#: Places outside of the arenas: nobody's, and the predictions that the caller asked for.
+NOWHERE, PREDICTIONS = -1, -2
+
+#: Elements and columns to which places are rounded up, so that each begins at a cache line.
+ALIGNMENT = 16
+
+#: The options of the optimizer come first, then those of the operations and the penalties.
+OPTIMIZER_OPTIONS = 8
+
+#: Bytes of activations and derivatives that a block of rows may fill: half of a small second-level cache.
+BLOCK_BYTES = 1 << 19
+
+#: Rows of a block at least, so that a large matrix is not read anew for a few rows; a multiple of the
+#: heights of the multiplication's tiles (12, 6 and 4 rows).
+LEAST_BLOCK = 240
+
+#: Activations whose slope follows from their output, so that they may overwrite their input.
+IN_PLACE = frozenset({"relu", "leaky_relu"})
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One step through the network: y from x going forward, dx from dy going backward."""
+
+    kind: str
+    layer: int
+    inputs: int
+    outputs: int
+    x: int
+    y: int
+    dx: int = NOWHERE
+    dy: int = NOWHERE
+    weights: int = NOWHERE
+    bias: int = NOWHERE
+    option: int = NOWHERE
+    formula: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.formula or self.kind
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations for one row, forward; about one an element where it is no product."""
+        return self.outputs * (2 * self.inputs + (self.bias >= 0) if self.kind == "dense" else 1)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A trainable array: its place among the parameters, its shape, and what belongs to its update."""
+
+    name: str
+    role: str
+    operation: int
+    offset: int
+    shape: tuple[int, ...]
+    penalty: int = NOWHERE
+    decay: int = 0
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+
+@dataclass
+class Plan:
+    """A model as data; ``print(plan)`` shows it as a table."""
+
+    dtype: str
+    inputs: int
+    outputs: int
+    target_width: int = 0
+    length: int = 0  # of the parameter arena, in elements
+    columns: int = 0  # of the arena of activations
+    derivative_columns: int = 0
+    operations: list[Operation] = field(default_factory=list)  # of a training step
+    evaluation: list[Operation] = field(default_factory=list)  # the same without dropout
+    prediction: list[Operation] = field(default_factory=list)  # the same up to the predictions
+    backward_first: int = 0
+    loss: Operation | None = None
+    metrics: list[Operation] = field(default_factory=list)
+    parameters: list[Parameter] = field(default_factory=list)
+    options: list[float] = field(default_factory=list)
+    update: str | None = None
+    slots: int = 0
+    layer_names: list[str] = field(default_factory=list)
+
+    @property
+    def item_size(self) -> int:
+        return 8 if self.dtype == "float64" else 4
+
+    @property
+    def block(self) -> int:
+        """Rows that go through all layers together."""
+        row = self.item_size * max(1, self.columns + self.derivative_columns)
+        rows = max(LEAST_BLOCK, BLOCK_BYTES // row)
+        return rows - rows % 12
+
+    def forward_flops(self, rows: int) -> int:
+        """Floating-point operations to predict ``rows`` rows."""
+        return rows * sum(operation.flops for operation in self.prediction)
+
+    def step_flops(self, rows: int) -> int:
+        """Floating-point operations of a training step on ``rows`` rows, the update included."""
+        forward = sum(operation.flops for operation in self.operations)
+        backward = sum(operation.flops for operation in self.operations if operation.dx != NOWHERE)
+        gradients = sum(2 * parameter.size for parameter in self.parameters)
+        return rows * (forward + backward + gradients) + 8 * sum(parameter.size for parameter in self.parameters)
+
+    def __str__(self) -> str:
+        item = self.item_size
+        header = ("operation", "layer", "x", "y", "dy", "shape", "W", "b", "FLOPs a row", "bytes a row")
+        rows = [header]
+        for operation in self.operations:
+            trained = any(self.operations[p.operation] == operation for p in self.parameters)
+            place = [
+                "X" if operation.x == NOWHERE else str(operation.x),
+                "predictions" if operation.y == PREDICTIONS else str(operation.y),
+                "-" if operation.dy == NOWHERE else str(operation.dy),
+            ]
+            frozen = "" if trained or operation.weights < 0 else " (frozen)"
+            rows.append(
+                (
+                    operation.name,
+                    self.layer_names[operation.layer],
+                    *place,
+                    f"{operation.inputs} -> {operation.outputs}{frozen}",
+                    "-" if operation.weights < 0 else str(operation.weights),
+                    "-" if operation.bias < 0 else str(operation.bias),
+                    f"{operation.flops:,}",
+                    f"{operation.outputs * item:,}",
+                )
+            )
+        if self.loss is not None:
+            place = [str(self.loss.x if self.loss.x >= 0 else self.loss.y), str(self.loss.y), str(self.loss.dy)]
+            rows.append((self.loss.formula, "loss", *place, f"{self.loss.inputs} -> 1", "-", "-", "-", "8"))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if column in (0, 1, 5) else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        lines.insert(1, "-" * max(map(len, lines)))
+        trained = sum(parameter.size for parameter in self.parameters)
+        arenas = 2 + self.slots
+        lines += [
+            "",
+            f"{self.dtype}; x, y, dy: first column of their block; W, b: first element among the parameters",
+            f"parameters: {self.length:,} places, {trained:,} trainable; with gradients and {self.slots} "
+            f"optimizer slots {self.length * item * arenas:,} bytes",
+            f"activations: {self.columns:,} columns, derivatives: {self.derivative_columns:,}; "
+            f"{(self.columns + self.derivative_columns) * item:,} bytes a row of the batch",
+            f"a training step: {self.step_flops(1):,} FLOPs for one row, {self.step_flops(32):,} for 32; "
+            f"rows go through in blocks of {self.block}",
+        ]
+        return "\n".join(lines)
+
+
+class Builder:
+    """What a layer lowers itself with: it appends operations, and knows where the last output lies."""
+
+    def __init__(self, dtype: str, inputs: int):
+        self.plan = Plan(dtype=dtype, inputs=inputs, outputs=inputs, options=[0.0] * OPTIMIZER_OPTIONS)
+        self.width = inputs
+        self.place = NOWHERE  # of the last output; at first the batch's inputs
+        self.derivative = NOWHERE  # of its derivative; nobody asks for that of the inputs
+        self.layer = 0
+
+    def dense(
+        self,
+        units: int,
+        bias: bool,
+        trainable: bool,
+        l1: float,
+        l2: float,
+        name: str,
+    ) -> None:
+        """y = xW + b."""
+        plan = self.plan
+        weights, weights_shape = self._parameter(self.width * units), (self.width, units)
+        offset = self._parameter(units) if bias else NOWHERE
+        self._append("dense", units, dx=self.derivative, dy=self._derivative(units), weights=weights, bias=offset)
+        if trainable:
+            penalty = self._options(l1, l2) if l1 > 0 or l2 > 0 else NOWHERE
+            index = len(plan.operations) - 1
+            plan.parameters.append(Parameter(f"{name}.W", "weights", index, weights, weights_shape, penalty, 1))
+            if bias:
+                plan.parameters.append(Parameter(f"{name}.b", "bias", index, offset, (units,)))
+
+    def activation(self, formula: str) -> None:
+        """y = f(x), element by element; softmax and log_softmax row by row."""
+        if formula == "linear":
+            return
+        kind = formula if formula in ("softmax", "log_softmax") else "activation"
+        after_dense = bool(self.plan.operations) and self.plan.operations[-1].kind == "dense"
+        place = self.place if formula in IN_PLACE and after_dense else None
+        self._append(kind, self.width, place, dx=self.derivative, dy=self._shared(), formula=formula)
+
+    def dropout(self, rate: float) -> None:
+        """y = x · mask / (1 - rate) in training; nothing in a prediction."""
+        option = self._options(float(min(round(rate * 2**32), 2**32 - 1)), 1 / (1 - rate))
+        self._append("dropout", self.width, dx=self.derivative, dy=self._shared(), option=option)
+
+    def _append(self, kind: str, outputs: int, place: int | None = None, **fields: object) -> None:
+        y = self._activation(outputs) if place is None else place
+        operation = Operation(kind, self.layer, self.width, outputs, self.place, y, **fields)  # type: ignore[arg-type]
+        self.plan.operations.append(operation)
+        self.width, self.place, self.derivative = outputs, operation.y, operation.dy
+
+    def _shared(self) -> int:
+        """The place of an element-wise operation's dy: its dx overwrites it."""
+        return self._derivative(self.width) if self.derivative == NOWHERE else self.derivative
+
+    def _parameter(self, size: int) -> int:
+        place, self.plan.length = self.plan.length, self.plan.length + _rounded(size)
+        return place
+
+    def _activation(self, width: int) -> int:
+        place, self.plan.columns = self.plan.columns, self.plan.columns + _rounded(width)
+        return place
+
+    def _derivative(self, width: int) -> int:
+        place = self.plan.derivative_columns
+        self.plan.derivative_columns += _rounded(width)
+        return place
+
+    def _options(self, *values: float) -> int:
+        self.plan.options.extend(values)
+        return len(self.plan.options) - len(values)
+
+
+def _rounded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def lower(
+    layers: Sequence[Layer],
+    inputs: int,
+    dtype: str,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
+    metrics: Sequence[str] = (),
+    target_width: int = 0,
+) -> Plan:
+    """The plan of a chain of layers on ``inputs`` inputs; with a loss, ready to be trained."""
+    builder = Builder(dtype, inputs)
+    plan = builder.plan
+    for builder.layer, layer in enumerate(layers):
+        plan.layer_names.append(layer.name)
+        layer.lower(builder)
+    plan.outputs = builder.width
+    plan.evaluation = _without_dropout(plan.operations)
+    plan.prediction = [*plan.evaluation[:-1], replace(plan.evaluation[-1], y=PREDICTIONS)]
+    if optimizer is not None:
+        settings = optimizer.settings()
+        plan.options[: len(settings)] = settings
+        plan.update, plan.slots = optimizer.update, optimizer.slots
+    if loss is not None:
+        _append_loss(builder, loss, metrics, target_width)
+    _drop_unneeded_gradients(plan)
+    return plan
+
+
+def _without_dropout(operations: Sequence[Operation]) -> list[Operation]:
+    """The operations without dropout: what wrote to its input writes to its output instead."""
+    kept: list[Operation] = []
+    dropped_inputs = None  # place of the output of a dropout on the model's inputs
+    for operation in operations:
+        if operation.kind == "dropout":
+            if kept:
+                kept[-1] = replace(kept[-1], y=operation.y)
+            else:
+                dropped_inputs = operation.y
+        else:
+            kept.append(replace(operation, x=NOWHERE) if operation.x == dropped_inputs else operation)
+    return kept
+
+
+def _append_loss(builder: Builder, loss: Loss, metrics: Sequence[str], target_width: int) -> None:
+    plan = builder.plan
+    last = plan.operations[-1]
+    last_activation = last.formula if last.formula else "linear"
+    kernel, fused = loss.lower(last_activation)
+    loss.check_outputs(plan.outputs)
+    plan.target_width = target_width or 1
+    logits, y, derivative = NOWHERE, last.y, last.dy
+    if fused and loss.from_logits:  # the probabilities get a place of their own
+        logits, y = last.y, builder._activation(plan.outputs)
+    elif fused:  # the loss takes over from the last activation
+        logits, derivative = last.x, last.dx
+        plan.operations.pop()
+        plan.evaluation.pop()
+    plan.loss = Operation(
+        "loss", last.layer, plan.outputs, plan.target_width, logits, y, derivative, derivative, formula=kernel
+    )
+    for number, metric in enumerate(metrics):
+        formula = metric_names.lower(metric, loss, plan.outputs, plan.target_width)
+        plan.metrics.append(replace(plan.loss, kind="metric", formula=formula, option=number))
+
+
+def _drop_unneeded_gradients(plan: Plan) -> None:
+    """Below the first trained operation nobody needs a derivative."""
+    trained = [parameter.operation for parameter in plan.parameters]
+    plan.backward_first = min(trained, default=len(plan.operations))
+    for index, operation in enumerate(plan.operations[: plan.backward_first + 1]):
+        plan.operations[index] = replace(operation, dx=NOWHERE)
