@@ -1,0 +1,63 @@
+"""Collect the rows of a batch from wherever the data stands."""
+
+import functools
+
+import numpy as np
+
+from ..jit import formula
+from ..layout import (
+    INPUT,
+    INPUTS,
+    OK,
+    ORDER,
+    OUTPUTS,
+    SOURCE,
+    SOURCE_COLUMN_STRIDE,
+    SOURCE_ROW_STRIDE,
+    TARGET,
+    TARGET_SOURCE,
+    operation_record,
+    run_record,
+)
+from ..memory import item_size, vector
+
+__all__ = ["plan_gather"]
+
+
+@formula
+def copy_row(destination, source, width, stride, real):
+    """Copy ``width`` numbers of type ``real``, ``stride`` bytes apart, to one place after another."""
+    to = vector(destination, width, real)
+    if stride == item_size(real):
+        row = vector(source, width, real)
+        for column in range(width):
+            to[column] = row[column]
+    else:
+        for column in range(width):
+            to[column] = vector(source + column * stride, 1, real)[0]
+
+
+@functools.cache
+def plan_gather(real):
+    """Copy rows first .. last of the batch to INPUT (width INPUTS) and TARGET (width OUTPUTS).
+
+    Row r of the batch is row ORDER[r] of the data, or row r where ORDER is 0. The inputs stand at SOURCE with
+    the given strides, the targets at TARGET_SOURCE, row after row; what is 0 of the two is left alone.
+    """
+
+    def gather(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        input_bytes = operation[INPUTS] * item_size(real)
+        target_bytes = operation[OUTPUTS] * item_size(real)
+        for row in range(first, last):
+            number = vector(run[ORDER] + 8 * row, 1, np.int64)[0] if run[ORDER] != 0 else row
+            if run[SOURCE] != 0:
+                source = run[SOURCE] + number * run[SOURCE_ROW_STRIDE]
+                destination = run[INPUT] + row * input_bytes
+                copy_row(destination, source, operation[INPUTS], run[SOURCE_COLUMN_STRIDE], real)
+            if run[TARGET_SOURCE] != 0:
+                source = run[TARGET_SOURCE] + number * target_bytes
+                copy_row(run[TARGET] + row * target_bytes, source, operation[OUTPUTS], item_size(real), real)
+        return OK
+
+    return gather

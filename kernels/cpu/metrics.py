@@ -1,0 +1,141 @@
+"""Metrics: a float64 value for each row; the metric of a batch is their mean."""
+
+import functools
+
+import numpy as np
+
+from ..jit import formula, kernel
+from ..layout import (
+    CAPACITY,
+    INPUTS,
+    METRICS,
+    OK,
+    OPTION,
+    OUTPUTS,
+    TARGET,
+    Y,
+    activation,
+    operation_record,
+    run_record,
+    share,
+)
+from ..memory import item_size, matrix, vector
+
+__all__ = [
+    "absolute_error",
+    "binary_accuracy",
+    "categorical_accuracy",
+    "plan_absolute_error",
+    "plan_binary_accuracy",
+    "plan_categorical_accuracy",
+    "plan_squared_error",
+    "squared_error",
+]
+
+
+@formula
+def largest(x, row):
+    """The column of the largest number of a row, the first of equals."""
+    best, place = x[row, 0], 0
+    for column in range(1, x.shape[1]):
+        if x[row, column] > best:
+            best, place = x[row, column], column
+    return place
+
+
+@kernel
+def categorical_accuracy(values, y, target, rank, size):
+    """1 where the largest of the outputs is that of the label, else 0; the first of equals counts.
+
+    values : (rows,) float64; y : (rows, classes); target : (rows, 1), the label, or (rows, classes).
+    """
+    classes, width = y.shape[1], target.shape[1]
+    first, last = share(y.shape[0], rank, size)
+    for row in range(first, last):
+        if width == 1 and classes > 1:
+            hit = target[row, 0] == largest(y, row)
+        else:
+            hit = largest(target, row) == largest(y, row)
+        values[row] = 1.0 if hit else 0.0
+
+
+@kernel
+def binary_accuracy(values, y, target, rank, size):
+    """The part of a row's outputs where y > 1/2 says the same as target > 1/2.
+
+    values : (rows,) float64; y, target : (rows, width).
+    """
+    half, width = y.dtype.type(0.5), y.shape[1]
+    first, last = share(y.shape[0], rank, size)
+    for row in range(first, last):
+        hits = 0
+        for column in range(width):
+            hits += (y[row, column] > half) == (target[row, column] > half)
+        values[row] = hits / width
+
+
+@kernel
+def squared_error(values, y, target, rank, size):
+    """The mean of (y - target)**2 over a row's outputs.
+
+    values : (rows,) float64; y, target : (rows, width).
+    """
+    width = y.shape[1]
+    first, last = share(y.shape[0], rank, size)
+    for row in range(first, last):
+        total = 0.0
+        for column in range(width):
+            error = np.float64(y[row, column]) - np.float64(target[row, column])
+            total += error * error
+        values[row] = total / width
+
+
+@kernel
+def absolute_error(values, y, target, rank, size):
+    """The mean of abs(y - target) over a row's outputs.
+
+    values : (rows,) float64; y, target : (rows, width).
+    """
+    width = y.shape[1]
+    first, last = share(y.shape[0], rank, size)
+    for row in range(first, last):
+        total = 0.0
+        for column in range(width):
+            total += abs(np.float64(y[row, column]) - np.float64(target[row, column]))
+        values[row] = total / width
+
+
+@functools.cache
+def plan_metric(metric, real):
+    """A metric kernel for a plan. INPUTS: width of y, OUTPUTS: of the target, OPTION: number of the metric."""
+
+    def measure(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        rows, width = last - first, operation[OUTPUTS]
+        values = vector(run[METRICS] + 8 * (operation[OPTION] * run[CAPACITY] + first), rows, np.float64)
+        y = activation(run, operation[Y], operation[INPUTS], first, last, real)
+        target = matrix(run[TARGET] + first * width * item_size(real), rows, width, real)
+        metric(values, y, target, 0, 1)
+        return OK
+
+    return measure
+
+
+def plan_categorical_accuracy(real):
+    """``categorical_accuracy`` for a plan, as in ``plan_metric``."""
+    return plan_metric(categorical_accuracy, real)
+
+
+def plan_binary_accuracy(real):
+    """``binary_accuracy`` for a plan, as in ``plan_metric``."""
+    return plan_metric(binary_accuracy, real)
+
+
+def plan_squared_error(real):
+    """``squared_error`` for a plan, as in ``plan_metric``."""
+    return plan_metric(squared_error, real)
+
+
+def plan_absolute_error(real):
+    """``absolute_error`` for a plan, as in ``plan_metric``."""
+    return plan_metric(absolute_error, real)
