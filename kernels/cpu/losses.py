@@ -1,0 +1,314 @@
+"""Losses: a float64 value for each row, and the derivative with respect to the network's outputs.
+
+The loss of a batch is the sum over its rows divided by their number. ``scale`` is 1 / rows of the batch,
+so that the derivatives are those of the batch's loss. All arrays stand row after row (C order), and outputs
+share no memory with inputs or with each other, but for ``y`` of a fused loss, which may be ``z`` itself.
+"""
+
+import functools
+
+import numpy as np
+
+from ..formulas import losses as formulas
+from ..formulas.activations import sigmoid
+from ..formulas.elementary import exp, log
+from ..jit import formula, kernel
+from ..layout import (
+    BATCH_ROWS,
+    DX,
+    DY,
+    INPUTS,
+    LOSSES,
+    NOT_FINITE,
+    OK,
+    OUTPUTS,
+    TARGET,
+    X,
+    Y,
+    activation,
+    derivative,
+    operation_record,
+    run_record,
+    share,
+)
+from ..memory import item_size, matrix, vector
+
+__all__ = [
+    "cross_entropy",
+    "elementwise_loss",
+    "plan_cross_entropy",
+    "plan_elementwise_loss",
+    "plan_sigmoid_cross_entropy",
+    "plan_softmax_cross_entropy",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+]
+
+
+@formula
+def row_sum(x, row, zero):
+    """The sum of a row, in numbers of the type of ``zero``, in a fixed order: eight lanes, then across them."""
+    width = x.shape[1]
+    a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
+    whole = width // 8 * 8
+    for column in range(0, whole, 8):
+        a0 += x[row, column]
+        a1 += x[row, column + 1]
+        a2 += x[row, column + 2]
+        a3 += x[row, column + 3]
+        a4 += x[row, column + 4]
+        a5 += x[row, column + 5]
+        a6 += x[row, column + 6]
+        a7 += x[row, column + 7]
+    for column in range(whole, width):
+        a0 += x[row, column]
+    return ((a0 + a4) + (a1 + a5)) + ((a2 + a6) + (a3 + a7))
+
+
+@formula
+def larger(a, b):
+    return a if a > b else b
+
+
+@formula
+def row_maximum(x, row):
+    """The largest number of a row, four lanes at a time; NaNs may be passed over."""
+    width = x.shape[1]
+    a = b = c = d = x[row, 0]
+    whole = width // 4 * 4
+    for column in range(0, whole, 4):
+        a = larger(a, x[row, column])
+        b = larger(b, x[row, column + 1])
+        c = larger(c, x[row, column + 2])
+        d = larger(d, x[row, column + 3])
+    for column in range(whole, width):
+        a = larger(a, x[row, column])
+    return larger(larger(a, b), larger(c, d))
+
+
+@formula
+def flat(x):
+    """The numbers of all rows, one after another: short rows leave a vector half empty."""
+    return x.reshape(x.size)
+
+
+@formula
+def is_label(y, target):
+    """Whether the target is a class number and not a probability for each class."""
+    return target.shape[1] == 1 and y.shape[1] > 1
+
+
+@formula
+def label_of(target, row, classes):
+    """The class number of a row, or -1 where it is none."""
+    label = target[row, 0]
+    return int(label) if label >= 0 and label < classes else -1
+
+
+@formula
+def status_of(losses):
+    """OK, or NOT_FINITE where a loss is infinite or not a number."""
+    bad = False
+    for i in range(losses.shape[0]):
+        bad |= losses[i] - losses[i] != 0.0
+    return NOT_FINITE if bad else OK
+
+
+@functools.cache
+def elementwise_loss(value, slope):
+    """The kernel of a loss that is the mean over a row's outputs of ``value(y, target)``."""
+
+    @kernel
+    def loss(losses, dy, y, target, scale, rank, size):
+        """losses = mean over the outputs of value(y, target); dy = slope(y, target) * scale / outputs.
+
+        losses : (rows,) float64; dy, y, target : (rows, outputs).
+        """
+        outputs = y.shape[1]
+        factor = y.dtype.type(scale / outputs)
+        first, last = share(y.shape[0], rank, size)
+        losses, dy, y, target = losses[first:last], dy[first:last], y[first:last], target[first:last]
+        flat_dy, flat_y, flat_target = flat(dy), flat(y), flat(target)
+        if outputs == 1:
+            for i in range(losses.shape[0]):
+                losses[i] = value(flat_y[i], flat_target[i])
+        else:
+            for i in range(flat_y.shape[0]):  # the values stand in dy for a while
+                flat_dy[i] = value(flat_y[i], flat_target[i])
+            for row in range(losses.shape[0]):
+                losses[row] = row_sum(dy, row, 0.0) / outputs
+        for i in range(flat_y.shape[0]):
+            flat_dy[i] = slope(flat_y[i], flat_target[i]) * factor
+        return status_of(losses)
+
+    return loss
+
+
+@kernel
+def sigmoid_cross_entropy(losses, y, dz, z, target, scale, rank, size):
+    """y = sigmoid(z); losses = mean over the outputs of the binary cross-entropy of y; dz = its derivative.
+
+    losses : (rows,) float64; y, dz, z, target : (rows, outputs). dz = (y - target) * scale / outputs.
+    """
+    outputs = z.shape[1]
+    factor = z.dtype.type(scale / outputs)
+    first, last = share(z.shape[0], rank, size)
+    losses, target = losses[first:last], target[first:last]
+    y, dz, z = y[first:last], dz[first:last], z[first:last]
+    flat_y, flat_dz = flat(y), flat(dz)
+    flat_z, flat_target = flat(z), flat(target)
+    if outputs == 1:
+        for i in range(losses.shape[0]):
+            losses[i] = formulas.sigmoid_cross_entropy(flat_z[i], flat_target[i])
+    else:
+        for i in range(flat_z.shape[0]):  # the values stand in dz for a while
+            flat_dz[i] = formulas.sigmoid_cross_entropy(flat_z[i], flat_target[i])
+        for row in range(losses.shape[0]):
+            losses[row] = row_sum(dz, row, 0.0) / outputs
+    for i in range(flat_z.shape[0]):
+        probability = sigmoid(flat_z[i])
+        flat_y[i] = probability
+        flat_dz[i] = (probability - flat_target[i]) * factor
+    return status_of(losses)
+
+
+@kernel
+def softmax_cross_entropy(losses, y, dz, z, target, scale, rank, size):
+    """y = softmax(z); losses = the cross-entropy of y; dz = its derivative with respect to z.
+
+    y = exp(z - m) / sum(exp(z - m)) with m = max(z); losses = sum(target * (log(sum(exp(z - m))) - (z - m)));
+    dz = (y * sum(target) - target) * scale.
+
+    losses : (rows,) float64; y, dz, z : (rows, classes); target : (rows, 1), the number of the class (whole,
+    of the array's type), or (rows, classes), probabilities. The loss of a row whose label is no class is NaN.
+    An infinite logit counts as the largest: it gets all the probability (equal ones share it).
+    """
+    real = z.dtype.type
+    zero, one, factor = real(0), real(1), real(scale)
+    classes = z.shape[1]
+    first, last = share(z.shape[0], rank, size)
+    losses, target = losses[first:last], target[first:last]
+    y, dz, z = y[first:last], dz[first:last], z[first:last]
+    for row in range(losses.shape[0]):
+        highest = row_maximum(z, row)
+        for column in range(classes):
+            logit = z[row, column]
+            dz[row, column] = logit - highest if logit != highest else zero  # inf - inf is none
+    flat_y, flat_dz = flat(y), flat(dz)
+    for i in range(flat_y.shape[0]):
+        flat_y[i] = exp(flat_dz[i])
+    for row in range(losses.shape[0]):
+        total = row_sum(y, row, zero)
+        losses[row] = total
+        inverse = one / total
+        for column in range(classes):
+            y[row, column] *= inverse
+    for i in range(losses.shape[0]):
+        losses[i] = log(real(losses[i]))
+    if is_label(y, target):
+        for row in range(losses.shape[0]):
+            label = label_of(target, row, classes)
+            losses[row] -= dz[row, label] if label >= 0 else np.nan
+            for column in range(classes):
+                dz[row, column] = y[row, column] * factor
+            if label >= 0:
+                dz[row, label] = (y[row, label] - one) * factor
+    else:
+        for row in range(losses.shape[0]):
+            weight = row_sum(target, row, zero)
+            for column in range(classes):  # a class of probability 0 may have a logit of -inf
+                t = target[row, column]
+                dz[row, column] = t * dz[row, column] if t != zero else zero
+            losses[row] = weight * losses[row] - row_sum(dz, row, zero)
+            for column in range(classes):
+                dz[row, column] = (y[row, column] * weight - target[row, column]) * factor
+    return status_of(losses)
+
+
+@kernel
+def cross_entropy(losses, dy, y, target, scale, rank, size):
+    """losses = -sum(target * log(y)), with logarithms of at least -100; dy = -target / y * scale.
+
+    losses : (rows,) float64; dy, y : (rows, classes), y probabilities; target as in ``softmax_cross_entropy``.
+    """
+    real = y.dtype.type
+    zero, one, factor = real(0), real(1), real(scale)
+    classes = y.shape[1]
+    first, last = share(y.shape[0], rank, size)
+    losses, dy, y, target = losses[first:last], dy[first:last], y[first:last], target[first:last]
+    if is_label(y, target):
+        for row in range(losses.shape[0]):
+            label = label_of(target, row, classes)
+            losses[row] = y[row, label] if label >= 0 else np.nan
+            for column in range(classes):
+                dy[row, column] = zero
+            if label >= 0:
+                dy[row, label] = formulas.cross_entropy_slope(y[row, label], one) * factor
+        for i in range(losses.shape[0]):
+            losses[i] = formulas.cross_entropy(real(losses[i]), one)
+    else:
+        flat_dy, flat_y, flat_target = flat(dy), flat(y), flat(target)
+        for i in range(flat_y.shape[0]):  # the values stand in dy for a while
+            flat_dy[i] = formulas.cross_entropy(flat_y[i], flat_target[i])
+        for row in range(losses.shape[0]):
+            losses[row] = row_sum(dy, row, 0.0)
+        for i in range(flat_y.shape[0]):
+            flat_dy[i] = formulas.cross_entropy_slope(flat_y[i], flat_target[i]) * factor
+    return status_of(losses)
+
+
+@formula
+def targets(run, width, first, last, real):
+    """Rows first .. last of the batch's targets."""
+    return matrix(run[TARGET] + first * width * item_size(real), last - first, width, real)
+
+
+@functools.cache
+def plan_outputs_loss(loss, real):
+    """A loss of the outputs for a plan: y at Y, the derivative to DY. INPUTS: width of y, OUTPUTS: of the target."""
+
+    def measure(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        losses = vector(run[LOSSES] + 8 * first, last - first, np.float64)
+        dy = derivative(run, operation[DY], operation[INPUTS], first, last, real)
+        y = activation(run, operation[Y], operation[INPUTS], first, last, real)
+        target = targets(run, operation[OUTPUTS], first, last, real)
+        return loss(losses, dy, y, target, 1 / run[BATCH_ROWS], 0, 1)
+
+    return measure
+
+
+@functools.cache
+def plan_fused_loss(loss, real):
+    """A loss fused with the last activation for a plan: logits at X, y to Y, the logits' derivative to DX."""
+
+    def measure(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        losses = vector(run[LOSSES] + 8 * first, last - first, np.float64)
+        y = activation(run, operation[Y], operation[INPUTS], first, last, real)
+        dz = derivative(run, operation[DX], operation[INPUTS], first, last, real)
+        z = activation(run, operation[X], operation[INPUTS], first, last, real)
+        target = targets(run, operation[OUTPUTS], first, last, real)
+        return loss(losses, y, dz, z, target, 1 / run[BATCH_ROWS], 0, 1)
+
+    return measure
+
+
+def plan_elementwise_loss(value, slope, real):
+    """``elementwise_loss(value, slope)`` for a plan, as in ``plan_outputs_loss``."""
+    return plan_outputs_loss(elementwise_loss(value, slope), real)
+
+
+def plan_cross_entropy(real):
+    """``cross_entropy`` for a plan, as in ``plan_outputs_loss``."""
+    return plan_outputs_loss(cross_entropy, real)
+
+
+def plan_sigmoid_cross_entropy(real):
+    """``sigmoid_cross_entropy`` for a plan, as in ``plan_fused_loss``."""
+    return plan_fused_loss(sigmoid_cross_entropy, real)
+
+
+def plan_softmax_cross_entropy(real):
+    """``softmax_cross_entropy`` for a plan, as in ``plan_fused_loss``."""
+    return plan_fused_loss(softmax_cross_entropy, real)
