@@ -224,9 +224,9 @@ class Builder:
         place = self.place if formula in IN_PLACE and after_dense else None
         self._append(kind, self.width, place, dx=self.derivative, dy=self._shared(), formula=formula)
 
-    def dropout(self, rate: float) -> None:
+    def dropout(self, threshold: int, rate: float) -> None:
         """y = x · mask / (1 - rate) in training; nothing in a prediction."""
-        option = self._options(float(min(round(rate * 2**32), 2**32 - 1)), 1 / (1 - rate))
+        option = self._options(float(threshold), 1 / (1 - rate))
         self._append("dropout", self.width, dx=self.derivative, dy=self._shared(), option=option)
 
     def _append(self, kind: str, outputs: int, place: int | None = None, **fields: object) -> None:

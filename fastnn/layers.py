@@ -1,0 +1,364 @@
+"""The layers: Input, Dense, Activation, Dropout.
+
+A layer describes itself to a plan (``lower``) and works alone, too::
+
+    layer = Dense(3, activation="tanh")
+    y = layer.forward(x)
+    dx = layer.backward(dy)  # and layer.dW, layer.db
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import numpy as np
+
+from . import data, initializers, regularizers
+from .checks import choice, flag, number, shown, whole_number
+from .plan import Builder
+
+__all__ = ["ACTIVATIONS", "Activation", "Dense", "Dropout", "Input", "Layer"]
+
+#: The activations by name. Their formulas stand in ``kernels/formulas/activations.py``.
+ACTIVATIONS = (
+    "linear",
+    "sigmoid",
+    "tanh",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "softplus",
+    "softsign",
+    "silu",
+    "gelu",
+    "softmax",
+    "log_softmax",
+)
+
+
+class Layer:
+    """The base of all layers.
+
+    name : shown in summaries and errors, by default the kind and a number; trainable : whether training
+    changes its parameters; inputs, units : its widths, known once it is built; dtype : of its numbers.
+    """
+
+    kind = "layer"
+
+    def __init__(self, *, name: str | None = None, trainable: bool = True):
+        if name is not None and (not isinstance(name, str) or not name):
+            raise TypeError(f"name is {shown(name)}; expected a non-empty string or None")
+        self.given_name, self.name = name, name or self.kind
+        self.trainable = flag("trainable", trainable)
+        self.inputs = self.units = 0
+        self.dtype = "float32"
+        self.seed, self.number = 0, 0
+        self.owned = False
+
+    @property
+    def built(self) -> bool:
+        """Whether the layer knows its widths and has its parameters."""
+        return self.inputs > 0
+
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The layer's arrays by name, in the order in which they are saved."""
+        return {}
+
+    def assign(self, key: str, value: Any) -> None:
+        """Copy ``value`` into the parameter ``key``, or raise an error that says why it cannot be."""
+        target, name = self.parameters[key], f"{self.name}.{key}"
+        array = data.as_array(name, value)
+        if array.shape != target.shape:
+            raise ValueError(f"{name} was given an array of shape {array.shape}; expected {target.shape}")
+        data.Rows(name, array.reshape(1, -1), self.dtype).check_finite()
+        target[...] = array
+
+    def share_memory(self, key: str, memory: np.ndarray) -> None:
+        """Move the parameter ``key`` to ``memory``, an array of its shape and type."""
+        memory[...] = self.parameters[key]
+        self.parameters[key] = memory
+
+    def forget(self) -> None:
+        """Let go of the arrays that ``forward`` kept for ``backward``."""
+        for key in ("_x", "_y"):
+            if key in vars(self):
+                setattr(self, key, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = vars(self).copy()
+        state.update({key: None for key in ("_x", "_y") if key in state})
+        return state
+
+    @property
+    def activation_name(self) -> str:
+        """The activation that the layer ends in."""
+        return "linear"
+
+    def build(self, inputs: int, *, seed: int | None = None, dtype: str = "float32", number: int = 0) -> None:
+        """Fix the widths and make the parameters.
+
+        seed : of the random numbers, which depend on it and on ``number``, the layer's position, alone.
+        """
+        self.inputs = whole_number("inputs", inputs)
+        self.units = self.units or self.inputs
+        self.dtype = choice("dtype", dtype, ("float32", "float64"))
+        self.seed, self.number = secrets.randbits(63) if seed is None else seed, number
+
+    def lower(self, builder: Builder) -> None:
+        """Append the layer's operations to a plan."""
+        raise NotImplementedError(f"{type(self).__name__} does not define lower(builder)")
+
+    def forward(self, x: Any, training: bool = False) -> np.ndarray:
+        """y from x, (rows, inputs) to (rows, units); keeps what ``backward`` needs."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward(x, training)")
+
+    def backward(self, dy: Any) -> np.ndarray:
+        """dx from dy, for the rows of the last ``forward``; keeps the gradients of the parameters."""
+        raise NotImplementedError(f"{type(self).__name__} does not define backward(dy)")
+
+    def _rows(self, name: str, value: Any, width: int) -> np.ndarray:
+        return data.inputs(name, value, width, self.dtype).take(slice(None))
+
+    def _input_rows(self, x: Any) -> np.ndarray:
+        """x checked and converted; the first one builds a layer that is used alone."""
+        if not self.built:
+            array = data.as_array("x", x)
+            self.build(array.shape[1] if array.ndim == 2 else 1, dtype="float64" if array.itemsize > 4 else "float32")
+        return self._rows("x", x, self.inputs)
+
+    def _output_rows(self, dy: Any, kept: np.ndarray | None) -> np.ndarray:
+        if kept is None:
+            raise RuntimeError(f"backward of layer {self.name!r} came before forward; call forward first")
+        dy = self._rows("dy", dy, self.units)
+        if len(dy) != len(kept):
+            raise ValueError(f"dy has {len(dy)} rows; expected {len(kept)}, as many as the x of the last forward")
+        return dy
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+
+class Input(Layer):
+    """The width of the data: the number of columns of X."""
+
+    kind = "input"
+
+    def __init__(self, shape: int | tuple[int], *, name: str | None = None):
+        super().__init__(name=name)
+        if isinstance(shape, (tuple, list)):
+            if len(shape) != 1:
+                raise ValueError(f"shape is {shown(shape)}; expected the number of columns, such as 64 or (64,)")
+            shape = shape[0]
+        self.units = self.inputs = whole_number("shape", shape)
+
+    def lower(self, builder: Builder) -> None:
+        """Nothing: the inputs are where they are."""
+
+    def forward(self, x: Any, training: bool = False) -> np.ndarray:
+        return self._input_rows(x)
+
+    def backward(self, dy: Any) -> np.ndarray:
+        return self._rows("dy", dy, self.units)
+
+
+class Activation(Layer):
+    """y = f(x), element by element, with f one of ``ACTIVATIONS``; softmax and log_softmax row by row."""
+
+    kind = "activation"
+
+    def __init__(self, activation: str, *, name: str | None = None):
+        super().__init__(name=name)
+        self.activation = choice("activation", activation, ACTIVATIONS)
+        self._x: np.ndarray | None = None
+        self._y: np.ndarray | None = None
+
+    @property
+    def activation_name(self) -> str:
+        return self.activation
+
+    def lower(self, builder: Builder) -> None:
+        builder.activation(self.activation)
+
+    def forward(self, x: Any, training: bool = False) -> np.ndarray:
+        from .kernels.cpu import activations
+
+        x = self._input_rows(x)
+        forward, _ = activations.kernels_of(self.activation)
+        y = np.empty_like(x)
+        forward(y, x, 0, 1)
+        self._x, self._y = x, y
+        return y
+
+    def backward(self, dy: Any) -> np.ndarray:
+        from .kernels.cpu import activations
+
+        dy = self._output_rows(dy, self._x)
+        _, backward = activations.kernels_of(self.activation)
+        dx = np.empty_like(dy)
+        backward(dx, dy, self._x, self._y, 0, 1)
+        return dx
+
+
+class Dense(Layer):
+    """y = f(xW + b), with W (inputs, units) and b (units,).
+
+    units : width of the output; activation : f, one of ``ACTIVATIONS``, or None for none; use_bias : whether
+    there is a b; kernel_initializer : of W, by default fitting to the activation (He et al. 2015 for ReLU and
+    its kin, Glorot & Bengio 2010 else); kernel_regularizer : a penalty on W, such as ``L2(1e-4)``.
+    """
+
+    kind = "dense"
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = None,
+        use_bias: bool = True,
+        kernel_initializer: str | initializers.Initializer | None = None,
+        bias_initializer: str | initializers.Initializer = "zeros",
+        kernel_regularizer: str | regularizers.L1L2 | None = None,
+        *,
+        trainable: bool = True,
+        name: str | None = None,
+    ):
+        super().__init__(name=name, trainable=trainable)
+        self.units = whole_number("units", units)
+        self.activation = "linear" if activation is None else choice("activation", activation, ACTIVATIONS)
+        self.use_bias = flag("use_bias", use_bias)
+        if kernel_initializer is None:
+            kernel_initializer = initializers.BY_ACTIVATION.get(self.activation, "glorot_uniform")
+        self.kernel_initializer = initializers.get("kernel_initializer", kernel_initializer)
+        self.bias_initializer = initializers.get("bias_initializer", bias_initializer)
+        self.kernel_regularizer = regularizers.get("kernel_regularizer", kernel_regularizer)
+        self._arrays = {"W": np.empty((0, self.units), np.float32)}
+        if self.use_bias:
+            self._arrays["b"] = np.empty(0, np.float32)
+        self.dW = self.db = np.empty(0, np.float32)
+        self._x: np.ndarray | None = None
+        self._nonlinearity = Activation(self.activation)
+
+    @property
+    def activation_name(self) -> str:
+        return self.activation
+
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        return self._arrays
+
+    @property
+    def W(self) -> np.ndarray:
+        """The weights, (inputs, units). Assigning copies into the array, which others may share."""
+        return self._arrays["W"]
+
+    @W.setter
+    def W(self, value: Any) -> None:
+        self.assign("W", value)
+
+    @property
+    def b(self) -> np.ndarray:
+        """The bias, (units,); of length 0 with ``use_bias=False``."""
+        return self._arrays["b"] if self.use_bias else self.W[:0, 0]
+
+    @b.setter
+    def b(self, value: Any) -> None:
+        self.assign("b", value)
+
+    def build(self, inputs: int, *, seed: int | None = None, dtype: str = "float32", number: int = 0) -> None:
+        super().build(inputs, seed=seed, dtype=dtype, number=number)
+        self._nonlinearity.build(self.units, seed=self.seed, dtype=dtype, number=number)
+        shapes = {"W": (self.inputs, self.units), "b": (self.units,)}
+        starts = {"W": self.kernel_initializer, "b": self.bias_initializer}
+        for index, key in enumerate(self._arrays):
+            shape = shapes[key]
+            stream = np.random.SeedSequence(self.seed, spawn_key=(number, index))
+            values = np.asarray(starts[key](shape, np.random.Generator(np.random.Philox(stream))))
+            if values.shape != shape or not np.isfinite(values).all():
+                raise ValueError(
+                    f"the initializer {starts[key]!r} of {self.name}.{key} gave an array of shape {values.shape}; "
+                    f"expected finite numbers of shape {shape}"
+                )
+            self._arrays[key] = values.astype(dtype)
+
+    def lower(self, builder: Builder) -> None:
+        penalty = self.kernel_regularizer
+        l1, l2 = (penalty.l1, penalty.l2) if penalty is not None else (0.0, 0.0)
+        builder.dense(self.units, self.use_bias, self.trainable, l1, l2, self.name)
+        builder.activation(self.activation)
+
+    def forward(self, x: Any, training: bool = False) -> np.ndarray:
+        from .kernels.cpu import dense, gemm
+
+        x = self._input_rows(x)
+        y = np.empty((len(x), self.units), self.dtype)
+        dense.dense_forward(y, x, self.W, self.b, -np.inf, gemm.workspace(y.dtype.type), 0, 1)
+        self._x = x
+        return self._nonlinearity.forward(y) if self.activation != "linear" else y
+
+    def backward(self, dy: Any) -> np.ndarray:
+        from .kernels.cpu import dense, gemm
+
+        dy = self._output_rows(dy, self._x)
+        assert self._x is not None
+        if self.activation != "linear":
+            dy = self._nonlinearity.backward(dy)
+        dx = np.empty_like(self._x)
+        self.dW, self.db = np.empty_like(self.W), np.empty_like(self.b)
+        workspace = gemm.workspace(dx.dtype.type)
+        dense.dense_backward_input(dx, dy, self.W, workspace, 0, 1)
+        dense.dense_backward_weights(self.dW, self.db, dy, self._x, workspace, 0, 1)
+        return dx
+
+
+class Dropout(Layer):
+    """y = x · mask / (1 - rate) in training, y = x in a prediction (Srivastava et al. 2014).
+
+    rate : the probability with which a unit is dropped, 0 <= rate < 1. The mask depends on the model's seed,
+    the step, the layer, the row and the column alone.
+    """
+
+    kind = "dropout"
+
+    def __init__(self, rate: float, *, name: str | None = None):
+        super().__init__(name=name)
+        self.rate = number("rate", rate, least=0, below=1)
+        self._step = -1
+        self._x: np.ndarray | None = None
+        self._dropped = False
+
+    @property
+    def threshold(self) -> int:
+        """The rate as a 32-bit integer, as the kernels compare it with random bits."""
+        return min(round(self.rate * 2**32), 2**32 - 1)
+
+    def lower(self, builder: Builder) -> None:
+        if self.rate > 0:
+            builder.dropout(self.threshold, self.rate)
+
+    def forward(self, x: Any, training: bool = False) -> np.ndarray:
+        from .kernels.cpu import dropout
+
+        x = self._input_rows(x)
+        self._x, self._dropped = x, bool(training)
+        if not training:
+            return x
+        self._step += 1
+        y = np.empty_like(x)
+        dropout.dropout_forward(y, x, *self._mask(), 0, 1)
+        return y
+
+    def backward(self, dy: Any) -> np.ndarray:
+        from .kernels.cpu import dropout
+
+        dy = self._output_rows(dy, self._x)
+        if not self._dropped:
+            return dy
+        dx = np.empty_like(dy)
+        dropout.dropout_backward(dx, dy, *self._mask(), 0, 1)
+        return dx
+
+    def _mask(self) -> tuple[Any, ...]:
+        """threshold, scale, seed, step, layer, first row: what the mask depends on."""
+        return self.threshold, 1 / (1 - self.rate), self.seed, self._step, self.number, 0

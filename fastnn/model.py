@@ -1,0 +1,564 @@
+"""Model: a chain of layers that can be trained, evaluated, asked, copied and pickled."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from . import data, dispatch, losses, metrics, optimizers
+from .checks import choice, flag, number, shown, whole_number
+from .history import History
+from .layers import Dense, Dropout, Input, Layer
+from .plan import Plan, lower
+from .progress import Progress, check_verbose
+from .training import DeferredInterrupt, Trainer
+
+__all__ = ["Model"]
+
+
+class Model:
+    """A chain of layers::
+
+        model = fn.Model([fn.Input(64), fn.Dense(32, activation="relu"), fn.Dense(10, activation="softmax")])
+        model.compile(optimizer=fn.Adam(1e-3), loss="cross_entropy", metrics=["accuracy"])
+        history = model.fit(X, y, epochs=20, validation_split=0.1)
+        probabilities = model.predict(X)
+
+    layers : an Input, then Dense, Activation and Dropout layers; seed : of the initial weights, the shuffling
+    and the dropout, by default a new one for each model (``model.seed`` tells it); dtype : "float32" or
+    "float64"; name : shown in summaries.
+
+    Equal seed, data and settings give the same bits, for any number of threads.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        *,
+        seed: int | None = None,
+        dtype: str = "float32",
+        name: str | None = None,
+    ):
+        self.layers = _checked_layers(layers)
+        self._seed = secrets.randbits(62) if seed is None else whole_number("seed", seed, 0, 2**63 - 1)
+        self._dtype = choice("dtype", dtype, ("float32", "float64"))
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name is {shown(name)}; expected a string or None")
+        self.name = name or "model"
+        width = self.layers[0].units
+        for index, layer in enumerate(self.layers):
+            layer.build(width, seed=self._seed, dtype=self._dtype, number=index)
+            layer.owned = True
+            width = layer.units
+        self.optimizer: optimizers.Optimizer
+        self.loss: losses.Loss | None = None
+        self.metrics: tuple[str, ...] = ()
+        self.threads: int | None = None
+        self._device: str | None = None
+        #: Batches and epochs trained on since the model was compiled.
+        self.step = self.epoch = 0
+        #: A callback may set this to end the fit after the epoch.
+        self.stop_training = False
+        self.history = History()
+        self._slots: list[np.ndarray] = []
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Give all layers one arena for their parameters, and start without a prepared plan."""
+        from .kernels.cpu.runner import aligned_zeros
+
+        plan = self._lower()
+        self.arenas = SimpleNamespace(
+            parameters=aligned_zeros(plan.length, self._dtype),
+            gradients=aligned_zeros(plan.length, self._dtype),
+            slots=self._slots,
+        )
+        place = 0
+        for layer in self.layers:
+            for key, array in layer.parameters.items():
+                memory = self.arenas.parameters[place : place + array.size].reshape(array.shape)
+                layer.share_memory(key, memory)
+                place += -(-array.size // 16) * 16
+        self._runners: dict[str, Any] = {}
+        self._lock = threading.RLock()
+
+    # What the model is.
+
+    @property
+    def seed(self) -> int:
+        """The seed of the initial weights, the shuffling and the dropout."""
+        return self._seed
+
+    @property
+    def dtype(self) -> str:
+        """The type of the parameters and of all computations."""
+        return self._dtype
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        return self._device or dispatch.choose_device(None)
+
+    @property
+    def inputs(self) -> int:
+        """The number of columns of X."""
+        return self.layers[0].units
+
+    @property
+    def outputs(self) -> int:
+        """The number of columns of a prediction."""
+        return self.layers[-1].units
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the engine runs; ``print(model.plan)`` shows it as a table."""
+        if self.loss is None:
+            return self._lower()
+        runner = self._runners.get("training")
+        width = runner.plan.target_width if runner else 1 if isinstance(self.loss, losses.CrossEntropy) else self.outputs
+        return self._lower(self.loss, self.optimizer, self.metrics, width)
+
+    def _lower(self, *training: Any, layers: Sequence[Layer] | None = None) -> Plan:
+        return lower(layers or self.layers, self.inputs, self._dtype, *training)
+
+    def count_parameters(self) -> tuple[int, int]:
+        """(all parameters, trainable parameters)."""
+        counts = [(sum(a.size for a in layer.parameters.values()), layer.trainable) for layer in self.layers]
+        return sum(count for count, _ in counts), sum(count for count, trainable in counts if trainable)
+
+    def summary(self) -> None:
+        """Print the layers with their shapes, parameters and work."""
+        rows = [("layer", "output", "parameters", "")]
+        for layer in self.layers:
+            count = sum(array.size for array in layer.parameters.values())
+            detail = layer.activation_name if layer.activation_name != "linear" else ""
+            detail = f"rate {layer.rate:g}" if isinstance(layer, Dropout) else detail
+            detail += "" if layer.trainable else " (frozen)"
+            rows.append((layer.name, f"({layer.units},)", f"{count:,}", detail.strip()))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        print(f"{self.name}: {self._dtype}, seed {self._seed}")
+        for row in rows:
+            cells = (row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]), row[3])
+            print("  ".join(cells).rstrip())
+        total, trainable = self.count_parameters()
+        plan = self._lower()
+        print(f"parameters: {total:,} ({total * plan.item_size:,} bytes), {trainable:,} trainable")
+        print(f"a prediction of one row: {plan.forward_flops(1):,} FLOPs")
+
+    def __repr__(self) -> str:
+        widths = "-".join(str(layer.units) for layer in self.layers if isinstance(layer, (Input, Dense)))
+        return f"<Model {self.name!r} {widths}, {self.count_parameters()[0]:,} parameters, {self._dtype}>"
+
+    # Compile.
+
+    def compile(
+        self,
+        optimizer: str | optimizers.Optimizer = "adam",
+        loss: str | losses.Loss | None = None,
+        metrics: Sequence[str] = (),
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        """Choose how to train; the optimizer starts anew, the weights stay.
+
+        optimizer : "sgd", "adam", "adamw" or an object; loss : "cross_entropy", "binary_cross_entropy", "mse"
+        or an object; metrics : names, such as ["accuracy"]; device : "auto", "cpu" or "cuda"; threads : how
+        many workers, by default as many as pay for themselves. The result does not depend on ``threads``.
+
+        Raises a ValueError or TypeError that names the argument, before anything changes.
+        """
+        from .kernels.cpu.runner import aligned_zeros
+
+        optimizer = optimizers.get("optimizer", optimizer)
+        if loss is None:
+            raise TypeError('loss is missing; expected a loss such as "cross_entropy", "binary_cross_entropy" or "mse"')
+        loss = losses.get("loss", loss)
+        chosen = _check_metrics(metrics)
+        device = dispatch.choose_device(None if device == "auto" else device)
+        threads = dispatch.check_threads("threads", threads)
+        width = 1 if isinstance(loss, losses.CrossEntropy) else self.outputs
+        plan = self._lower(loss, optimizer, () if width != self.outputs else chosen, width)
+        self.optimizer, self.loss, self.metrics, self.threads = optimizer, loss, chosen, threads
+        self._device = device
+        self._slots = [aligned_zeros(plan.length, self._dtype) for _ in range(plan.slots)]
+        self.arenas.slots = self._slots
+        self.step = self.epoch = 0
+        self._runners.clear()
+
+    def _compiled_loss(self, action: str) -> losses.Loss:
+        if self.loss is None:
+            raise RuntimeError(
+                f'{action} came before compile; call model.compile(optimizer="adam", loss="cross_entropy") first '
+                "(or with the loss that fits the model)"
+            )
+        return self.loss
+
+    def _runner(self, kind: str, plan: Plan) -> Any:
+        """The plan made ready to run; kept until the plan changes."""
+        runner = self._runners.get(kind)
+        if runner is None or runner.plan != plan:
+            runner = self._runners[kind] = dispatch.prepare(self.device, plan, self.arenas)
+        return runner
+
+    def _training_runner(self, target_width: int) -> Any:
+        return self._runner("training", self._lower(self.loss, self.optimizer, self.metrics, target_width))
+
+    def _pair(self, action: str, X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> tuple[data.Rows, data.Rows]:
+        """X and y checked against each other and against the model."""
+        loss = self._compiled_loss(action)
+        x = data.inputs(names[0], X, self.inputs, self._dtype)
+        if y is None:
+            raise TypeError(f"{names[1]} is missing; expected one target for each of the {len(x)} rows of {names[0]}")
+        t = loss.targets(names[1], y, self.outputs, self._dtype)
+        if len(x) != len(t):
+            raise ValueError(f"{names[0]} has {len(x)} rows and {names[1]} has {len(t)}; expected as many of both")
+        return x, t
+
+    # Train.
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        batch_size: int = 32,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Sequence[Any] = (),
+        validation_split: float = 0.0,
+        validation_data: tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+    ) -> History:
+        """Train for ``epochs`` epochs; called again, it continues.
+
+        X : (rows, inputs); y : targets as the loss wants them; the last batch of an epoch may be smaller;
+        verbose : "auto" or 1 shows a progress line in a terminal, 0 nothing, 2 a line each epoch;
+        callbacks : objects with any of ``set_model(model)``, ``on_train_begin()``, ``on_epoch_begin(epoch)``,
+        ``on_epoch_end(epoch, logs)``, ``on_train_end()``; validation_split : the share of rows, taken from
+        the end before shuffling, to validate on; validation_data : or the pair (X, y) to validate on.
+
+        Returns a History: ``history["loss"]``, ``history["val_accuracy"]`` ...
+
+        Raises a ValueError or TypeError that names the argument before any work is done, and a
+        FloatingPointError if the loss or a weight stops being finite: the model keeps the weights of before
+        that step.
+        """
+        self._compiled_loss("fit")
+        batch_size, epochs = whole_number("batch_size", batch_size), whole_number("epochs", epochs)
+        verbose, shuffle = check_verbose(verbose), flag("shuffle", shuffle)
+        callbacks = _check_callbacks(callbacks)
+        x, t = self._pair("fit", X, y)
+        validation = self._validation(validation_split, validation_data, x)
+        if isinstance(validation, int):
+            training, held_out = slice(0, validation), slice(validation, None)
+            x, t, validation = x.part(training), t.part(training), (x.part(held_out), t.part(held_out))
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("this model is in use in another thread; expected one at a time (or a copy of the model)")
+        try:
+            with Progress(self.name, verbose) as progress, DeferredInterrupt() as interrupt:
+                return self._fit(x, t, batch_size, epochs, callbacks, validation, shuffle, progress, interrupt)
+        finally:
+            self._lock.release()
+
+    def _fit(
+        self,
+        x: data.Rows,
+        t: data.Rows,
+        batch_size: int,
+        epochs: int,
+        callbacks: Sequence[Any],
+        validation: tuple[data.Rows, data.Rows] | None,
+        shuffle: bool,
+        progress: Progress,
+        interrupt: DeferredInterrupt,
+    ) -> History:
+        runner = self._training_runner(t.width)
+        trainer = Trainer(self, runner, x, t, batch_size, shuffle)
+        names = ("loss", *self.metrics)
+        self.history, self.stop_training = History(), False
+        watched = bool(callbacks) or validation is not None or progress.lines
+        for callback in callbacks:
+            _notify(callback, "set_model", self)
+            _notify(callback, "on_train_begin")
+        batch, last, pending = 0, epochs * trainer.batches, []
+        first_epoch, finished = self.epoch, 0
+        while batch < last and not self.stop_training:
+            if watched and batch % trainer.batches == 0:
+                for callback in callbacks:
+                    _notify(callback, "on_epoch_begin", finished)
+            limit = (batch // trainer.batches + 1) * trainer.batches if watched else last
+            batch, results = trainer.run(batch, limit)
+            pending.append(results)
+            interrupt.check()
+            progress.show(batch / last, f"epoch {min(finished + 1, epochs)}/{epochs}  loss {results[-1, 0]:.4f}")
+            if batch // trainer.batches == finished:
+                continue
+            values = np.concatenate(pending)
+            for _ in range(batch // trainer.batches - finished):
+                means, values = trainer.means(values[: trainer.batches]), values[trainer.batches :]
+                logs = {name: float(value) for name, value in zip(names, means, strict=True)}
+                if validation is not None:
+                    validated = self._evaluate(runner, *validation, interrupt, "validation_data")
+                    logs.update({f"val_{name}": value for name, value in validated.items()})
+                self.history.append(logs)
+                finished += 1
+                self.epoch = first_epoch + finished
+                progress.epoch(finished, epochs, logs)
+                for callback in callbacks:
+                    _notify(callback, "on_epoch_end", finished - 1, logs)
+            pending = [values]
+            if callbacks:  # which may have changed the weights or the learning rate
+                trainer.take_snapshot(batch)
+                interrupt.check()
+        for callback in callbacks:
+            _notify(callback, "on_train_end")
+        return self.history
+
+    def _validation(
+        self, split: float, pair: Any, x: data.Rows
+    ) -> tuple[data.Rows, data.Rows] | int | None:
+        """The rows to validate on; or how many of the first rows to train on."""
+        split = number("validation_split", split, least=0, below=1)
+        if pair is not None:
+            if split > 0:
+                raise ValueError("validation_split and validation_data were both given; expected one of them")
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise TypeError(f"validation_data is {shown(pair)}; expected a pair (X, y)")
+            return self._pair("fit", *pair, names=("validation_data[0]", "validation_data[1]"))
+        if split == 0:
+            return None
+        training = len(x) - round(len(x) * split)
+        if training in (0, len(x)):
+            left = "training" if training == 0 else "validation"
+            raise ValueError(f"validation_split is {split:g}, which leaves no rows for {left}: X has {len(x)} rows")
+        return training
+
+    def train_on_batch(self, X: Any, y: Any) -> dict[str, float]:
+        """One step on all rows of X as one batch; returns the loss and the metrics of before it."""
+        x, t = self._pair("train_on_batch", X, y)
+        with self._lock, DeferredInterrupt():
+            trainer = Trainer(self, self._training_runner(t.width), x, t, len(x), shuffle=False)
+            _, results = trainer.run(0, 1)
+        return {name: float(value) for name, value in zip(("loss", *self.metrics), results[0], strict=True)}
+
+    # Ask.
+
+    def evaluate(self, X: Any, y: Any, verbose: int | str = "auto") -> dict[str, float]:
+        """The loss and the metrics on X and y, without dropout: {"loss": ..., "accuracy": ...}."""
+        check_verbose(verbose)
+        x, t = self._pair("evaluate", X, y)
+        with self._lock, Progress("evaluate", verbose) as progress:
+            return self._evaluate(self._training_runner(t.width), x, t, None, "evaluate", progress)
+
+    def _evaluate(
+        self,
+        runner: Any,
+        x: data.Rows,
+        t: data.Rows,
+        interrupt: DeferredInterrupt | None,
+        action: str,
+        progress: Progress | None = None,
+    ) -> dict[str, float]:
+        parts = self._infer(runner, x, t, None, interrupt, progress)
+        means = np.concatenate(parts).sum(axis=0) / len(x)
+        if not np.isfinite(means[0]):
+            raise FloatingPointError(
+                f"the loss on {action} is {means[0]}: the outputs of the model are not finite or too large"
+            )
+        means[0] += self._penalty()
+        return {name: float(value) for name, value in zip(("loss", *self.metrics), means, strict=True)}
+
+    def _penalty(self) -> float:
+        """What the regularizers of the trained layers add to the loss."""
+        total = 0.0
+        for layer in self.layers:
+            if isinstance(layer, Dense) and layer.kernel_regularizer is not None and layer.trainable:
+                weights = layer.W.astype(np.float64)
+                total += layer.kernel_regularizer.l1 * float(np.abs(weights).sum())
+                total += layer.kernel_regularizer.l2 * float(np.square(weights).sum())
+        return total
+
+    def predict(self, X: Any, verbose: int | str = "auto") -> np.ndarray:
+        """The outputs for the rows of X, without dropout: an array of shape (rows, outputs)."""
+        check_verbose(verbose)
+        x = data.inputs("X", X, self.inputs, self._dtype)
+        outputs = np.empty((len(x), self.outputs), self._dtype)
+        with self._lock, Progress("predict", verbose) as progress:
+            runner = self._runners.get("training") or self._runner("prediction", self._lower())
+            self._infer(runner, x, None, outputs, None, progress)
+        return outputs
+
+    def _infer(
+        self,
+        runner: Any,
+        x: data.Rows,
+        t: data.Rows | None,
+        outputs: np.ndarray | None,
+        interrupt: DeferredInterrupt | None,
+        progress: Progress | None,
+    ) -> list[np.ndarray]:
+        """Take all rows forward, in slices of about a tenth of a second; returns the engine's results."""
+        from .kernels.cpu.runner import Data
+
+        plan, parts, done = runner.plan, [], 0
+        rows = 16 * plan.block  # a first guess, until a slice has been measured
+        direct = x.direct and (t is None or t.direct)
+        while done < len(x):
+            if not direct:
+                rows = min(rows, max(plan.block, x.block_rows // plan.block * plan.block))
+            part = slice(done, min(done + rows, len(x)))
+            inputs = x.array[part] if direct else x.take(part)
+            targets = None if t is None else t.array[part] if direct else t.take(part)
+            started = time.perf_counter()
+            blocks = -(-len(inputs) // plan.block)
+            workers = dispatch.choose_workers(self.threads, plan.forward_flops(len(inputs)))
+            target = None if outputs is None else outputs[part]
+            status, results = runner.infer(Data(inputs, targets), target, 0, blocks, workers)
+            if status not in (1, 2):
+                raise RuntimeError(f"the engine stopped with status {status}: a fault of fastnn, please report it")
+            if status == 2:
+                results[:, 0] = np.nan
+            parts.append(results)
+            done += len(inputs)
+            if interrupt is not None:
+                interrupt.check()
+            if progress is not None:
+                progress.show(done / len(x), f"{done:,} of {len(x):,} rows")
+            seconds = max(1e-6, time.perf_counter() - started)
+            rows = max(plan.block, int(len(inputs) * min(8.0, 0.1 / seconds)) // plan.block * plan.block)
+        return parts
+
+    def activations(self, X: Any) -> dict[str, np.ndarray]:
+        """Each layer's output for the rows of X, without dropout, by the layer's name."""
+        x = data.inputs("X", X, self.inputs, self._dtype).take(slice(None))
+        found = {}
+        with self._lock:
+            for layer in self.layers:
+                x = layer.forward(x)
+                layer.forget()
+                found[layer.name] = x
+        return found
+
+    def gradients(self, X: Any, y: Any) -> dict[str, np.ndarray]:
+        """The gradient of the loss on X and y (one batch, without dropout) for each trainable parameter.
+
+        Keys are "layer.W" and "layer.b"; penalties are included (for L1 the sign of the weight, 0 at 0).
+        """
+        x, t = self._pair("gradients", X, y)
+        layers = [layer for layer in self.layers if not isinstance(layer, Dropout)]
+        with self._lock:
+            plan = self._lower(self.loss, None, (), t.width, layers=layers)
+            runner = self._runner("gradients", plan)
+            trainer = Trainer(self, runner, x, t, len(x), shuffle=False)
+            step = self.step
+            try:
+                trainer.run(0, 1)
+            finally:
+                self.step = step
+            found = {}
+            for parameter in plan.parameters:
+                place = slice(parameter.offset, parameter.offset + parameter.size)
+                gradient = self.arenas.gradients[place].reshape(parameter.shape).copy()
+                if parameter.penalty >= 0:
+                    weights = self.arenas.parameters[place].reshape(parameter.shape)
+                    l1, l2 = plan.options[parameter.penalty : parameter.penalty + 2]
+                    gradient += (l1 * np.sign(weights) + 2 * l2 * weights).astype(self._dtype)
+                found[parameter.name] = gradient
+        return found
+
+    # Weights.
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all parameters, layer by layer, W before b."""
+        return [array.copy() for layer in self.layers for array in layer.parameters.values()]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set all parameters, in the order of ``get_weights``; on an error nothing has changed."""
+        targets = [(layer, key) for layer in self.layers for key in layer.parameters]
+        weights = list(weights)
+        if len(weights) != len(targets):
+            raise ValueError(f"weights has {len(weights)} arrays; expected {len(targets)}, as get_weights returns")
+        before = self.get_weights()
+        with self._lock:
+            try:
+                for (layer, key), value in zip(targets, weights, strict=True):
+                    layer.assign(key, value)
+            except Exception:
+                for (layer, key), value in zip(targets, before, strict=True):
+                    layer.assign(key, value)
+                raise
+
+    # Copies. A prepared plan holds addresses, which mean nothing elsewhere: it is made anew.
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = vars(self).copy()
+        for key in ("arenas", "_runners", "_lock"):
+            del state[key]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._set_up()
+
+    def copy(self) -> Model:
+        """An independent copy: weights, optimizer state, step and seed."""
+        return copy.deepcopy(self)
+
+
+def _checked_layers(layers: Iterable[Layer]) -> list[Layer]:
+    """The layers as a list with a name each, or an error that says what is wrong with them."""
+    if isinstance(layers, Layer) or not isinstance(layers, Iterable):
+        raise TypeError(f"layers is {shown(layers)}; expected a list of layers that begins with Input")
+    chain = list(layers)
+    for index, layer in enumerate(chain):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers[{index}] is {shown(layer)}; expected a layer, such as Dense(10)")
+        if layer.owned:
+            raise ValueError(f"layers[{index}], {layer!r}, belongs to another model already; expected a new layer")
+        if any(layer is other for other in chain[:index]):
+            raise ValueError(f"layers[{index}], {layer!r}, is in the list twice; expected a new layer each time")
+        if index > 0 and isinstance(layer, Input):
+            raise ValueError(f"layers[{index}] is a second Input; expected one, at the beginning")
+    if not chain or not isinstance(chain[0], Input):
+        first = shown(chain[0]) if chain else "nothing"
+        raise ValueError(f"layers begins with {first}; expected Input(columns of X) as the first layer")
+    if not any(isinstance(layer, Dense) for layer in chain):
+        raise ValueError("layers has no Dense layer, so there is nothing to train; expected at least one")
+    if isinstance(chain[-1], Dropout):
+        raise ValueError("layers ends with a Dropout, which would drop outputs; expected it between other layers")
+    counts: dict[str, int] = {}
+    for layer in chain:
+        counts[layer.kind] = counts.get(layer.kind, 0) + 1
+        layer.name = layer.given_name or ("input" if layer.kind == "input" else f"{layer.kind}_{counts[layer.kind]}")
+    names = [layer.name for layer in chain]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"layers has {names.count(name)} layers named {name!r}; expected a name for each")
+    return chain
+
+
+def _check_metrics(value: Any) -> tuple[str, ...]:
+    return metrics.check("metrics", value)
+
+
+def _check_callbacks(callbacks: Any) -> Sequence[Any]:
+    if hasattr(callbacks, "on_epoch_end"):
+        raise TypeError("callbacks is a single callback; expected a list of them")
+    callbacks = list(callbacks)
+    methods = ("set_model", "on_train_begin", "on_epoch_begin", "on_epoch_end", "on_train_end")
+    for index, callback in enumerate(callbacks):
+        if not any(callable(getattr(callback, method, None)) for method in methods):
+            raise TypeError(f"callbacks[{index}] is {shown(callback)}; expected an object with on_epoch_end(epoch, logs)")
+    return callbacks
+
+
+def _notify(callback: Any, method: str, *arguments: Any) -> None:
+    if callable(getattr(callback, method, None)):
+        getattr(callback, method)(*arguments)
