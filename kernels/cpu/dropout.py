@@ -34,22 +34,16 @@ from ..random import random_bits, random_words
 __all__ = [
     "dropout_backward",
     "dropout_forward",
-    "dropout_threshold",
     "plan_dropout_backward",
     "plan_dropout_forward",
 ]
-
-
-def dropout_threshold(probability: float) -> int:
-    """The probability of [0, 1) as a 32-bit integer: a unit is dropped where its random word is below it."""
-    return min(round(probability * 2**32), 2**32 - 1)
 
 
 @kernel
 def dropout_forward(y, x, threshold, scale, seed, step, layer, first_row, rank, size):
     """y = x * mask * scale, where the mask drops a unit with the given probability (Srivastava et al. 2014).
 
-    y, x : (rows, width); threshold : probability as a 32-bit integer; scale : 1 / (1 - probability);
+    y, x : (rows, width), possibly the same memory; threshold : probability as a 32-bit integer; scale : 1 / (1 - probability);
     first_row : this block's first row in the batch. The mask depends on (seed, step, layer, row, column)
     alone, so backward draws it again. A dropped unit is 0, whatever it was: a NaN too.
     """
@@ -57,17 +51,22 @@ def dropout_forward(y, x, threshold, scale, seed, step, layer, first_row, rank, 
     zero, scale, threshold = real(0), real(scale), np.uint32(threshold)
     width = x.shape[1]
     first, last = share(x.shape[0], rank, size)
-    for row in range(first, last):
+    y, x = y[first:last], x[first:last]
+    for row in range(y.shape[0]):
+        # First a copy, then one array alone: where y is x itself, a loop over both would not use vectors.
+        for column in range(width):
+            y[row, column] = x[row, column]
+        counter = first_row + first + row
         for group in range(width // 4):  # the four words of one counter
             column = 4 * group
-            r0, r1, r2, r3 = random_words(seed, step, layer, first_row + row, group)
-            y[row, column] = x[row, column] * scale if r0 >= threshold else zero
-            y[row, column + 1] = x[row, column + 1] * scale if r1 >= threshold else zero
-            y[row, column + 2] = x[row, column + 2] * scale if r2 >= threshold else zero
-            y[row, column + 3] = x[row, column + 3] * scale if r3 >= threshold else zero
+            r0, r1, r2, r3 = random_words(seed, step, layer, counter, group)
+            y[row, column] = y[row, column] * scale if r0 >= threshold else zero
+            y[row, column + 1] = y[row, column + 1] * scale if r1 >= threshold else zero
+            y[row, column + 2] = y[row, column + 2] * scale if r2 >= threshold else zero
+            y[row, column + 3] = y[row, column + 3] * scale if r3 >= threshold else zero
         for column in range(width // 4 * 4, width):
-            kept = random_bits(seed, step, layer, first_row + row, column) >= threshold
-            y[row, column] = x[row, column] * scale if kept else zero
+            kept = random_bits(seed, step, layer, counter, column) >= threshold
+            y[row, column] = y[row, column] * scale if kept else zero
 
 
 @kernel
