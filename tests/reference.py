@@ -1,0 +1,171 @@
+"""Plain NumPy twins of the kernels: short, slow, in float64, and written from the papers and not from the kernels.
+
+A twin takes a kernel's inputs and returns its outputs. At the end: how a test calls a plan's function.
+"""
+
+import numpy as np
+
+from fastnn.kernels.jit import address, kernel
+from fastnn.kernels.memory import call
+
+# Random numbers
+
+
+def philox(counter, key):
+    """Philox 4x32-10 (Salmon et al. 2011) with Python's integers."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
+    for _ in range(10):
+        left, right = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = right >> 32 ^ c1 ^ k0, right % 2**32, left >> 32 ^ c3 ^ k1, left % 2**32
+        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
+    return c0, c1, c2, c3
+
+
+def random_bits(seed, step, layer, row, column):
+    counter = [int(word) % 2**32 for word in (column // 4, row, step, layer)]
+    seed = int(seed) % 2**64
+    return philox(counter, (seed % 2**32, seed >> 32))[column % 4]
+
+
+def shuffled_order(rows, seed, epoch):
+    """The inside-out shuffle: element i goes to a random place of [0, i], what was there goes to place i."""
+    order = []
+    for i in range(rows):
+        words = [random_bits(seed, epoch, 2**32 - 1, 0, 2 * i + half) for half in (0, 1)]
+        place = (words[0] * 2**32 + words[1]) * (i + 1) >> 64
+        order.append(i)
+        order[i], order[place] = order[place], i
+    return np.array(order, np.int64)
+
+
+# Dropout
+
+
+def dropout_mask(shape, threshold, seed, step, layer, first_row):
+    rows, columns = shape
+    return np.array(
+        [
+            [random_bits(seed, step, layer, first_row + row, column) >= threshold for column in range(columns)]
+            for row in range(rows)
+        ],
+        bool,
+    ).reshape(shape)
+
+
+def dropout_forward(x, threshold, scale, seed, step, layer, first_row):
+    return np.where(dropout_mask(x.shape, threshold, seed, step, layer, first_row), x * x.dtype.type(scale), 0)
+
+
+dropout_backward = dropout_forward
+
+# Losses: (losses, dy) of outputs y, or (losses, y, dz) of logits z
+
+
+def squared_error(y, target, scale):
+    y, target = np.float64(y), np.float64(target)
+    return np.mean((y - target) ** 2, axis=1), 2 * (y - target) * scale / y.shape[1]
+
+
+def absolute_error(y, target, scale):
+    y, target = np.float64(y), np.float64(target)
+    return np.mean(np.abs(y - target), axis=1), np.sign(y - target) * scale / y.shape[1]
+
+
+def binary_cross_entropy(y, target, scale):
+    y, target = np.float64(y), np.float64(target)
+    with np.errstate(divide="ignore"):
+        losses = -target * np.maximum(np.log(y), -100) - (1 - target) * np.maximum(np.log1p(-y), -100)
+    slope = (y - target) / np.maximum(y * (1 - y), 1e-12)
+    return np.mean(losses, axis=1), slope * scale / y.shape[1]
+
+
+def probabilities(target, classes):
+    """Labels as one row of zeros and a one each; probabilities as they are."""
+    if target.shape[1] == 1 and classes > 1:
+        return np.eye(classes)[target[:, 0].astype(int)]
+    return np.float64(target)
+
+
+def cross_entropy(y, target, scale):
+    y, target = np.float64(y), probabilities(target, y.shape[1])
+    with np.errstate(divide="ignore"):
+        losses = -np.sum(target * np.maximum(np.log(y), -100), axis=1)
+    return losses, -target / np.maximum(y, 1e-12) * scale
+
+
+def sigmoid_cross_entropy(z, target, scale):
+    z, target = np.float64(z), np.float64(target)
+    y = 1 / (1 + np.exp(-z))
+    losses = np.logaddexp(0, -z) * target + np.logaddexp(0, z) * (1 - target)
+    return np.mean(losses, axis=1), y, (y - target) * scale / z.shape[1]
+
+
+def softmax_cross_entropy(z, target, scale):
+    z, target = np.float64(z), probabilities(target, z.shape[1])
+    log_y = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+    y = np.exp(log_y)
+    return -np.sum(target * log_y, axis=1), y, (y * target.sum(axis=1, keepdims=True) - target) * scale
+
+
+# Metrics
+
+
+def categorical_accuracy(y, target):
+    labels = target[:, 0] if target.shape[1] == 1 and y.shape[1] > 1 else np.argmax(target, axis=1)
+    return np.float64(np.argmax(y, axis=1) == labels)
+
+
+def binary_accuracy(y, target):
+    return np.mean((y > 0.5) == (target > 0.5), axis=1)
+
+
+# Updates: the new (p, slots...)
+
+
+def sgd_update(p, g, rate, l1, l2):
+    return soft_threshold(p - rate * (g + 2 * l2 * p), rate * l1)
+
+
+def momentum_update(p, velocity, g, rate, momentum, nesterov, l1, l2):
+    g = g + 2 * l2 * p
+    velocity = momentum * velocity - rate * g
+    p = p + (momentum * velocity - rate * g if nesterov else velocity)
+    return soft_threshold(p, rate * l1), velocity
+
+
+def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, l1, l2):
+    g = g + 2 * l2 * p
+    m = beta_1 * m + (1 - beta_1) * g
+    v = beta_2 * v + (1 - beta_2) * g**2
+    m_hat, v_hat = m / (1 - beta_1**step), v / (1 - beta_2**step)
+    p = p - rate * m_hat / (np.sqrt(v_hat) + epsilon) - rate * decay * p
+    return soft_threshold(p, rate * l1), m, v
+
+
+def soft_threshold(p, threshold):
+    return np.sign(p) * np.maximum(np.abs(p) - threshold, 0)
+
+
+def penalty_sum(p, l1, l2):
+    return l1 * np.sum(np.abs(p), dtype=np.float64) + l2 * np.sum(np.float64(p) ** 2)
+
+
+# A plan's functions
+
+
+@kernel
+def _call(function, run, record, first, last):
+    return call(function, run, record, first, last)
+
+
+def record(length, values):
+    """A record of a plan: {field: a number, or an array that stands for its address}."""
+    fields = np.zeros(length, np.int64)
+    for field, value in values.items():
+        fields[field] = value.ctypes.data if isinstance(value, np.ndarray) else value
+    return fields
+
+
+def run_plan(function, run, row, first, last):
+    """The status of a plan's function on the records ``run`` and ``row``."""
+    return _call(address(function), run.ctypes.data, row.ctypes.data, first, last)
