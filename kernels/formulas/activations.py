@@ -8,11 +8,12 @@ magnitudes; infinities have their limits and NaN stays NaN.
 To add an activation, write its two formulas and one line in ``ACTIVATIONS``.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..jit import formula
-from .elementary import exp, expm1, log1p, normal_tail, scaled_exp, scaled_gauss, tanh
+from .elementary import at_least, at_most, expm1, log1p, normal_tail, scaled_exp, scaled_gauss, single, tanh
 
 __all__ = ["ACTIVATIONS", "Activation"]
 
@@ -39,7 +40,7 @@ def linear(x):
 def linear_slope(x, y):
     """1, or NaN where y is NaN."""
     real = type(y)
-    return real(1) if y == y else y
+    return y if math.isnan(y) else real(1)
 
 
 @formula
@@ -63,25 +64,23 @@ def sigmoid_slope(x, y):
 def tanh_slope(x, y):
     """4 q / (1 + q)**2 with q = exp(-2|x|), which is 1 - y**2 without the cancellation for |y| near 1."""
     real = type(x)
-    bound = real(100) if real(1) + real(1e-9) == real(1) else real(1000)
-    size = abs(x)
-    size = real(-2) * (bound if size > bound else size)
+    size = real(-2) * at_most(abs(x), real(60) if single(x) else real(400))
     d = real(1) + scaled_exp(real(1), size, real(0))
     return scaled_exp(real(4) / (d * d), size, real(0))
 
 
 @formula
 def relu(x):
-    """max(x, 0) (Nair & Hinton 2010); written so that NaN stays NaN."""
+    """max(x, 0) (Nair & Hinton 2010)."""
     real = type(x)
-    return real(0) if x <= real(0) else x
+    return at_least(x, real(0))
 
 
 @formula
 def relu_slope(x, y):
     """1 for y > 0, else 0."""
     real = type(y)
-    return real(1) if y > real(0) else (real(0) if y <= real(0) else y)
+    return real(1) if y > real(0) else at_least(y, real(0))
 
 
 @formula
@@ -102,14 +101,14 @@ def leaky_relu_slope(x, y):
 def elu(x):
     """x for x > 0, else exp(x) - 1 (Clevert et al. 2016)."""
     real = type(x)
-    return x if x > real(0) else expm1(real(0) if x > real(0) else x)
+    return x if x > real(0) else expm1(at_most(x, real(0)))
 
 
 @formula
 def elu_slope(x, y):
     """1 for x > 0, else exp(x)."""
     real = type(x)
-    return scaled_exp(real(1), real(0) if x > real(0) else x, real(0))
+    return scaled_exp(real(1), at_most(x, real(0)), real(0))
 
 
 @formula
@@ -119,7 +118,7 @@ def selu(x):
     The constants give mean 0 and variance 1 a stable fixed point (Klambauer et al. 2017, equation 14).
     """
     real = type(x)
-    negative = real(1.7580993408473768599) * expm1(real(0) if x > real(0) else x)
+    negative = real(1.7580993408473768599) * expm1(at_most(x, real(0)))
     return real(1.0507009873554804934) * x if x > real(0) else negative
 
 
@@ -127,7 +126,7 @@ def selu(x):
 def selu_slope(x, y):
     """scale for x > 0, else scale alpha exp(x)."""
     real = type(x)
-    negative = scaled_exp(real(1.7580993408473768599), real(0) if x > real(0) else x, real(0))
+    negative = scaled_exp(real(1.7580993408473768599), at_most(x, real(0)), real(0))
     return real(1.0507009873554804934) if x > real(0) else negative
 
 
@@ -151,7 +150,7 @@ def softsign(x):
     real = type(x)
     # Beyond 2**60, 1 + |x| is |x|; infinity over infinity would be NaN.
     bound = real(1152921504606846976.0)
-    bounded = bound if x > bound else (-bound if x < -bound else x)
+    bounded = at_least(at_most(x, bound), -bound)
     return bounded / (real(1) + abs(bounded))
 
 
@@ -170,9 +169,7 @@ def silu(x):
     Written max(x, 0) - |x| exp(-|x|) / (1 + exp(-|x|)), equal on both sides of zero.
     """
     real = type(x)
-    bound = real(130) if real(1) + real(1e-9) == real(1) else real(800)
-    size = abs(x)
-    size = bound if size > bound else size
+    size = at_most(abs(x), real(130) if single(x) else real(800))
     e = scaled_exp(real(1), -size, real(0))
     return relu(x) - scaled_exp(size / (real(1) + e), -size, real(0))
 
@@ -184,9 +181,7 @@ def silu_slope(x, y):
     The slopes at x and -x add up to 1.
     """
     real = type(x)
-    bound = real(130) if real(1) + real(1e-9) == real(1) else real(800)
-    size = abs(x)
-    size = bound if size > bound else size
+    size = at_most(abs(x), real(130) if single(x) else real(800))
     d = real(1) + scaled_exp(real(1), -size, real(0))
     left = scaled_exp((d - size) / (d * d), -size, real(0))
     return real(1) - left if x > real(0) else left
@@ -199,20 +194,16 @@ def gelu(x):
     Written max(x, 0) - |x| Phi(-|x|), equal on both sides of zero.
     """
     real = type(x)
-    bound = real(15) if real(1) + real(1e-9) == real(1) else real(40)
-    size = abs(x)
-    size = bound if size > bound else size
-    return relu(x) - scaled_gauss(size * normal_tail(size), size)
+    size = at_most(abs(x), real(15) if single(x) else real(40))
+    return relu(x) - scaled_gauss(normal_tail(size)[1], size)
 
 
 @formula
 def gelu_slope(x, y):
     """Phi(x) + x phi(x), with phi the normal density; the slopes at x and -x add up to 1."""
     real = type(x)
-    bound = real(15) if real(1) + real(1e-9) == real(1) else real(40)
-    size = abs(x)
-    size = bound if size > bound else size
-    left = scaled_gauss(normal_tail(size) - size * real(0.3989422804014327), size)
+    size = at_most(abs(x), real(15) if single(x) else real(40))
+    left = scaled_gauss(normal_tail(size)[0] - size * real(0.3989422804014327), size)
     return real(1) - left if x > real(0) else left
 
 
