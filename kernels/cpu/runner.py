@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import layout
 from ..formulas.activations import ACTIVATIONS
-from ..formulas.losses import LOSSES
+from ..formulas import losses as loss_formulas
 from ..jit import address
 from ..layout import OK, PENALTY_CHUNK
 from . import activations, dense, dropout, gather, gemm, losses, metrics, updates
@@ -56,7 +56,8 @@ def operation_functions(operation, real):
         }
         if formula in fused:
             return address(fused[formula](real)), 0
-        return address(losses.plan_elementwise_loss(*LOSSES[formula], real)), 0
+        value, slope = getattr(loss_formulas, formula), getattr(loss_formulas, f"{formula}_slope")
+        return address(losses.plan_elementwise_loss(value, slope, real)), 0
     else:
         return address(getattr(metrics, f"plan_{formula}")(real)), 0
     return address(pair[0]), address(pair[1])

@@ -1,0 +1,87 @@
+"""The barrier: order, common status, and leaving when another worker fails."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fastnn.kernels.cpu.workers import ABORTED, abort, barrier, new_sync
+from fastnn.kernels.jit import COMPILED, kernel
+from fastnn.kernels.layout import NOT_FINITE, OK
+from fastnn.kernels.memory import vector
+
+ROUNDS = 3000 if COMPILED else 20
+
+
+@kernel
+def relay(sync, counts, rank, size, rounds):
+    """Each round: write the own number, wait, check that all have written, wait. Returns the faults seen."""
+    own = vector(counts, size, np.int64)
+    faults = 0
+    for number in range(1, rounds + 1):
+        own[rank] = number
+        if barrier(sync, rank, size, 2 * number - 1, OK) != OK:
+            return -1
+        for other in range(size):
+            if own[other] != number:
+                faults += 1
+        if barrier(sync, rank, size, 2 * number, OK) != OK:
+            return -1
+    return faults
+
+
+@kernel
+def one_barrier(sync, rank, size, number, status):
+    return barrier(sync, rank, size, number, status)
+
+
+def in_threads(function, size, *arguments):
+    found = [None] * size
+
+    def work(rank):
+        found[rank] = function(rank, *arguments)
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a worker is still waiting"
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
+def test_nobody_passes_before_all_have_arrived(size):
+    sync, counts = new_sync(size), np.zeros(size, np.int64)
+    rounds = max(5, ROUNDS // size**2)
+    found = in_threads(lambda rank: relay(sync.ctypes.data, counts.ctypes.data, rank, size, rounds), size)
+    assert found == [0] * size
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_all_workers_return_the_status_of_the_one_that_failed(failing):
+    sync = new_sync(3)
+    found = in_threads(
+        lambda rank: one_barrier(sync.ctypes.data, rank, 3, 1, NOT_FINITE if rank == failing else OK), 3
+    )
+    assert found == [NOT_FINITE] * 3
+
+
+def test_a_waiting_worker_leaves_when_another_aborts():
+    sync = new_sync(2)
+
+    def work(rank):
+        if rank == 1:
+            time.sleep(0.05)
+            abort(sync)
+            return ABORTED
+        return one_barrier(sync.ctypes.data, 0, 2, 1, OK)
+
+    assert in_threads(work, 2) == [ABORTED, ABORTED]
+
+
+def test_synchronization_memory_is_aligned_to_cache_lines():
+    for size in (1, 2, 7):
+        assert new_sync(size).ctypes.data % 64 == 0
+        assert len(new_sync(size)) == 8 * (size + 1)

@@ -1,0 +1,285 @@
+"""Bad input: an error that names the argument, what came and what is expected, and a model left as it was."""
+
+import numpy as np
+import pytest
+
+import fastnn as fn
+
+GOOD_X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+LABELS = np.arange(20) % 4
+NUMBERS = GOOD_X[:, :2] * 0.5
+
+
+def classifier(compiled=True, **options):
+    model = fn.Model([fn.Input(3), fn.Dense(5, "relu"), fn.Dense(4, "softmax")], seed=0, **options)
+    if compiled:
+        model.compile("adam", "cross_entropy")
+    return model
+
+
+def detector():
+    model = fn.Model([fn.Input(3), fn.Dense(2, "sigmoid")], seed=0)
+    model.compile("adam", "binary_cross_entropy")
+    return model
+
+
+def regressor():
+    model = fn.Model([fn.Input(3), fn.Dense(5, "tanh"), fn.Dense(2)], seed=0)
+    model.compile("sgd", "mse")
+    return model
+
+
+def changed(array, place, value):
+    array = np.array(array, dtype=np.result_type(array, type(value)))
+    array[place] = value
+    return array
+
+
+#: name -> (X, words of the message): wrong for fit, evaluate and predict alike.
+BAD_X = {
+    "empty": (np.empty((0, 3)), "X has no rows"),
+    "empty list": ([], "X has shape (0,); expected 2-D"),
+    "one dimension": (GOOD_X[0], "X has shape (3,); expected 2-D, (rows, 3); for one row write X[None, :]"),
+    "three dimensions": (GOOD_X[None], "X has shape (1, 20, 3); expected 2-D"),
+    "a number": (3.0, "X has shape (); expected 2-D"),
+    "None": (None, "X holds objects, such as None"),
+    "too wide": (np.ones((20, 4)), "X has 4 columns; expected 3"),
+    "too narrow": (np.ones((20, 2)), "X has 2 columns; expected 3"),
+    "NaN": (changed(GOOD_X, (7, 1), np.nan), "X has nan in row 7, column 1"),
+    "infinity": (changed(GOOD_X, (19, 2), -np.inf), "X has -inf in row 19, column 2"),
+    "too large for float32": (changed(GOOD_X.astype(float), (4, 0), 1e300), "X has 1e+300 in row 4, column 0, which"),
+    "text": (np.full((20, 3), "a"), "X holds text; expected numbers"),
+    "objects": (np.full((20, 3), object()), "X holds objects, such as <object"),
+    "complex": (GOOD_X + 1j, "X holds complex numbers"),
+    "dates": (np.full((20, 3), np.datetime64("2020-01-01")), "X holds dates"),
+    "ragged": ([[1.0, 2.0, 3.0], [1.0]], "X is ragged"),
+    "masked": (np.ma.masked_equal(np.ones((20, 3)), 1), "X is a masked array"),
+}
+
+#: name -> (model, y, words): wrong for fit and evaluate.
+BAD_Y = {
+    "missing": (classifier, None, "y is missing"),
+    "too short": (classifier, LABELS[:19], "X has 20 rows and y has 19"),
+    "negative label": (classifier, changed(LABELS, 3, -1), "y has the label -1 in row 3; expected whole numbers from 0 to 3"),
+    "label too large": (classifier, changed(LABELS, 5, 4), "y has the label 4 in row 5"),
+    "fractional label": (classifier, changed(LABELS, 2, 0.5), "y has the label 0.5 in row 2"),
+    "NaN label": (classifier, changed(LABELS, 2, np.nan), "y has nan in row 2"),
+    "text labels": (classifier, np.full(20, "cat"), "y holds text"),
+    "one-hot too wide": (classifier, np.eye(5)[LABELS], "y has shape (20, 5); expected labels of shape (rows,) or"),
+    "one-hot sum": (classifier, np.ones((20, 4)), "y has [1.0, 1.0, 1.0, 1.0] in row 0; expected one-hot"),
+    "one-hot negative": (classifier, np.eye(4)[LABELS] * 3 - np.eye(4)[LABELS[::-1]] * 2, "expected one-hot rows"),
+    "probability above 1": (detector, changed(np.zeros((20, 2)), (6, 1), 1.5), "y has 1.5 in row 6; expected probabilities"),
+    "probability below 0": (detector, changed(np.zeros((20, 2)), (6, 0), -0.1), "y has -0.1 in row 6"),
+    "infinite target": (regressor, changed(NUMBERS, (1, 1), np.inf), "y has inf in row 1, column 1"),
+    "wrong number of targets": (regressor, NUMBERS[:, :1], "y has shape (20, 1); expected (rows, 2)"),
+    "1-D targets": (regressor, NUMBERS[:, 0], "y has shape (20,); expected (rows, 2)"),
+    "ragged targets": (regressor, [[1.0, 2.0]] * 19 + [[1.0]], "y is ragged"),
+    "empty targets": (regressor, np.empty((0, 2)), "X has 20 rows and y has 0"),
+}
+
+#: name -> (arguments of fit, words).
+BAD_FIT = {
+    "batch_size 0": ({"batch_size": 0}, "batch_size is 0; expected a whole number of at least 1"),
+    "batch_size negative": ({"batch_size": -3}, "batch_size is -3"),
+    "batch_size fractional": ({"batch_size": 2.5}, "batch_size is 2.5"),
+    "batch_size text": ({"batch_size": "32"}, "batch_size is '32'"),
+    "batch_size None": ({"batch_size": None}, "batch_size is None"),
+    "epochs 0": ({"epochs": 0}, "epochs is 0"),
+    "epochs fractional": ({"epochs": 1.5}, "epochs is 1.5"),
+    "epochs True": ({"epochs": True}, "epochs is True"),
+    "epochs NaN": ({"epochs": float("nan")}, "epochs is nan"),
+    "shuffle": ({"shuffle": "yes"}, "shuffle is 'yes'; expected True or False"),
+    "verbose": ({"verbose": 3}, "verbose is 3"),
+    "validation_split 1": ({"validation_split": 1.0}, "validation_split is 1.0"),
+    "validation_split negative": ({"validation_split": -0.1}, "validation_split is -0.1"),
+    "validation_split leaves no validation": ({"validation_split": 0.01}, "leaves no rows for validation"),
+    "validation_split leaves no training": ({"validation_split": 0.99}, "leaves no rows for training"),
+    "both validations": (
+        {"validation_split": 0.5, "validation_data": (GOOD_X, LABELS)},
+        "validation_split and validation_data were both given",
+    ),
+    "validation_data no pair": ({"validation_data": GOOD_X}, "expected a pair (X, y)"),
+    "validation_data too wide": ({"validation_data": (np.ones((2, 4)), [0, 1])}, "validation_data[0] has 4 columns"),
+    "validation_data labels": ({"validation_data": (GOOD_X, LABELS + 1)}, "validation_data[1] has the label 4 in row 3"),
+    "validation_data NaN": ({"validation_data": (GOOD_X * np.nan, LABELS)}, "validation_data[0] has nan in row 0"),
+    "callbacks single": ({"callbacks": type("C", (), {"on_epoch_end": print})()}, "callbacks is a single callback"),
+    "callbacks no callback": ({"callbacks": [3]}, "callbacks[0] is 3; expected an object with on_epoch_end"),
+}
+
+#: name -> (what is made, words).
+BAD_CONSTRUCTION = {
+    "units 0": (lambda: fn.Dense(0), "units is 0"),
+    "units negative": (lambda: fn.Dense(-1), "units is -1"),
+    "units fractional": (lambda: fn.Dense(2.5), "units is 2.5"),
+    "units text": (lambda: fn.Dense("10"), "units is '10'"),
+    "units True": (lambda: fn.Dense(True), "units is True"),
+    "activation misspelled": (lambda: fn.Dense(2, "rleu"), "activation is 'rleu'; expected one of"),
+    "activation hint": (lambda: fn.Activation("sigmoit"), "did you mean 'sigmoid'?"),
+    "activation number": (lambda: fn.Dense(2, 3), "activation is 3"),
+    "initializer misspelled": (lambda: fn.Dense(2, kernel_initializer="he_norml"), "did you mean 'he_normal'?"),
+    "initializer number": (lambda: fn.Dense(2, kernel_initializer=0), "kernel_initializer is 0"),
+    "regularizer misspelled": (lambda: fn.Dense(2, kernel_regularizer="l3"), "kernel_regularizer is 'l3'"),
+    "regularizer negative": (lambda: fn.L2(-1), "l2 is -1"),
+    "regularizer NaN": (lambda: fn.L1(float("nan")), "l1 is nan"),
+    "use_bias": (lambda: fn.Dense(2, use_bias=1), "use_bias is 1; expected True or False"),
+    "trainable": (lambda: fn.Dense(2, trainable="no"), "trainable is 'no'"),
+    "dropout 1": (lambda: fn.Dropout(1), "rate is 1; expected a finite number at least 0 and below 1"),
+    "dropout negative": (lambda: fn.Dropout(-0.1), "rate is -0.1"),
+    "dropout NaN": (lambda: fn.Dropout(float("nan")), "rate is nan"),
+    "dropout text": (lambda: fn.Dropout("0.5"), "rate is '0.5'"),
+    "Input 0": (lambda: fn.Input(0), "shape is 0"),
+    "Input 2-D": (lambda: fn.Input((8, 8)), "shape is (8, 8) (a tuple); expected the number of columns"),
+    "stddev negative": (lambda: fn.Normal(0, -1), "stddev is -1"),
+    "uniform reversed": (lambda: fn.Uniform(1, 0), "low is 1.0, above high"),
+    "learning_rate negative": (lambda: fn.Adam(-1e-3), "learning_rate is -0.001"),
+    "learning_rate NaN": (lambda: fn.SGD(float("nan")), "learning_rate is nan"),
+    "learning_rate text": (lambda: fn.SGD("fast"), "learning_rate is 'fast'"),
+    "learning_rate later": (lambda: setattr(fn.SGD(), "learning_rate", np.inf), "learning_rate is inf"),
+    "momentum 1": (lambda: fn.SGD(0.1, momentum=1), "momentum is 1"),
+    "nesterov alone": (lambda: fn.SGD(0.1, nesterov=True), "nesterov is True but momentum is 0"),
+    "beta_1": (lambda: fn.Adam(beta_1=1), "beta_1 is 1"),
+    "epsilon": (lambda: fn.Adam(epsilon=0), "epsilon is 0"),
+    "weight_decay": (lambda: fn.AdamW(weight_decay=-1), "weight_decay is -1"),
+    "no layers": (lambda: fn.Model([]), "layers begins with nothing; expected Input"),
+    "Input missing": (lambda: fn.Model([fn.Dense(2)]), "expected Input(columns of X) as the first layer"),
+    "Input twice": (lambda: fn.Model([fn.Input(2), fn.Input(2), fn.Dense(1)]), "layers[1] is a second Input"),
+    "Input late": (lambda: fn.Model([fn.Dense(2), fn.Input(2)]), "layers[1] is a second Input"),
+    "no Dense": (lambda: fn.Model([fn.Input(2), fn.Activation("relu")]), "no Dense layer"),
+    "Dropout last": (lambda: fn.Model([fn.Input(2), fn.Dense(2), fn.Dropout(0.5)]), "layers ends with a Dropout"),
+    "no layer": (lambda: fn.Model([fn.Input(2), 10]), "layers[1] is 10; expected a layer"),
+    "a single layer": (lambda: fn.Model(fn.Dense(2)), "expected a list of layers"),
+    "a layer twice": (lambda: fn.Model([fn.Input(2)] + [fn.Dense(2)] * 2), "is in the list twice"),
+    "a layer of another model": (lambda: fn.Model(classifier().layers), "belongs to another model already"),
+    "equal names": (
+        lambda: fn.Model([fn.Input(2), fn.Dense(2, name="a"), fn.Dense(2, name="a")]),
+        "layers has 2 layers named 'a'",
+    ),
+    "seed negative": (lambda: classifier(False, dtype="float32").__class__([fn.Input(1), fn.Dense(1)], seed=-1), "seed is -1"),
+    "dtype": (lambda: classifier(dtype="float16"), "dtype is 'float16'; expected one of 'float32', 'float64'"),
+    "optimizer misspelled": (lambda: classifier(False).compile("adamm", "mse"), "did you mean 'adam'?"),
+    "optimizer number": (lambda: classifier(False).compile(3, "mse"), "optimizer is 3"),
+    "loss missing": (lambda: classifier(False).compile("adam"), "loss is missing"),
+    "loss misspelled": (lambda: classifier(False).compile("adam", "cross_entopy"), "did you mean 'cross_entropy'?"),
+    "loss number": (lambda: classifier(False).compile("adam", 3), "loss is 3"),
+    "metric misspelled": (lambda: classifier(False).compile("adam", "mse", ["acuracy"]), "did you mean 'accuracy'?"),
+    "metrics text": (lambda: classifier(False).compile("adam", "mse", "accuracy"), "metrics is 'accuracy'; expected a list"),
+    "device misspelled": (lambda: classifier(False).compile("adam", "mse", device="gpu"), "device is 'gpu'; expected one of"),
+    "threads 0": (lambda: classifier(False).compile("adam", "mse", threads=0), "threads is 0"),
+    "threads fractional": (lambda: classifier(False).compile("adam", "mse", threads=1.5), "threads is 1.5"),
+    "cross_entropy after linear": (
+        lambda: regressor().compile("adam", "cross_entropy"),
+        'expected activation="softmax" in the last layer, or loss=CrossEntropy(from_logits=True)',
+    ),
+    "cross_entropy after sigmoid": (lambda: detector().compile("adam", "cross_entropy"), "ends in 'sigmoid'"),
+    "binary_cross_entropy after softmax": (
+        lambda: classifier().compile("adam", "binary_cross_entropy"),
+        'expected activation="sigmoid"',
+    ),
+    "from_logits after softmax": (
+        lambda: classifier().compile("adam", fn.CrossEntropy(from_logits=True)),
+        "expected logits",
+    ),
+    "cross_entropy with one unit": (
+        lambda: fn.Model([fn.Input(1), fn.Dense(1, "softmax")]).compile("adam", "cross_entropy"),
+        "expected at least 2 classes",
+    ),
+    "weights missing": (lambda: classifier().set_weights([np.ones((3, 5))]), "weights has 1 arrays; expected 4"),
+    "weights of a wrong shape": (
+        lambda: classifier().set_weights([np.ones((3, 5)), np.ones(4), np.ones((5, 4)), np.ones(4)]),
+        "dense_1.b was given an array of shape (4,); expected (5,)",
+    ),
+    "weights not finite": (
+        lambda: setattr(classifier().layers[1], "W", np.full((3, 5), np.nan)),
+        "dense_1.W has nan",
+    ),
+    "backward before forward": (lambda: fn.Dense(2).backward(np.ones((1, 2))), "backward of layer 'dense' came before"),
+    "moons without rows": (lambda: fn.datasets.moons(0), "n"),
+}
+
+
+def refused(words, action):
+    with pytest.raises((ValueError, TypeError, RuntimeError)) as caught:
+        action()
+    assert words in str(caught.value)
+
+
+def state(model):
+    return [array.tobytes() for array in (*model.get_weights(), *model.arenas.slots)] + [model.step, model.epoch]
+
+
+@pytest.mark.parametrize("name", BAD_X)
+def test_bad_X(name):
+    X, words = BAD_X[name]
+    model = classifier()
+    before = state(model)
+    refused(words, lambda: model.fit(X, LABELS))
+    refused(words, lambda: model.train_on_batch(X, LABELS))
+    refused(words, lambda: model.evaluate(X, LABELS))
+    refused(words, lambda: model.gradients(X, LABELS))
+    refused(words, lambda: model.predict(X))
+    refused(words, lambda: model.activations(X))
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("name", BAD_Y)
+def test_bad_y(name):
+    make, y, words = BAD_Y[name]
+    model = make()
+    before = state(model)
+    refused(words, lambda: model.fit(GOOD_X, y))
+    refused(words, lambda: model.train_on_batch(GOOD_X, y))
+    refused(words, lambda: model.evaluate(GOOD_X, y))
+    refused(words, lambda: model.gradients(GOOD_X, y))
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("name", BAD_FIT)
+def test_bad_arguments_of_fit(name):
+    arguments, words = BAD_FIT[name]
+    model = classifier()
+    before = state(model)
+    refused(words, lambda: model.fit(GOOD_X, LABELS, **arguments))
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("name", BAD_CONSTRUCTION)
+def test_bad_construction(name):
+    action, words = BAD_CONSTRUCTION[name]
+    refused(words, action)
+
+
+def test_what_comes_before_compile():
+    model = classifier(compiled=False)
+    for action in (model.fit, model.evaluate, model.train_on_batch, model.gradients):
+        refused("came before compile; call model.compile", lambda action=action: action(GOOD_X, LABELS))
+
+
+def test_a_refused_compile_leaves_the_model_compiled_as_it_was():
+    model = classifier()
+    model.fit(GOOD_X, LABELS)
+    before = state(model)
+    refused("ends in 'softmax'", lambda: model.compile("sgd", "binary_cross_entropy"))
+    assert state(model) == before
+    model.fit(GOOD_X, LABELS)
+
+
+def test_weights_refused_in_the_middle_leave_all_as_they_were():
+    model = classifier()
+    before = state(model)
+    refused("dense_2.b", lambda: model.set_weights([*map(np.zeros_like, model.get_weights()[:3]), np.ones(7)]))
+    assert state(model) == before
+
+
+def test_labels_for_a_metric_of_numbers():
+    model = classifier(compiled=False)
+    model.compile("adam", "cross_entropy", ["mse"])
+    refused("metrics has 'mse'", lambda: model.fit(GOOD_X, LABELS))
+    model.fit(GOOD_X, np.eye(4)[LABELS])
+
+
+def test_environment_is_checked(monkeypatch):
+    monkeypatch.setenv("FASTNN_DEVICE", "tpu")
+    refused("the environment variable FASTNN_DEVICE is 'tpu'", lambda: classifier())
+    monkeypatch.setenv("FASTNN_DEVICE", "cpu")
+    monkeypatch.setenv("FASTNN_THREADS", "two")
+    refused("FASTNN_THREADS is 'two'", lambda: classifier().fit(GOOD_X, LABELS))

@@ -1,0 +1,221 @@
+"""The engine against its specification, the slow path: equal bits, for any number of workers."""
+
+import numpy as np
+import pytest
+
+import fastnn as fn
+from fastnn.kernels.cpu.runner import Data
+from fastnn.kernels.jit import COMPILED
+from fastnn.kernels.layout import NOT_FINITE, OK
+from fastnn.slow_path import SlowPath
+
+STEPS = 20 if COMPILED else 3
+WORKERS = (1, 2, 3, 4) if COMPILED else (1, 2)
+
+
+def dense(units, activation=None, **options):
+    return fn.Dense(units, activation, **options)
+
+
+#: name -> (inputs, layers, loss, optimizer, batch size)
+ARCHITECTURES = {
+    "logistic regression": (3, lambda: [dense(1, "sigmoid")], "binary_cross_entropy", "sgd", 8),
+    "tiny": (2, lambda: [dense(16, "relu"), dense(1, "sigmoid")], "binary_cross_entropy", "adam", 32),
+    "digits": (
+        64,
+        lambda: [dense(64, "relu"), fn.Dropout(0.2), dense(64, "relu"), fn.Dropout(0.5), dense(10, "softmax")],
+        "cross_entropy",
+        "adam",
+        32,
+    ),
+    "deep tanh": (5, lambda: [dense(7, "tanh") for _ in range(6)] + [dense(3)], "mse", "adam", 17),
+    "every activation": (
+        9,
+        lambda: [
+            dense(11, name)
+            for name in ("sigmoid", "leaky_relu", "elu", "selu", "softplus", "softsign", "silu", "gelu", "log_softmax")
+        ]
+        + [dense(4, "softmax")],
+        "cross_entropy",
+        fn.SGD(0.05, momentum=0.9, nesterov=True),
+        13,
+    ),
+    "unfused softmax": (6, lambda: [dense(8, "softmax"), dense(5, "softmax")], "mse", fn.SGD(0.5, 0.5), 10),
+    "logits": (
+        6,
+        lambda: [dense(8, "relu"), dense(3)],
+        fn.CrossEntropy(from_logits=True),
+        fn.AdamW(0.01, weight_decay=0.1),
+        10,
+    ),
+    "penalties": (
+        40,
+        lambda: [dense(130, "relu", kernel_regularizer=fn.L1L2(1e-3, 1e-3)), dense(2, kernel_regularizer="l2")],
+        "mse",
+        "adam",
+        9,
+    ),
+    "frozen": (
+        6,
+        lambda: [dense(8, "relu", trainable=False), dense(8, "tanh"), dense(8, trainable=False), dense(2, "sigmoid")],
+        "binary_cross_entropy",
+        "adam",
+        7,
+    ),
+    "odd order": (
+        4,
+        lambda: [
+            fn.Dropout(0.3),
+            dense(6, use_bias=False),
+            fn.Dropout(0.1),
+            fn.Activation("relu"),
+            fn.Activation("tanh"),
+            dense(3),
+            fn.Activation("softmax"),
+        ],
+        "cross_entropy",
+        "adam",
+        5,
+    ),
+    "wide": (300, lambda: [dense(270, "relu"), dense(10, "softmax")], "cross_entropy", "adam", 260),
+    "one row": (3, lambda: [dense(4, "relu"), dense(1)], "mse", "adam", 1),
+}
+
+
+def problem(name, dtype, seed=1):
+    """A compiled model, and rows for it that do not fill the last batch."""
+    inputs, layers, loss, optimizer, batch_size = ARCHITECTURES[name]
+    model = fn.Model([fn.Input(inputs), *layers()], seed=seed, dtype=dtype)
+    model.compile(optimizer, loss)
+    generator = np.random.default_rng(seed)
+    rows = 2 * batch_size + batch_size // 2 + 1
+    X = generator.standard_normal((rows, inputs)).astype(dtype)
+    if isinstance(model.loss, fn.CrossEntropy):
+        y = generator.integers(0, model.outputs, (rows, 1)).astype(dtype)
+    else:
+        y = generator.uniform(0, 1, (rows, model.outputs)).astype(dtype)
+    return model, X, y, batch_size
+
+
+def train(model, runner, X, y, batch_size, workers):
+    """STEPS steps on shuffled epochs; returns the status, the results and the parameters afterwards."""
+    batches = -(-len(X) // batch_size)
+    epochs = -(-STEPS // batches)
+    order = np.concatenate([np.random.default_rng(e).permutation(len(X)) for e in range(epochs)])
+    rates = np.linspace(0.01, 0.02, STEPS)
+    status, done, results = runner.train(Data(X, y), order, batch_size, 0, STEPS, rates, 0, model.seed, workers)
+    assert done == STEPS
+    return status, results, model.arenas.parameters.copy()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_engine_has_the_bits_of_the_slow_path_for_any_number_of_workers(name, dtype):
+    model, X, y, batch_size = problem(name, dtype)
+    plan = model._training_runner(y.shape[1]).plan
+    status, results, expected = train(model, SlowPath(plan, model.arenas), X, y, batch_size, 1)
+    assert status == OK
+    start = problem(name, dtype)[0].arenas.parameters
+    assert not np.array_equal(start, expected), "nothing was trained"
+    for workers in WORKERS:
+        model, X, y, batch_size = problem(name, dtype)
+        status, engine_results, parameters = train(
+            model, model._training_runner(y.shape[1]), X, y, batch_size, workers
+        )
+        assert status == OK
+        np.testing.assert_array_equal(parameters, expected, err_msg=f"{workers} workers")
+        np.testing.assert_array_equal(engine_results, results, err_msg=f"{workers} workers")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["digits", "logits", "unfused softmax", "odd order", "wide"])
+def test_evaluate_and_predict_have_equal_bits_for_any_number_of_workers(name, dtype):
+    model, X, y, _ = problem(name, dtype)
+    X, y = np.tile(X, (8, 1)), np.tile(y, (8, 1))
+    found = []
+    for workers in WORKERS:
+        model.threads = workers
+        found.append((model.predict(X), model.evaluate(X, y)))
+    for prediction, evaluation in found[1:]:
+        np.testing.assert_array_equal(prediction, found[0][0])
+        assert evaluation == found[0][1]
+
+
+def test_prediction_leaves_dropout_out_and_equals_the_layers():
+    model, X, _, _ = problem("odd order", "float64")
+    x = X
+    for layer in model.layers:
+        x = layer.forward(x)
+    np.testing.assert_array_equal(model.predict(X), x)
+
+
+def test_fused_loss_agrees_with_the_formulas_apart():
+    """Sigmoid, then cross-entropy of probabilities, as two operations: the same loss and gradients."""
+    from fastnn.kernels.cpu import activations, losses
+    from fastnn.kernels.formulas import losses as formulas
+
+    generator = np.random.default_rng(0)
+    z, target = generator.standard_normal((50, 3)), generator.uniform(0, 1, (50, 3))
+    values, y, dz, dy = np.empty(50), np.empty_like(z), np.empty_like(z), np.empty_like(z)
+    losses.sigmoid_cross_entropy(values, y, dz, z, target, 1 / 50, 0, 1)
+    forward, backward = activations.kernels_of("sigmoid")
+    apart, y_apart, dz_apart = np.empty(50), np.empty_like(z), np.empty_like(z)
+    forward(y_apart, z, 0, 1)
+    pair = formulas.binary_cross_entropy, formulas.binary_cross_entropy_slope
+    losses.elementwise_loss(*pair)(apart, dy, y_apart, target, 1 / 50, 0, 1)
+    backward(dz_apart, dy, z, y_apart, 0, 1)
+    np.testing.assert_allclose(values, apart, rtol=1e-12)
+    np.testing.assert_allclose(dz, dz_apart, rtol=1e-9)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_loss_that_is_not_finite_stops_all_workers_before_the_update(workers):
+    model, X, y, batch_size = problem("digits", "float32")
+    model.layers[1].W[0, 0] = np.nan
+    before = model.arenas.parameters.copy()
+    runner = model._training_runner(1)
+    status, done, _ = runner.train(Data(X, y), None, batch_size, 0, 3, np.full(3, 0.01), 0, 0, workers)
+    assert (status, done) == (NOT_FINITE, 0)
+    np.testing.assert_array_equal(model.arenas.parameters, before)
+
+
+def test_a_worker_that_fails_leaves_nobody_spinning(monkeypatch):
+    from fastnn.kernels.cpu import runner as runner_module
+
+    model, X, y, batch_size = problem("digits", "float32")
+    runner = model._training_runner(1)
+    engine = runner_module.train
+
+    def fail(run, program, rates, results, first, last, sync, rank, size):
+        if rank == size - 1:
+            raise MemoryError("planted")
+        return engine(run, program, rates, results, first, last, sync, rank, size)
+
+    monkeypatch.setattr(runner_module, "train", fail)
+    with pytest.raises(MemoryError, match="planted"):
+        runner.train(Data(X, y), None, batch_size, 0, 3, np.full(3, 0.01), 0, 0, 3)
+
+
+def test_a_thread_that_cannot_start_costs_nothing_but_time(monkeypatch):
+    import threading
+
+    expected = train(*_with_runner("digits"), workers=1)
+    start = threading.Thread.start
+    started = []
+
+    def refuse(thread):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    case = _with_runner("digits")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    found = train(*case, workers=4)
+    assert len(started) == 1
+    np.testing.assert_array_equal(found[2], expected[2])
+
+
+def _with_runner(name):
+    model, X, y, batch_size = problem(name, "float32")
+    return model, model._training_runner(y.shape[1]), X, y, batch_size
