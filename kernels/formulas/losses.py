@@ -95,5 +95,7 @@ def sigmoid_cross_entropy(z, target):
     """
     real = type(z)
     weight = real(1) - target if z > real(0) else target
-    missed = abs(z) * weight if weight != real(0) else real(0)
-    return missed + log1p(exp(-abs(z)))
+    # The choice is made before the product: a choice between it and zero would be fused with the sum in some
+    # loops and not in others, and the bits would depend on where a slice starts.
+    size = abs(z) if weight != real(0) else real(0)
+    return size * weight + log1p(exp(-abs(z)))

@@ -1,0 +1,264 @@
+"""Losses against their twins, central differences, each other, and at the ends of the number range."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastnn.kernels.cpu import losses as kernels
+from fastnn.kernels.formulas import losses as formulas
+from fastnn.kernels.layout import (
+    ACTIVATIONS,
+    BATCH_ROWS,
+    CAPACITY,
+    DERIVATIVES,
+    DX,
+    DY,
+    INPUTS,
+    LOSSES,
+    NOT_FINITE,
+    OK,
+    OPERATION_FIELDS,
+    OUTPUTS,
+    RUN_FIELDS,
+    TARGET,
+    X,
+    Y,
+)
+from tests import reference
+
+REALS = [np.float32, np.float64]
+TOLERANCES = {
+    np.float32: {"rtol": 5e-6, "atol": 1e-6},
+    np.float64: {"rtol": 1e-13, "atol": 1e-14},
+}
+FORMULAS = {
+    "squared_error": (formulas.squared_error, formulas.squared_error_slope),
+    "absolute_error": (formulas.absolute_error, formulas.absolute_error_slope),
+    "binary_cross_entropy": (formulas.binary_cross_entropy, formulas.binary_cross_entropy_slope),
+}
+ELEMENTWISE = {name: kernels.elementwise_loss(*pair) for name, pair in FORMULAS.items()}
+OF_OUTPUTS = {**ELEMENTWISE, "cross_entropy": kernels.cross_entropy}
+FUSED = {
+    "sigmoid_cross_entropy": kernels.sigmoid_cross_entropy,
+    "softmax_cross_entropy": kernels.softmax_cross_entropy,
+}
+CASES = [
+    ("squared_error", "numbers"),
+    ("absolute_error", "numbers"),
+    ("binary_cross_entropy", "bits"),
+    ("binary_cross_entropy", "probabilities"),
+    ("cross_entropy", "labels"),
+    ("cross_entropy", "one-hot"),
+    ("cross_entropy", "probabilities"),
+    ("sigmoid_cross_entropy", "bits"),
+    ("sigmoid_cross_entropy", "probabilities"),
+    ("softmax_cross_entropy", "labels"),
+    ("softmax_cross_entropy", "one-hot"),
+    ("softmax_cross_entropy", "probabilities"),
+]
+
+
+def example(name, kind, rows, width, real, seed=0):
+    """(outputs or logits, targets)"""
+    random = np.random.default_rng(seed)
+    y = random.standard_normal((rows, width)) * 3
+    if name in ("binary_cross_entropy", "cross_entropy"):
+        y = random.uniform(0.01, 0.99, (rows, width))
+    labels = random.integers(0, width, (rows, 1))
+    target = {
+        "numbers": random.standard_normal((rows, width)),
+        "bits": random.integers(0, 2, (rows, width)),
+        "probabilities": random.uniform(0, 1, (rows, width)),
+        "labels": labels,
+        "one-hot": np.eye(width)[labels[:, 0]],
+    }[kind]
+    return y.astype(real), target.astype(real)
+
+
+def run(name, y, target, scale, size=1):
+    """(losses, derivative) of a loss of outputs, (losses, y, derivative) of a fused one; the worst status."""
+    losses = np.full(len(y), np.nan)
+    results = [np.full_like(y, np.nan) for _ in range(2 if name in FUSED else 1)]
+    function = FUSED.get(name) or OF_OUTPUTS[name]
+    with np.errstate(all="ignore"):
+        status = [function(losses, *results, y, target, scale, rank, size) for rank in range(size)]
+    return (losses, *results), max(status)
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize(("name", "kind"), CASES)
+@settings(max_examples=12, deadline=None)
+@given(rows=st.integers(1, 9), width=st.integers(1, 40), size=st.integers(1, 4))
+def test_twin(name, kind, real, rows, width, size):
+    y, target = example(name, kind, rows, width, real)
+    results, status = run(name, y, target, 0.125, size)
+    assert status == OK
+    for result, wanted in zip(results, getattr(reference, name)(y, target, 0.125), strict=True):
+        np.testing.assert_allclose(result, wanted, **TOLERANCES[real])
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize("width", [1, 10, 37])
+def test_bits_do_not_depend_on_the_slices(name, kind, real, width):
+    rows = 23
+    y, target = example(name, kind, rows, width, real)
+    whole, _ = run(name, y, target, 0.125)
+    for size in (2, 3, 8, 30):
+        for result, wanted in zip(run(name, y, target, 0.125, size)[0], whole, strict=True):
+            np.testing.assert_array_equal(result, wanted)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize("width", [1, 2, 11])
+def test_derivative_is_that_of_the_batch_s_loss(name, kind, width):
+    rows, step = 3, 1e-6
+    y, target = example(name, kind, rows, width, np.float64)
+
+    def loss(y):
+        return run(name, y, target, 1 / rows)[0][0].sum() / rows
+
+    derivative = run(name, y, target, 1 / rows)[0][-1]
+    for place in np.ndindex(y.shape):
+        low, high = y.copy(), y.copy()
+        low[place] -= step
+        high[place] += step
+        numerical = (loss(high) - loss(low)) / (2 * step)
+        assert derivative[place] == pytest.approx(numerical, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["labels", "one-hot", "probabilities"])
+def test_softmax_fused_agrees_with_softmax_then_cross_entropy(kind):
+    z, target = example("softmax_cross_entropy", kind, 6, 7, np.float64)
+    losses, y, dz = run("softmax_cross_entropy", z, target, 0.5)[0]
+    np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-14)
+    apart, dy = run("cross_entropy", y, target, 0.5)[0]
+    np.testing.assert_allclose(apart, losses, rtol=1e-12)
+    through_softmax = y * (dy - np.sum(dy * y, axis=1, keepdims=True))
+    np.testing.assert_allclose(through_softmax, dz, rtol=1e-10, atol=1e-14)
+
+
+def test_sigmoid_fused_agrees_with_sigmoid_then_binary_cross_entropy():
+    z, target = example("sigmoid_cross_entropy", "probabilities", 6, 7, np.float64)
+    losses, y, dz = run("sigmoid_cross_entropy", z, target, 0.5)[0]
+    apart, dy = run("binary_cross_entropy", y, target, 0.5)[0]
+    np.testing.assert_allclose(apart, losses, rtol=1e-12)
+    np.testing.assert_allclose(dy * y * (1 - y), dz, rtol=1e-10, atol=1e-14)
+
+
+def test_labels_and_one_hot_rows_agree():
+    for name in ("cross_entropy", "softmax_cross_entropy"):
+        y, labels = example(name, "labels", 9, 5, np.float64)
+        one_hot = np.eye(5)[labels[:, 0].astype(int)]
+        pairs = zip(run(name, y, labels, 0.5)[0], run(name, y, one_hot, 0.5)[0], strict=True)
+        for result, wanted in pairs:
+            np.testing.assert_allclose(result, wanted, rtol=1e-14)
+
+
+def test_softmax_by_hand():
+    # exp(0), exp(log 3): probabilities 1/4 and 3/4; the loss of label 0 is log 4
+    z = np.array([[0.0, np.log(3)]])
+    losses, y, dz = run("softmax_cross_entropy", z, np.array([[0.0]]), 1.0)[0]
+    np.testing.assert_allclose(losses, [np.log(4)], rtol=1e-15)
+    np.testing.assert_allclose(y, [[0.25, 0.75]], rtol=1e-15)
+    np.testing.assert_allclose(dz, [[-0.75, 0.75]], rtol=1e-15)
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("width", [3, 12])
+def test_softmax_of_extreme_logits(real, width):
+    z = np.zeros((1, width), real)
+
+    def results(logit, place, label):
+        z[:] = 0
+        z[0, place] = logit
+        rounds = []
+        for target in (np.array([[label]], real), np.eye(width, dtype=real)[[label]]):
+            (losses, y, _), status = run("softmax_cross_entropy", z, target, 1.0)
+            rounds.append((losses[0], status))
+        assert rounds[0] == rounds[1]
+        return *rounds[0], y[0]
+
+    for large in (1e4, np.inf):
+        for place in (0, width - 1):
+            loss, status, y = results(large, place, place)
+            assert (loss, status, y[place], y.sum()) == (0, OK, 1, 1)
+            loss, status, y = results(-large, place, (place + 1) % width)
+            assert loss == pytest.approx(np.log(width - 1), rel=1e-6)
+            assert (status, y[place]) == (OK, 0)
+            loss, status, _ = results(large, place, (place + 1) % width)
+            assert loss == large and status == (OK if large < np.inf else NOT_FINITE)
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize("width", [1, 10])
+def test_nan_stays_in_its_row(name, kind, real, width):
+    rows = 7
+    for place in range(0, width, 3):
+        y, target = example(name, kind, rows, width, real)
+        y[2, place] = np.nan
+        if kind == "labels":
+            target[:] = place
+        results, status = run(name, y, target, 1.0)
+        assert status == NOT_FINITE
+        assert np.isnan(results[0][2]) and np.isnan(results[-1][2, place])
+        for result in results:
+            assert np.isfinite(np.delete(result, 2, axis=0)).all()
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "softmax_cross_entropy"])
+@pytest.mark.parametrize("label", [-1, 5, 1e30, np.nan, np.inf, -np.inf])
+def test_a_label_that_is_no_class_is_not_finite(name, label):
+    y, target = example(name, "labels", 4, 5, np.float32)
+    target[1] = label
+    results, status = run(name, y, target, 1.0)
+    assert status == NOT_FINITE
+    np.testing.assert_array_equal(np.isnan(results[0]), [False, True, False, False])
+
+
+PLANS = {name: lambda real, pair=pair: kernels.plan_elementwise_loss(*pair, real) for name, pair in FORMULAS.items()}
+PLANS |= {
+    "cross_entropy": kernels.plan_cross_entropy,
+    "sigmoid_cross_entropy": kernels.plan_sigmoid_cross_entropy,
+    "softmax_cross_entropy": kernels.plan_softmax_cross_entropy,
+}
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_plans(name, kind, real):
+    rows, width, capacity = 7, 5, 9
+    y, target = example(name, kind, rows, width, real)
+    activations, derivatives = np.full((2, 3, capacity * width), np.nan, real)
+    activations[1, : rows * width] = y.ravel()
+    losses = np.full(capacity, np.nan)
+    records = reference.record(
+        RUN_FIELDS,
+        {
+            ACTIVATIONS: activations,
+            DERIVATIVES: derivatives,
+            CAPACITY: capacity,
+            LOSSES: losses,
+            TARGET: target,
+            BATCH_ROWS: rows,
+        },
+    )
+    places = {X: width, Y: 2 * width, DX: 2 * width} if name in FUSED else {Y: width, DY: 2 * width}
+    fields = {INPUTS: width, OUTPUTS: target.shape[1], **places}
+    operation = reference.record(OPERATION_FIELDS, fields)
+    for first, last in ((0, 1), (1, 4), (4, rows)):
+        assert reference.run_plan(PLANS[name](real), records, operation, first, last) == OK
+    expected, _ = run(name, y, target, 1 / rows)
+    np.testing.assert_array_equal(losses[:rows], expected[0])
+    np.testing.assert_array_equal(derivatives[2, : rows * width].reshape(rows, width), expected[-1])
+    if name in FUSED:
+        np.testing.assert_array_equal(activations[2, : rows * width].reshape(rows, width), expected[1])
+    assert np.isnan(losses[rows:]).all() and np.isnan(derivatives[:2]).all()
+    activations[1, 3 * width] = np.nan
+    if kind == "labels":
+        target[3] = 0
+    with np.errstate(all="ignore"):
+        assert reference.run_plan(PLANS[name](real), records, operation, 3, 5) == NOT_FINITE
+        assert reference.run_plan(PLANS[name](real), records, operation, 0, 3) == OK
