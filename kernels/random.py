@@ -4,8 +4,8 @@ A word is a pure function of (seed, step, layer, row, column), so any worker of 
 of a stream, in any order, and draw it again. Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers:
 as easy as 1, 2, 3" (2011).
 
-The arithmetic is on 64-bit words that hold 32 bits each: a product of two fits without overflow, so the
-bits are the same in compiled code (where 32-bit numbers widen) and in NumPy (where they wrap, with a warning).
+The arithmetic is on 64-bit words that hold 32 bits each: a product of two fits, so the bits are the same in
+compiled code (where 32-bit numbers widen) and in NumPy (where they wrap, with a warning).
 """
 
 import numpy as np
@@ -80,7 +80,7 @@ def random_words(seed, step, layer, row, group):
 
 @formula
 def random_bits(seed, step, layer, row, column):
-    """The random 32-bit word of one column; where all columns are needed, ``random_words`` is four times faster."""
+    """The random 32-bit word of one column (for all columns ``random_words`` is four times as fast)."""
     r0, r1, r2, r3 = random_words(seed, step, layer, row, column >> 2)
     word = column & 3
     return (r0 if word == 0 else r1) if word < 2 else (r2 if word == 2 else r3)
@@ -88,7 +88,7 @@ def random_bits(seed, step, layer, row, column):
 
 @formula
 def _below(bound, high, low):
-    """A number in [0, bound), for bound < 2**32: the upper half of the product of the bound and a 64-bit word."""
+    """A number in [0, bound), bound < 2**32: the upper half of the product of bound and a 64-bit word."""
     bound = np.uint64(bound)
     return np.int64((np.uint64(high) * bound + ((np.uint64(low) * bound) >> _HALF)) >> _HALF)
 
@@ -97,10 +97,10 @@ def _below(bound, high, low):
 def shuffled_order(order, seed, epoch):
     """Fill ``order`` with a random permutation of 0 .. rows - 1 that depends on (seed, epoch) alone.
 
-    order : (rows,) int64, rows < 2**32. The inside-out form of the shuffle of Fisher and Yates: element i goes
-    to a place drawn from [0, i]. The places are drawn first, into ``order`` itself, because that loop uses
-    vectors; each place is in use until just before it is overwritten. A place is drawn by multiplying a 64-bit
-    word, so its probability is off by at most 2**-64 (relative: i / 2**64, less than 2**-32).
+    order : (rows,) int64, rows < 2**32. The inside-out form of the shuffle of Fisher and Yates: element i
+    goes to a place drawn from [0, i], and what was there goes to place i. The places are drawn first, into
+    ``order`` itself, because that loop uses vectors; the second loop reads each before it overwrites it.
+    A place is the upper half of a product with a 64-bit word, so its probability is off by less than 2**-64.
     """
     rows = order.shape[0]
     for pair in range(rows // 2):

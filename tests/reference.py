@@ -1,4 +1,4 @@
-"""Plain NumPy twins of the kernels: short, slow, in float64, and written from the papers and not from the kernels.
+"""Plain NumPy twins of the kernels: short, slow, in float64, written from the papers, not from the kernels.
 
 A twin takes a kernel's inputs and returns its outputs. At the end: how a test calls a plan's function.
 """
@@ -45,7 +45,10 @@ def dropout_mask(shape, threshold, seed, step, layer, first_row):
     rows, columns = shape
     return np.array(
         [
-            [random_bits(seed, step, layer, first_row + row, column) >= threshold for column in range(columns)]
+            [
+                random_bits(seed, step, layer, first_row + row, column) >= threshold
+                for column in range(columns)
+            ]
             for row in range(rows)
         ],
         bool,
@@ -53,7 +56,9 @@ def dropout_mask(shape, threshold, seed, step, layer, first_row):
 
 
 def dropout_forward(x, threshold, scale, seed, step, layer, first_row):
-    return np.where(dropout_mask(x.shape, threshold, seed, step, layer, first_row), x * x.dtype.type(scale), 0)
+    return np.where(
+        dropout_mask(x.shape, threshold, seed, step, layer, first_row), x * x.dtype.type(scale), 0
+    )
 
 
 dropout_backward = dropout_forward

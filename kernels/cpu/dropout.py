@@ -43,9 +43,10 @@ __all__ = [
 def dropout_forward(y, x, threshold, scale, seed, step, layer, first_row, rank, size):
     """y = x * mask * scale, where the mask drops a unit with the given probability (Srivastava et al. 2014).
 
-    y, x : (rows, width), possibly the same memory; threshold : probability as a 32-bit integer; scale : 1 / (1 - probability);
-    first_row : this block's first row in the batch. The mask depends on (seed, step, layer, row, column)
-    alone, so backward draws it again. A dropped unit is 0, whatever it was: a NaN too.
+    y, x : (rows, width), possibly the same memory; threshold : probability as a 32-bit integer;
+    scale : 1 / (1 - probability); first_row : this block's first row in the batch. The mask depends on
+    (seed, step, layer, row, column) alone, so backward draws it again. A dropped unit is 0, whatever it
+    was: a NaN too.
     """
     real = x.dtype.type
     zero, scale, threshold = real(0), real(scale), np.uint32(threshold)

@@ -47,7 +47,7 @@ __all__ = [
 
 @formula
 def row_sum(x, row, zero):
-    """The sum of a row, in numbers of the type of ``zero``, in a fixed order: eight lanes, then across them."""
+    """The sum of a row in numbers of the type of ``zero``, in a fixed order: eight lanes, then across."""
     width = x.shape[1]
     a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
     whole = width // 8 * 8
@@ -229,7 +229,8 @@ def softmax_cross_entropy(losses, y, dz, z, target, scale, rank, size):
 def cross_entropy(losses, dy, y, target, scale, rank, size):
     """losses = -sum(target * log(y)), with logarithms of at least -100; dy = -target / y * scale.
 
-    losses : (rows,) float64; dy, y : (rows, classes), y probabilities; target as in ``softmax_cross_entropy``.
+    losses : (rows,) float64; dy, y : (rows, classes), y probabilities; target : as in
+    ``softmax_cross_entropy``.
     """
     real = y.dtype.type
     zero, one, factor = real(0), real(1), real(scale)
@@ -265,7 +266,10 @@ def targets(run, width, first, last, real):
 
 @functools.cache
 def plan_outputs_loss(loss, real):
-    """A loss of the outputs for a plan: y at Y, the derivative to DY. INPUTS: width of y, OUTPUTS: of the target."""
+    """A loss of the outputs for a plan: y at Y, its derivative to DY.
+
+    INPUTS: width of y, OUTPUTS: of the target.
+    """
 
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
@@ -280,7 +284,10 @@ def plan_outputs_loss(loss, real):
 
 @functools.cache
 def plan_fused_loss(loss, real):
-    """A loss fused with the last activation for a plan: logits at X, y to Y, the logits' derivative to DX."""
+    """A loss fused with the last activation for a plan: logits at X, y to Y, the logits' derivative to DX.
+
+    INPUTS: width of y, OUTPUTS: of the target.
+    """
 
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)

@@ -107,7 +107,7 @@ def absolute_error(values, y, target, rank, size):
 
 @functools.cache
 def plan_metric(metric, real):
-    """A metric kernel for a plan. INPUTS: width of y, OUTPUTS: of the target, OPTION: number of the metric."""
+    """A metric for a plan: y at Y; INPUTS: width of y, OUTPUTS: of the target, OPTION: which metric it is."""
 
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)

@@ -107,6 +107,16 @@ def test_probabilities_at_the_ends():
     assert not y.any()
 
 
+def test_a_word_at_the_threshold_is_kept():
+    x = np.ones((2, 7), np.float32)
+    y = np.empty_like(x)
+    for column in (0, 1, 2, 3, 6):
+        word = reference.random_bits(1, 2, 3, 1, column)
+        for threshold, kept in ((word, True), (word + 1, False)):
+            dropout_forward(y, x, threshold, 2.0, 1, 2, 3, 0, 0, 1)
+            assert (y[1, column] != 0) == kept
+
+
 def test_nan_is_dropped_or_stays():
     x = np.full((4, 20), np.nan, np.float32)
     y = np.empty_like(x)

@@ -225,7 +225,9 @@ def test_plans(name, penalty, real):
     for arena, old, wanted in zip(arenas, before, expected, strict=True):
         np.testing.assert_array_equal(arena[:offset], old[:offset])
         np.testing.assert_array_equal(arena[offset + length :], old[offset + length :])
-        np.testing.assert_allclose(arena[offset : offset + length], wanted, rtol=tolerance, atol=tolerance / 10)
+        np.testing.assert_allclose(
+            arena[offset : offset + length], wanted, rtol=tolerance, atol=tolerance / 10
+        )
 
 
 @pytest.mark.parametrize("real", REALS)
