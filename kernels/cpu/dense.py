@@ -1,0 +1,200 @@
+"""The dense layer: y = xW + b, and the way back.
+
+W is (inputs, units) and b (units,), or of length 0 where there is no bias. In two-dimensional arrays the
+numbers of a row lie side by side; rows may be any distance apart.
+"""
+
+import functools
+
+import numpy as np
+
+from ..jit import formula, kernel
+from ..layout import (
+    ACTIVATIONS,
+    B,
+    BATCH_ROWS,
+    CAPACITY,
+    DERIVATIVES,
+    DX,
+    DY,
+    GRADIENTS,
+    INPUT,
+    INPUTS,
+    NOWHERE,
+    OK,
+    OUTPUT,
+    OUTPUTS,
+    PARAMETERS,
+    PREDICTIONS,
+    WORKSPACE,
+    W,
+    X,
+    Y,
+    derivative,
+    elements,
+    operation_record,
+    run_record,
+    share,
+)
+from ..memory import item_size
+from .gemm import multiply
+
+__all__ = [
+    "dense_backward_input",
+    "dense_backward_weights",
+    "dense_forward",
+    "plan_dense_backward",
+    "plan_dense_bias",
+    "plan_dense_forward",
+    "plan_dense_weights",
+]
+
+
+@formula
+def _row_length(array):
+    """Numbers from one row of a matrix to the next."""
+    return array.strides[0] // array.itemsize
+
+
+@kernel
+def dense_forward(y, x, W, b, workspace, rank, size):
+    """y = xW + b.
+
+    y : (rows, units); x : (rows, inputs); W : (inputs, units); b : (units,) or (0,).
+    """
+    first, last = share(x.shape[0], rank, size)
+    multiply(
+        workspace.ctypes.data, y.ctypes.data + first * y.strides[0], _row_length(y),
+        x.ctypes.data + first * x.strides[0], _row_length(x), 1, W.ctypes.data, _row_length(W), 1,
+        b.ctypes.data if b.shape[0] > 0 else 0, 0, last - first, W.shape[1], W.shape[0],
+    )  # fmt: skip
+
+
+@kernel
+def dense_backward_input(dx, dy, W, workspace, rank, size):
+    """dx = dy·Wᵀ.
+
+    dx : (rows, inputs); dy : (rows, units); W : (inputs, units).
+    """
+    first, last = share(dx.shape[0], rank, size)
+    multiply(
+        workspace.ctypes.data, dx.ctypes.data + first * dx.strides[0], _row_length(dx),
+        dy.ctypes.data + first * dy.strides[0], _row_length(dy), 1, W.ctypes.data, 1, _row_length(W),
+        0, 0, last - first, W.shape[0], W.shape[1],
+    )  # fmt: skip
+
+
+@kernel
+def dense_backward_weights(dW, db, dy, x, workspace, rank, size):
+    """dW = xᵀ·dy and db = the sums of dy over the rows.
+
+    dW : (inputs, units); db : (units,) or (0,); dy : (rows, units); x : (rows, inputs). A worker forms a share
+    of the rows of dW and of the numbers of db, over all rows of the batch.
+    """
+    first, last = share(dW.shape[0], rank, size)
+    multiply(
+        workspace.ctypes.data, dW.ctypes.data + first * dW.strides[0], _row_length(dW),
+        x.ctypes.data + first * x.itemsize, 1, _row_length(x), dy.ctypes.data, _row_length(dy), 1,
+        0, 0, last - first, dW.shape[1], dy.shape[0],
+    )  # fmt: skip
+    first, last = share(db.shape[0], rank, size)
+    if first < last:
+        _column_sums(db[first:last], dy[:, first:last])
+
+
+@formula
+def _column_sums(sums, x):
+    """The sum of each column: four rows at a time, always in the same order."""
+    rows = x.shape[0]
+    whole = rows // 4 * 4
+    for column in range(sums.shape[0]):
+        sums[column] = 0
+    for row in range(0, whole, 4):
+        for column in range(sums.shape[0]):
+            sums[column] += (x[row, column] + x[row + 1, column]) + (x[row + 2, column] + x[row + 3, column])
+    for row in range(whole, rows):
+        for column in range(sums.shape[0]):
+            sums[column] += x[row, column]
+
+
+@formula
+def _activation_address(run, place, width, first, real):
+    """Where row ``first`` of an activation begins."""
+    if place == NOWHERE:
+        base = run[INPUT]
+    elif place == PREDICTIONS:
+        base = run[OUTPUT]
+    else:
+        base = run[ACTIVATIONS] + place * run[CAPACITY] * item_size(real)
+    return base + first * width * item_size(real)
+
+
+@formula
+def _derivative_address(run, place, width, first, real):
+    """Where row ``first`` of a derivative begins."""
+    return run[DERIVATIVES] + (place * run[CAPACITY] + first * width) * item_size(real)
+
+
+@functools.cache
+def plan_dense_forward(real):
+    """``dense_forward`` for a plan."""
+
+    def forward(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
+        y = _activation_address(run, operation[Y], units, first, real)
+        x = _activation_address(run, operation[X], inputs, first, real)
+        weights = run[PARAMETERS] + size * operation[W]
+        bias = run[PARAMETERS] + size * operation[B] if operation[B] >= 0 else 0
+        multiply(run[WORKSPACE], y, units, x, inputs, 1, weights, units, 1, bias, 0, last - first, units, inputs)
+        return OK
+
+    return forward
+
+
+@functools.cache
+def plan_dense_backward(real):
+    """``dense_backward_input`` for a plan."""
+
+    def backward(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        if operation[DX] == NOWHERE:
+            return OK
+        inputs, units = operation[INPUTS], operation[OUTPUTS]
+        dx = _derivative_address(run, operation[DX], inputs, first, real)
+        dy = _derivative_address(run, operation[DY], units, first, real)
+        weights = run[PARAMETERS] + item_size(real) * operation[W]
+        multiply(run[WORKSPACE], dx, inputs, dy, units, 1, weights, 1, units, 0, 0, last - first, inputs, units)
+        return OK
+
+    return backward
+
+
+@functools.cache
+def plan_dense_weights(real):
+    """Rows ``first`` to ``last`` of dW over the whole batch, as ``dense_backward_weights``, for a plan."""
+
+    def weights(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
+        gradient = run[GRADIENTS] + size * (operation[W] + first * units)
+        x = _activation_address(run, operation[X], inputs, 0, real) + size * first
+        dy = _derivative_address(run, operation[DY], units, 0, real)
+        rows = run[BATCH_ROWS]
+        multiply(run[WORKSPACE], gradient, units, x, 1, inputs, dy, units, 1, 0, 0, last - first, units, rows)
+        return OK
+
+    return weights
+
+
+@functools.cache
+def plan_dense_bias(real):
+    """Numbers ``first`` to ``last`` of db over the whole batch, as ``dense_backward_weights``, for a plan."""
+
+    def bias(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        dy = derivative(run, operation[DY], operation[OUTPUTS], 0, run[BATCH_ROWS], real)
+        _column_sums(elements(run[GRADIENTS], operation[B] + first, last - first, real), dy[:, first:last])
+        return OK
+
+    return bias

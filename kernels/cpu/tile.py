@@ -1,0 +1,210 @@
+"""The micro-kernel: a small tile of C = S + A·B, held in registers while it runs along the depth.
+
+``multiply_tile`` is generated once for each height and width of a tile. Everything that decides which tiles
+to multiply is in ``gemm.py``; the vector instructions are in ``vectors.py``.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .vectors import INTEGER, REGISTERS, Vectors
+
+__all__ = ["TILE_HEIGHT", "TILE_VECTORS", "copy_panel", "multiply_tile", "transpose_panel", "vector_length"]
+
+#: Vectors side by side in a tile. Each number of A is loaded once for both.
+TILE_VECTORS = 2
+
+#: Heights of the tiles that are generated. The largest fills the registers: 2 · 12 sums, 2 vectors of B and one
+#: number of A of 32 registers, or 2 · 6 of 16. Rows in between use the next larger one.
+TILE_HEIGHTS = (12, 8, 4, 1) if REGISTERS == 32 else (6, 4, 2, 1)
+TILE_HEIGHT = max(TILE_HEIGHTS)
+
+_SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+
+
+def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, ragged: bool) -> ir.Function:
+    """The function that multiplies a tile of ``height`` rows and ``width`` vectors.
+
+    ragged : only the first ``rows`` rows exist; the others repeat the last of them, which costs a little
+    arithmetic and no branches. In the last vector only the columns below ``columns`` exist.
+    """
+    vectors = Vectors(None, scalar)
+    name = f"fastnn_tile_{vectors.suffix}_{height}x{width}{'_ragged' if ragged else ''}"
+    if name in module.globals:
+        return module.globals[name]
+    pointer = vectors.pointer
+    arguments = [INTEGER, INTEGER, INTEGER, pointer, INTEGER, pointer, INTEGER, INTEGER, pointer, INTEGER]
+    kind = ir.FunctionType(ir.VoidType(), [*arguments, pointer, INTEGER])
+    function = ir.Function(module, kind, name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    rows, columns, depth, c, c_row, a, a_row, a_column, b, b_row, start, start_row = function.args
+    builder = vectors.builder = ir.IRBuilder(function.append_basic_block("entry"))
+
+    rest = builder.sub(columns, INTEGER((width - 1) * vectors.length))
+    masks = [None] * (width - 1) + [vectors.mask(rest)]
+    last = builder.sub(rows, INTEGER(1))
+    row_numbers = [
+        builder.select(builder.icmp_signed("<", INTEGER(row), rows), INTEGER(row), last) if ragged else INTEGER(row)
+        for row in range(height)
+    ]
+    a_rows = [vectors.at(a, builder.mul(a_row, row)) for row in row_numbers]
+    places = [INTEGER(place * vectors.length) for place in range(width)]
+    has_start = builder.icmp_unsigned("!=", builder.ptrtoint(start, INTEGER), INTEGER(0))
+    start_rows = [vectors.at(start, builder.mul(start_row, row)) for row in row_numbers]
+    with builder.if_then(has_start):  # it is needed at the end, and on its way while the sums are formed
+        for start_pointer in start_rows:
+            for place in places:
+                vectors.prefetch(vectors.at(start_pointer, place))
+
+    sums = _sum_products(builder, vectors, depth, a_rows, a_column, b, b_row, places, masks)
+
+    finished = builder.block
+    with builder.if_then(has_start):
+        started = [
+            builder.fadd(sums[row * width + column], vectors.load(vectors.at(start_rows[row], place), masks[column]))
+            for row in range(height)
+            for column, place in enumerate(places)
+        ]
+        started_block = builder.block
+    for index, (without, with_start) in enumerate(zip(sums, started, strict=True)):
+        sums[index] = builder.phi(vectors.type)
+        sums[index].add_incoming(without, finished)
+        sums[index].add_incoming(with_start, started_block)
+    for row, number in enumerate(row_numbers):
+        c_pointer = vectors.at(c, builder.mul(c_row, number))
+        for column, place in enumerate(places):
+            vectors.store(sums[row * width + column], vectors.at(c_pointer, place), masks[column])
+    builder.ret_void()
+    return function
+
+
+def _sum_products(builder, vectors, depth, a_rows, a_column, b, b_row, places, masks):
+    """The loop along the depth: sums of A's numbers times B's vectors, from zero, each in the same order."""
+    before = builder.block
+    loop, done = builder.append_basic_block("depth"), builder.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    k = builder.phi(INTEGER)
+    sums = [builder.phi(vectors.type) for _ in a_rows for _ in places]
+    b_pointer = vectors.at(b, builder.mul(k, b_row))
+    b_vectors = [vectors.load(vectors.at(b_pointer, place), mask) for place, mask in zip(places, masks, strict=True)]
+    offset = builder.mul(k, a_column)
+    added = []
+    for row, pointer in enumerate(a_rows):
+        number = vectors.splat(builder.load(vectors.at(pointer, offset)))
+        for column, b_vector in enumerate(b_vectors):
+            added.append(vectors.multiply_add(number, b_vector, sums[row * len(places) + column]))
+    following = builder.add(k, INTEGER(1))
+    k.add_incoming(INTEGER(0), before)
+    k.add_incoming(following, loop)
+    for total, new in zip(sums, added, strict=True):
+        total.add_incoming(vectors.zero, before)
+        total.add_incoming(new, loop)
+    builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
+    builder.position_at_end(done)
+    return added
+
+
+_ADDRESS = types.intp
+
+
+@intrinsic
+def multiply_tile(
+    typing_context, rows, columns, depth, c, c_row, a, a_row, a_column, b, b_row, start, start_row, real
+):
+    """C = S + A·B for one tile: 1 to TILE_HEIGHT rows, 1 to TILE_VECTORS vectors of columns, depth at least 1.
+
+    Addresses are integers, strides count numbers. S begins at ``start`` (0: zeros) with rows ``start_row``
+    apart: 0 for a bias. The rows of B and C have unit stride.
+    """
+
+    def generate(context, builder, signature, arguments):
+        scalar = _SCALARS[real.dtype]
+        vectors = Vectors(builder, scalar)
+        rows, columns, depth, *rest = arguments[:-1]
+        call = [rows, columns, depth]
+        for index, value in enumerate(rest):
+            address = index in (0, 2, 5, 7)  # c, a, b, start
+            call.append(builder.inttoptr(value, vectors.pointer) if address else value)
+        wide = builder.icmp_signed(">", columns, INTEGER(vectors.length))
+        case = builder.add(builder.mul(rows, INTEGER(2)), builder.zext(wide, INTEGER))
+        end = builder.append_basic_block("end")
+        switch = builder.switch(case, end)
+        below = 0
+        for height in reversed(TILE_HEIGHTS):
+            for ragged, heights in ((False, [height]), (True, range(below + 1, height))):
+                for width in range(1, TILE_VECTORS + 1) if heights else ():
+                    block = builder.append_basic_block("tile")
+                    for count in heights:
+                        switch.add_case(INTEGER(2 * count + width - 1), block)
+                    with builder.goto_block(block):
+                        builder.call(_tile_function(builder.module, scalar, height, width, ragged), call)
+                        builder.branch(end)
+            below = height
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return types.void(*[_ADDRESS] * 12, real), generate
+
+
+@intrinsic
+def vector_length(typing_context, real):
+    """Numbers of type ``real`` in a vector."""
+
+    def generate(context, builder, signature, arguments):
+        return INTEGER(Vectors(builder, _SCALARS[real.dtype]).length)
+
+    return _ADDRESS(real), generate
+
+
+@intrinsic
+def copy_panel(typing_context, to, to_row, source, source_row, rows, columns, real):
+    """Copy ``rows`` rows of 1 to TILE_VECTORS vectors of columns; the rest of the last vector becomes zero."""
+
+    def generate(context, builder, signature, arguments):
+        vectors = Vectors(builder, _SCALARS[real.dtype])
+        to, to_row, source, source_row, rows, columns = arguments[:-1]
+        to, source = (builder.inttoptr(address, vectors.pointer) for address in (to, source))
+        places = [INTEGER(place * vectors.length) for place in range(TILE_VECTORS)]
+        masks = [vectors.mask(builder.sub(columns, place)) for place in places]
+        with cgutils.for_range(builder, rows) as loop:
+            read = vectors.at(source, builder.mul(loop.index, source_row))
+            write = vectors.at(to, builder.mul(loop.index, to_row))
+            for place, mask in zip(places, masks, strict=True):
+                with builder.if_then(builder.icmp_signed(">", columns, place)):
+                    vectors.store(vectors.load(vectors.at(read, place), mask), vectors.at(write, place))
+        return context.get_dummy_value()
+
+    return types.void(*[_ADDRESS] * 6, real), generate
+
+
+@intrinsic
+def transpose_panel(typing_context, to, to_row, source, source_row, rows, columns, real):
+    """Transpose: to[k, j] = source[j, k] for k < rows and j < columns, with columns at most a vector.
+
+    Whole squares are written, so there must be room for rows up to the next multiple of a vector.
+    """
+
+    def generate(context, builder, signature, arguments):
+        vectors = Vectors(builder, _SCALARS[real.dtype])
+        to, to_row, source, source_row, rows, columns = arguments[:-1]
+        to, source = (builder.inttoptr(address, vectors.pointer) for address in (to, source))
+        length = INTEGER(vectors.length)
+        squares = builder.udiv(builder.add(rows, INTEGER(vectors.length - 1)), length)
+        nothing = vectors.mask(INTEGER(0))
+        with cgutils.for_range(builder, squares) as loop:
+            k = builder.mul(loop.index, length)
+            some = vectors.mask(builder.sub(rows, k))
+            square = []
+            for j in range(vectors.length):
+                exists = builder.icmp_signed("<", INTEGER(j), columns)
+                pointer = vectors.at(source, builder.add(builder.mul(source_row, INTEGER(j)), k))
+                square.append(vectors.load(pointer, builder.select(exists, some, nothing)))
+            for j, vector in enumerate(vectors.transpose(square)):
+                vectors.store(vector, vectors.at(to, builder.mul(builder.add(k, INTEGER(j)), to_row)))
+        return context.get_dummy_value()
+
+    return types.void(*[_ADDRESS] * 6, real), generate

@@ -1,0 +1,121 @@
+"""Vector instructions for the micro-kernel, emitted through LLVM's vector types.
+
+LLVM turns a ``<16 x float>`` into whatever the processor has; only the width that fits it is chosen here.
+Nothing in this file knows about matrices.
+"""
+
+import os
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import cgutils
+
+__all__ = ["INTEGER", "REGISTERS", "VECTOR_BYTES", "Vectors"]
+
+_FEATURES = llvm.get_host_cpu_features()
+_X86 = llvm.get_process_triple().startswith(("x86", "i686", "amd64"))
+
+
+def _vector_bytes() -> int:
+    """Bytes of the widest useful vector, or what FASTNN_VECTOR_BYTES says."""
+    text = os.environ.get("FASTNN_VECTOR_BYTES", "")
+    if text:
+        if text not in ("16", "32", "64"):
+            raise ValueError(f"the environment variable FASTNN_VECTOR_BYTES is {text!r}; expected 16, 32 or 64")
+        return int(text)
+    if _FEATURES.get("avx512f"):
+        return 64
+    return 32 if _FEATURES.get("avx2") and _FEATURES.get("fma") else 16
+
+
+#: Bytes of a vector: 64 (AVX-512), 32 (AVX2) or 16 (NEON, SSE).
+VECTOR_BYTES = _vector_bytes()
+
+#: Vector registers: AVX-512 and 64-bit ARM have 32, older x86 has 16.
+REGISTERS = 32 if VECTOR_BYTES == 64 or not _X86 else 16
+
+#: Without the instruction, LLVM's fma becomes a call of the C library for each number.
+_FUSED = not _X86 or bool(_FEATURES.get("fma"))
+
+INTEGER = ir.IntType(64)
+_BIT, _INT32, _VOID = ir.IntType(1), ir.IntType(32), ir.VoidType()
+
+
+class Vectors:
+    """Emits vector code for numbers of one type (an LLVM float or double) at the builder's position."""
+
+    def __init__(self, builder: ir.IRBuilder, scalar: ir.Type):
+        self.builder, self.scalar = builder, scalar
+        self.item_bytes = 4 if isinstance(scalar, ir.FloatType) else 8
+        self.length = VECTOR_BYTES // self.item_bytes
+        self.type = ir.VectorType(scalar, self.length)
+        self.pointer = scalar.as_pointer()
+        self.zero = ir.Constant(self.type, [0.0] * self.length)
+        self.suffix = f"v{self.length}f{8 * self.item_bytes}"
+
+    def _intrinsic(self, name: str, result: ir.Type, arguments: list) -> ir.Value:
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
+
+    def splat(self, value: ir.Value) -> ir.Value:
+        """A vector with ``value`` in every place."""
+        kind = ir.VectorType(value.type, self.length)
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, _INT32(0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT32, self.length), None))
+
+    def mask(self, count: ir.Value) -> ir.Value:
+        """Bits that are set in the first ``count`` places."""
+        places = ir.Constant(ir.VectorType(INTEGER, self.length), list(range(self.length)))
+        return self.builder.icmp_signed("<", places, self.splat(count))
+
+    def at(self, pointer: ir.Value, offset: ir.Value) -> ir.Value:
+        """The address ``offset`` numbers after ``pointer``."""
+        return self.builder.gep(pointer, [offset])
+
+    def load(self, pointer: ir.Value, mask: ir.Value | None = None) -> ir.Value:
+        """The vector at ``pointer``; zeros, and no access to memory, where the mask is not set."""
+        pointer = self.builder.bitcast(pointer, self.type.as_pointer())
+        if mask is None:
+            vector = self.builder.load(pointer)
+            vector.align = self.item_bytes  # a number's own alignment is all that callers promise
+            return vector
+        arguments = [pointer, _INT32(self.item_bytes), mask, self.zero]
+        return self._intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.type, arguments)
+
+    def store(self, vector: ir.Value, pointer: ir.Value, mask: ir.Value | None = None) -> None:
+        """Write the vector to ``pointer``, only where the mask is set."""
+        pointer = self.builder.bitcast(pointer, self.type.as_pointer())
+        if mask is None:
+            self.builder.store(vector, pointer).align = self.item_bytes
+        else:
+            arguments = [vector, pointer, _INT32(self.item_bytes), mask]
+            self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", _VOID, arguments)
+
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a · b + c, rounded once where the processor can."""
+        if _FUSED:
+            return self._intrinsic(f"llvm.fma.{self.suffix}", self.type, [a, b, c])
+        return self.builder.fadd(self.builder.fmul(a, b), c)
+
+    def prefetch(self, pointer: ir.Value) -> None:
+        """Ask for the cache line at ``pointer``, which will be read soon."""
+        pointer = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        self._intrinsic("llvm.prefetch.p0", _VOID, [pointer, _INT32(0), _INT32(3), _INT32(1)])
+
+    def transpose(self, rows: list[ir.Value]) -> list[ir.Value]:
+        """The columns of a square of ``length`` vectors, by exchanging ever larger halves of pairs of rows."""
+        rows, places = list(rows), range(self.length)
+        step = 1
+        while step < self.length:
+            low = [place if not place & step else self.length + place - step for place in places]
+            high = [place + step if not place & step else self.length + place for place in places]
+            for row in places:
+                if not row & step:
+                    pair = rows[row], rows[row + step]
+                    rows[row], rows[row + step] = self._shuffle(*pair, low), self._shuffle(*pair, high)
+            step *= 2
+        return rows
+
+    def _shuffle(self, a: ir.Value, b: ir.Value, places: list[int]) -> ir.Value:
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, self.length), places))
