@@ -1,0 +1,106 @@
+"""fastnn: dense networks, trained fast.
+
+``import fastnn`` is quick: names are looked up when they are first used, and the compiler is imported with
+the first model.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import (
+        datasets,
+        history,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        model,
+        optimizers,
+        plan,
+        regularizers,
+    )
+    from .history import History
+    from .initializers import (
+        Constant,
+        GlorotNormal,
+        GlorotUniform,
+        HeNormal,
+        HeUniform,
+        Initializer,
+        LecunNormal,
+        LecunUniform,
+        Normal,
+        Uniform,
+        Zeros,
+    )
+    from .layers import Activation, Dense, Dropout, Input, Layer
+    from .losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+    from .model import Model
+    from .optimizers import SGD, Adam, AdamW, Optimizer
+    from .regularizers import L1, L1L2, L2
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "datasets",
+    "history",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "model",
+    "optimizers",
+    "plan",
+    "regularizers",
+)
+
+_HOMES = {
+    "history": ("History",),
+    "initializers": (
+        "Constant",
+        "GlorotNormal",
+        "GlorotUniform",
+        "HeNormal",
+        "HeUniform",
+        "Initializer",
+        "LecunNormal",
+        "LecunUniform",
+        "Normal",
+        "Uniform",
+        "Zeros",
+    ),
+    "layers": ("Activation", "Dense", "Dropout", "Input", "Layer"),
+    "losses": ("BinaryCrossEntropy", "CrossEntropy", "Loss", "MeanSquaredError"),
+    "model": ("Model",),
+    "optimizers": ("SGD", "Adam", "AdamW", "Optimizer"),
+    "regularizers": ("L1", "L1L2", "L2"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*_HOME_OF, *_MODULES, "__version__"]  # noqa: PLE0604
+
+_folder = Path(__file__).parent
+if not (_folder / "kernels").is_dir():
+    # A checkout without symbolic links (Windows): the kernels lie beside this folder.
+    __path__.append(str(_folder.parent))
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f".{name}", __name__)
+    else:
+        from .checks import nearest
+
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}{nearest(name, __all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

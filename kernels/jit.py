@@ -29,7 +29,11 @@ FLAGS: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"
 #: Every function that a plan calls by address: ``status = function(run, row, first, last)``.
 PLAN_SIGNATURE = types.intp(types.intp, types.intp, types.intp, types.intp)
 
-formula = njit(**FLAGS)
+formula = njit(forceinline=True, **FLAGS)
+
+
+#: Called with a function's name before it is compiled, if somebody wants to know.
+on_compile: Callable[[str], None] | None = None
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -7,6 +7,7 @@ included; ``plan_...`` make the functions that the engine calls by address.
 import functools
 
 from ..formulas.elementary import exp, log
+from ..formulas.activations import ACTIVATIONS
 from ..jit import formula, kernel
 from ..layout import (
     DX,
@@ -291,3 +292,12 @@ def plan_log_softmax_forward(real):
 def plan_log_softmax_backward(real):
     """``log_softmax_backward`` for a plan."""
     return plan_backward(log_softmax_backward, real)
+
+
+def kernels_of(name):
+    """The kernels (forward, backward) of an activation by its name."""
+    if name == "softmax":
+        return softmax_forward, softmax_backward
+    if name == "log_softmax":
+        return log_softmax_forward, log_softmax_backward
+    return activation_forward(ACTIVATIONS[name].value), activation_backward(ACTIVATIONS[name].slope)
