@@ -6,8 +6,8 @@ included; ``plan_...`` make the functions that the engine calls by address.
 
 import functools
 
-from ..formulas.elementary import exp, log
 from ..formulas.activations import ACTIVATIONS
+from ..formulas.elementary import exp, log
 from ..jit import formula, kernel
 from ..layout import (
     DX,
@@ -29,6 +29,7 @@ from .losses import row_maximum, row_sum
 __all__ = [
     "activation_backward",
     "activation_forward",
+    "kernels_of",
     "log_softmax_backward",
     "log_softmax_forward",
     "plan_activation_backward",
