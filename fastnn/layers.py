@@ -293,7 +293,7 @@ class Dense(Layer):
 
         x = self._input_rows(x)
         y = np.empty((len(x), self.units), self.dtype)
-        dense.dense_forward(y, x, self.W, self.b, -np.inf, gemm.workspace(y.dtype.type), 0, 1)
+        dense.dense_forward(y, x, self.W, self.b, gemm.workspace(y.dtype.type), 0, 1)
         self._x = x
         return self._nonlinearity.forward(y) if self.activation != "linear" else y
 

@@ -97,7 +97,7 @@ class SlowPath:
         if operation.kind == "dense":
             W = self.elements(self.arenas.parameters, operation.weights, operation.inputs, operation.outputs)
             b = self.elements(self.arenas.parameters, operation.bias, operation.outputs)
-            dense.dense_forward(y, x, W, b, -np.inf, self.workspace, 0, 1)
+            dense.dense_forward(y, x, W, b, self.workspace, 0, 1)
         elif operation.kind == "dropout":
             dropout.dropout_forward(y, x, *self.mask(operation), 0, 1)
         else:
