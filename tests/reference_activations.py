@@ -1,7 +1,7 @@
 """NumPy twins of the activations, and their definitions for mpmath.
 
-The twins work in float64, to well below the precision of float32. ``EXACT`` holds value and slope by name as in
-a textbook, for mpmath numbers.
+The twins work in float64, to well below the precision of float32. ``EXACT`` holds value and slope by name as
+in a textbook, for mpmath numbers.
 """
 
 import math

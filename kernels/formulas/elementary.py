@@ -233,7 +233,7 @@ def normal_tail(t):
 
     It is the tail of the normal distribution without its exponential decay. (t + 3) m is smooth and bounded,
     a polynomial p in u = (t - 3) / (t + 3), the substitution of Schonfelder, *Mathematics of Computation* 32
-    (1978), 1232; fitted by relative error for t <= 15 (float32) or 40 (float64), where the tail has underflown.
+    (1978), 1232; fitted by relative error for t <= 15 (float32) or 40 (float64), where the tail underflows.
     With s = t / (t + 3), u = 2s - 1 and t m = s p: so few roundings that gelu stays within 4 ULP.
     """
     real = type(t)

@@ -1,4 +1,4 @@
-"""The activation kernels: NumPy's twins, the same bits for any slice, in place, softmax, a plan's functions."""
+"""The activation kernels: the twins, the same bits for any slice, in place, softmax, a plan's functions."""
 
 import numpy as np
 import pytest

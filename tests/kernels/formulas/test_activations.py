@@ -1,4 +1,4 @@
-"""Elementary functions and activations: every value and slope within a few ULP of the exact one, limits, NaN."""
+"""Elementary functions and activations: values and slopes within a few ULP of the exact ones, limits, NaN."""
 
 import mpmath
 import numpy as np
