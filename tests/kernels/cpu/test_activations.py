@@ -90,6 +90,19 @@ def test_same_bits_wherever_a_slice_starts(name, real):
             assert_same_bits(some_dx, dx[part])
 
 
+@pytest.mark.parametrize("name", ["relu", "tanh", *SOFTMAXES])
+def test_a_worker_writes_its_own_rows_alone(name):
+    x, dy = numbers((10, 4), np.float32), numbers((10, 4), np.float32, seed=1)
+    forward, backward = pair_of(name)
+    whole = run_both(forward, backward, x, dy)
+    y, dx = np.full_like(x, 7), np.full_like(x, 7)
+    forward(y, x, 1, 3)
+    backward(dx, dy, x, whole[0], 1, 3)
+    for result, expected in zip((y, dx), whole, strict=True):
+        assert_same_bits(result[3:6], expected[3:6])
+        assert (np.delete(result, slice(3, 6), axis=0) == 7).all()
+
+
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("name", ["gelu", "softplus", *SOFTMAXES])
 def test_columns_of_a_wider_array(name, real):
