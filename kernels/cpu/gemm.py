@@ -12,10 +12,10 @@ import functools
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
-from ..jit import COMPILED, address, at_address, formula
+from ..jit import COMPILED, FLAGS, address, at_address, formula
 from ..memory import item_size, vector
 from .tile import TILE_HEIGHT, TILE_VECTORS, copy_panel, multiply_tile, transpose_panel, vector_length
 
@@ -50,6 +50,10 @@ _PACKED_A = DEPTH_BLOCK * (ROW_BLOCK + _SLACK)
 #: Bytes of a worker's workspace before its room for packing: a cache line that begins with the address of
 #: the compiled multiplication.
 _HEAD = 64
+
+#: A part of the multiplication: put in its place before it is compiled. As functions of their own, each with the
+#: tiles inside, the parts would take three times as long to compile.
+_part = njit(inline="always", **FLAGS)
 
 _ARGUMENTS = 14
 _SIGNATURE = types.intp(*[types.intp] * _ARGUMENTS)
@@ -91,7 +95,7 @@ def _multiplication(real):
     return multiplication
 
 
-@formula
+@_part
 def _multiply_in_place(c, c_row, a, a_row, a_column, b, b_row, start, start_row, rows, columns, depth, real):
     """Multiply with A and B where they lie."""
     size = item_size(real)
@@ -105,7 +109,7 @@ def _multiply_in_place(c, c_row, a, a_row, a_column, b, b_row, start, start_row,
         start, start_row = c, c_row
 
 
-@formula
+@_part
 def _multiply_packed(
     room, across, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth, real
 ):  # fmt: skip
@@ -137,7 +141,7 @@ def _multiply_packed(
             block_start, block_start_row = c + size * j, c_row
 
 
-@formula
+@_part
 def _pack_b(packed, b, b_row, b_column, deep, wide, real):
     """Copy a block of B panel by panel, each as wide as a tile; returns the bytes of a panel."""
     size, length = item_size(real), vector_length(real)
@@ -154,7 +158,7 @@ def _pack_b(packed, b, b_row, b_column, deep, wide, real):
     return panel
 
 
-@formula
+@_part
 def _multiply_block(
     c, c_row, a, a_row, a_column, b, b_row, panel, start, start_row, rows, columns, depth, real
 ):  # fmt: skip

@@ -32,35 +32,33 @@ def aligned_zeros(length: int, real) -> np.ndarray:
 
 
 def operation_functions(operation, real):
-    """The addresses (forward, backward) of an operation of a plan, the loss and the metrics included."""
+    """The functions (forward, backward) of an operation of a plan, the loss and the metrics included."""
     kind, formula = operation.kind, operation.formula
     if kind == "dense":
-        pair = dense.plan_dense_forward(real), dense.plan_dense_backward(real)
-    elif kind == "dropout":
-        pair = dropout.plan_dropout_forward(real), dropout.plan_dropout_backward(real)
-    elif kind == "softmax":
-        pair = activations.plan_softmax_forward(real), activations.plan_softmax_backward(real)
-    elif kind == "log_softmax":
-        pair = activations.plan_log_softmax_forward(real), activations.plan_log_softmax_backward(real)
-    elif kind == "activation":
+        return dense.plan_dense_forward(real), dense.plan_dense_backward(real)
+    if kind == "dropout":
+        return dropout.plan_dropout_forward(real), dropout.plan_dropout_backward(real)
+    if kind == "softmax":
+        return activations.plan_softmax_forward(real), activations.plan_softmax_backward(real)
+    if kind == "log_softmax":
+        return activations.plan_log_softmax_forward(real), activations.plan_log_softmax_backward(real)
+    if kind == "activation":
         chosen = ACTIVATIONS[formula]
-        pair = (
+        return (
             activations.plan_activation_forward(chosen.value, real),
             activations.plan_activation_backward(chosen.slope, real),
         )
-    elif kind == "loss":
-        fused = {
-            "softmax_cross_entropy": losses.plan_softmax_cross_entropy,
-            "sigmoid_cross_entropy": losses.plan_sigmoid_cross_entropy,
-            "cross_entropy": losses.plan_cross_entropy,
-        }
-        if formula in fused:
-            return address(fused[formula](real)), 0
-        value, slope = getattr(loss_formulas, formula), getattr(loss_formulas, f"{formula}_slope")
-        return address(losses.plan_elementwise_loss(value, slope, real)), 0
-    else:
-        return address(getattr(metrics, f"plan_{formula}")(real)), 0
-    return address(pair[0]), address(pair[1])
+    if kind == "metric":
+        return getattr(metrics, f"plan_{formula}")(real), None
+    fused = {
+        "softmax_cross_entropy": losses.plan_softmax_cross_entropy,
+        "sigmoid_cross_entropy": losses.plan_sigmoid_cross_entropy,
+        "cross_entropy": losses.plan_cross_entropy,
+    }
+    if formula in fused:
+        return fused[formula](real), None
+    value, slope = getattr(loss_formulas, formula), getattr(loss_formulas, f"{formula}_slope")
+    return losses.plan_elementwise_loss(value, slope, real), None
 
 
 class Data(SimpleNamespace):
@@ -84,11 +82,7 @@ class Runner:
         self.plan, self.arenas = plan, arenas
         self.real = np.float64 if plan.dtype == "float64" else np.float32
         self.options = np.array(plan.options or [0.0], np.float64)
-        self.training = self._operations(plan.operations)
-        self.evaluation = self._operations(plan.evaluation)
-        self.prediction = self._operations(plan.prediction)
-        self.loss = self._operations([plan.loss] if plan.loss else [])
-        self.metrics = self._operations(plan.metrics)
+        self.tables: dict[str, np.ndarray] = {}
         self.chunks = 0
         self.parameters = self._parameters()
         self.gather_operation = np.zeros(layout.OPERATION_FIELDS, np.int64)
@@ -102,17 +96,26 @@ class Runner:
 
     # Making the records.
 
-    def _operations(self, operations):
-        table = np.zeros((len(operations), layout.OPERATION_FIELDS), np.int64)
-        for record, operation in zip(table, operations, strict=True):
-            forward, backward = operation_functions(operation, self.real)
-            record[layout.FORWARD], record[layout.BACKWARD] = forward, backward
-            record[layout.INPUTS], record[layout.OUTPUTS] = operation.inputs, operation.outputs
-            record[layout.X], record[layout.Y] = operation.x, operation.y
-            record[layout.DX], record[layout.DY] = operation.dx, operation.dy
-            record[layout.W], record[layout.B] = operation.weights, operation.bias
-            record[layout.LAYER], record[layout.OPTION] = operation.layer, operation.option
-        return table
+    def _table(self, name):
+        """The records of the plan's operations ``name``, made when they are first needed.
+
+        Only what runs gets compiled: a fit needs no prediction, and a prediction nothing that goes backward.
+        """
+        if name not in self.tables:
+            operations = [self.plan.loss] if name == "loss" else getattr(self.plan, name)
+            table = np.zeros((len(operations), layout.OPERATION_FIELDS), np.int64)
+            for record, operation in zip(table, operations, strict=True):
+                forward, backward = operation_functions(operation, self.real)
+                record[layout.FORWARD] = address(forward)
+                if name == "operations" and operation.dx >= 0:
+                    record[layout.BACKWARD] = address(backward)
+                record[layout.INPUTS], record[layout.OUTPUTS] = operation.inputs, operation.outputs
+                record[layout.X], record[layout.Y] = operation.x, operation.y
+                record[layout.DX], record[layout.DY] = operation.dx, operation.dy
+                record[layout.W], record[layout.B] = operation.weights, operation.bias
+                record[layout.LAYER], record[layout.OPTION] = operation.layer, operation.option
+            self.tables[name] = table
+        return self.tables[name]
 
     def _parameters(self):
         gradients = {"weights": dense.plan_dense_weights, "bias": dense.plan_dense_bias}
@@ -170,9 +173,10 @@ class Runner:
         run[layout.TARGET_SOURCE] = 0 if data.targets is None else data.targets.ctypes.data
         return run
 
-    def _program(self, data, operations, with_loss, gathered):
+    def _program(self, data, name, with_loss, gathered):
         plan, item = self.plan, np.dtype(self.real).itemsize
         program = np.zeros(layout.PROGRAM_FIELDS, np.int64)
+        operations = self._table(name)
         program[layout.OPERATIONS] = operations.ctypes.data
         program[layout.OPERATION_COUNT] = len(operations)
         program[layout.BACKWARD_FIRST] = plan.backward_first
@@ -184,9 +188,9 @@ class Runner:
         program[layout.OUTPUT_ROW_BYTES] = item * plan.outputs
         program[layout.BLOCK] = plan.block
         if with_loss:
-            program[layout.LOSS] = self.loss.ctypes.data
-            program[layout.METRIC_OPERATIONS] = self.metrics.ctypes.data
-            program[layout.METRIC_COUNT] = len(self.metrics)
+            program[layout.LOSS] = self._table("loss").ctypes.data
+            program[layout.METRIC_OPERATIONS] = self._table("metrics").ctypes.data
+            program[layout.METRIC_COUNT] = len(plan.metrics)
         if self.chunks:
             program[layout.PENALTY_FUNCTION] = address(updates.plan_penalty(self.real))
             program[layout.PENALTY_CHUNKS] = self.chunks
@@ -205,10 +209,10 @@ class Runner:
         each batch; step : steps done before, over the model's life; results : (batches, 1 + metrics).
         """
         self._reserve(min(batch_size, len(data.inputs)), workers)
-        program = self._program(data, self.training, True, order is not None)
+        program = self._program(data, "operations", True, order is not None)
         program[layout.BATCH_SIZE] = batch_size
         program[layout.ROW_ORDER] = 0 if order is None else order.ctypes.data
-        results = np.zeros((last_batch - first_batch, 1 + len(self.metrics)))
+        results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
 
         def work(run, sync, rank, size):
             return train(run, program, rates, results, first_batch, last_batch, sync, rank, size)
@@ -226,9 +230,8 @@ class Runner:
         evaluating = outputs is None
         workers = max(1, min(workers, last_block - first_block))
         self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)
-        operations = self.evaluation if evaluating else self.prediction
-        program = self._program(data, operations, evaluating, False)
-        results = np.zeros((last_block - first_block, 1 + len(self.metrics)))
+        program = self._program(data, "evaluation" if evaluating else "prediction", evaluating, False)
+        results = np.zeros((last_block - first_block, 1 + len(self.plan.metrics)))
 
         def work(run, sync, rank, size):
             return infer(run, program, results, first_block, last_block, rank, size)
