@@ -9,14 +9,10 @@ compiled code (where 32-bit numbers widen) and in NumPy (where they wrap, with a
 """
 
 import numpy as np
-from numba import njit
 
-from .jit import FLAGS, kernel
+from .jit import formula, kernel
 
 __all__ = ["SHUFFLE", "philox", "random_bits", "random_words", "shuffled_order"]
-
-# A loop around a call does not vectorize, and ten rounds are too long for the compiler to inline unasked.
-formula = njit(forceinline=True, **FLAGS)
 
 _MASK = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -43,23 +39,23 @@ def _round(c0, c1, c2, c3, k0, k1):
 
 
 @formula
-def _two_rounds(c0, c1, c2, c3, k0, k1, count):
-    """Rounds ``count`` and ``count + 1``; the key grows by a constant from round to round."""
-    count = np.uint64(count)
-    k0 = (k0 + _WEYL_0 * count) & _MASK
-    k1 = (k1 + _WEYL_1 * count) & _MASK
+def _two_rounds(c0, c1, c2, c3, k0, k1):
+    """Two rounds; the key grows by a constant after each."""
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-    return _round(c0, c1, c2, c3, (k0 + _WEYL_0) & _MASK, (k1 + _WEYL_1) & _MASK)
+    k0, k1 = (k0 + _WEYL_0) & _MASK, (k1 + _WEYL_1) & _MASK
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    return c0, c1, c2, c3, (k0 + _WEYL_0) & _MASK, (k1 + _WEYL_1) & _MASK
 
 
 @formula
 def _philox(c0, c1, c2, c3, k0, k1):
     """Ten rounds, written out: around a loop the compiler would not vectorize."""
-    c0, c1, c2, c3 = _two_rounds(c0, c1, c2, c3, k0, k1, 0)
-    c0, c1, c2, c3 = _two_rounds(c0, c1, c2, c3, k0, k1, 2)
-    c0, c1, c2, c3 = _two_rounds(c0, c1, c2, c3, k0, k1, 4)
-    c0, c1, c2, c3 = _two_rounds(c0, c1, c2, c3, k0, k1, 6)
-    return _two_rounds(c0, c1, c2, c3, k0, k1, 8)
+    c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
+    c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
+    c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
+    c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
+    c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
+    return c0, c1, c2, c3
 
 
 @formula
