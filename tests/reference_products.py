@@ -1,0 +1,85 @@
+"""What the tests of the three products of a dense layer share: the twins, their error, arrays with canaries."""
+
+import functools
+
+import numpy as np
+from numba import from_dtype, njit, types
+
+from fastnn.kernels.jit import COMPILED, FLAGS
+
+REALS = [np.float32, np.float64]
+
+#: Products that are summed before the sum is added to C; twice as many as the kernel may cost an addition each.
+SHORTEST_BLOCK = 256
+
+
+def integers(shape, real, seed=0):
+    """Small whole numbers: their products and sums are exact in any order, so a result has one right answer."""
+    return np.random.default_rng(seed).integers(-4, 5, shape).astype(real)
+
+
+def numbers(shape, real, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(real)
+
+
+def product(a, b, start=0):
+    """S + A·B in float64."""
+    return np.float64(start) + np.float64(a) @ np.float64(b)
+
+
+def error_bound(a, b, start, real):
+    """How far the kernel's S + A·B and the twin's may be apart (Higham 2002, section 3.1): both round
+    every product and every sum, in any order."""
+    depth = a.shape[1]
+    roundings = depth + depth // SHORTEST_BLOCK + 2
+    gamma = 0
+    for kind in (real, np.float64):
+        unit = np.finfo(kind).eps / 2
+        gamma += roundings * unit / (1 - roundings * unit)
+    return gamma * product(abs(a), abs(b), abs(start))
+
+
+def assert_product(c, a, b, start=0):
+    """C is S + A·B within the error bound."""
+    assert (abs(c - product(a, b, start)) <= error_bound(a, b, start, c.dtype.type)).all()
+
+
+def assert_same_bits(a, b):
+    np.testing.assert_array_equal(np.ascontiguousarray(a).view(np.uint8), np.ascontiguousarray(b).view(np.uint8))
+
+
+def padded(array, extra=0):
+    """A copy of a vector or matrix inside of a larger one of NaN: (all of it, the copy).
+
+    The copy begins at an odd place; ``extra`` makes its rows lie further apart.
+    """
+    whole = np.full([length + 5 for length in array.shape], np.nan, array.dtype)
+    if extra and array.ndim == 2:
+        whole = np.full((array.shape[0] + 5, array.shape[1] + 5 + extra), np.nan, array.dtype)
+    view = whole[tuple(slice(3, 3 + length) for length in array.shape)]
+    view[...] = array
+    return whole, view
+
+
+def unwritten(shape, real, extra=0):
+    return padded(np.full(shape, np.nan, real), extra)
+
+
+def assert_canaries(whole, view):
+    """Nothing around the view was written. Erases the view."""
+    view[...] = np.nan
+    assert np.isnan(whole).all()
+
+
+@functools.cache
+def for_any_strides(function, real, outputs, *dimensions):
+    """A kernel, compiled for arrays of any strides: otherwise each mix of contiguous ones costs a compilation.
+
+    outputs : how many of the arrays are written; the others are read-only.
+    """
+    if not COMPILED:
+        return function
+    kind = from_dtype(np.dtype(real))
+    arrays = [types.Array(kind, number, "A", readonly=place >= outputs) for place, number in enumerate(dimensions)]
+    rest = [types.Array(types.int64, 1, "C"), types.intp, types.intp]
+    return njit([types.void(*arrays, *rest)], nogil=True, **FLAGS)(function.py_func)
