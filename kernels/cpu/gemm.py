@@ -185,9 +185,10 @@ def _plain_multiplication(
         strides = np.array([row, column]) * np.dtype(real).itemsize
         return np.lib.stride_tricks.as_strided(vector(at, span, real), shape, strides)
 
-    product = view(a, a_row, a_column, (rows, depth)) @ view(b, b_row, b_column, (depth, columns))
-    if start != 0:
-        product += view(start, start_row, 1, (rows, columns))
+    with np.errstate(all="ignore"):  # compiled code does not warn, and infinity times anything may
+        product = view(a, a_row, a_column, (rows, depth)) @ view(b, b_row, b_column, (depth, columns))
+        if start != 0:
+            product += view(start, start_row, 1, (rows, columns))
     view(c, c_row, 1, (rows, columns))[...] = product
     return 1
 
@@ -219,7 +220,8 @@ def multiply(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, star
     """C = S + A·B, with C (rows, columns), A (rows, depth), B (depth, columns).
 
     room : address of a worker's part of a ``workspace``; c, a, b, start : addresses; strides count numbers.
-    The rows of C and S have unit stride. S may be C, or a single row with ``start_row`` 0; 0 : zeros.
+    The rows of C and S have unit stride, and so have the rows or the columns of B. S may be C, or a single
+    row with ``start_row`` 0; 0 : zeros. The depth is at least 1.
     """
     if rows > 0 and columns > 0:
         function = vector(room, 1, np.int64)[0]

@@ -214,9 +214,9 @@ def test_nan_and_infinity_stay_in_their_row(shape, bad, real):
         changed = array.copy()
         changed[place] = bad
         for result, (right, where) in zip(results(changed), expected, strict=True):
-            right = right.copy()
-            right[where] = bad
-            np.testing.assert_array_equal(result, right)
+            spoiled_right = right.copy()
+            spoiled_right[where] = bad
+            np.testing.assert_array_equal(result, spoiled_right)
 
     row, column, unit = rows // 2, inputs - 2, units - 1
     spoiled(x, (row, column), lambda x: [run_forward(x, W, b)], [(y, row)])
@@ -387,25 +387,24 @@ def test_plan(x_place, y_place, bias, real):
     fields = {layout.INPUTS: inputs, layout.OUTPUTS: units, layout.X: x_place, layout.Y: y_place, layout.DX: 100}
     operation = record(layout.OPERATION_FIELDS, fields | {layout.DY: 40, layout.W: 5, layout.B: 650 if bias else -1})
 
-    def check(function, first, last, arena, result, part, expected):
+    def check(function, arena, result, expected):
         """The function writes its part of the result, and nothing else of the arena."""
         before = arena.copy()
         assert run_plan(function, run, operation, first, last) == layout.OK
-        np.testing.assert_array_equal(result[part], expected)
-        result[part] = np.nan
+        np.testing.assert_array_equal(result[first:last], expected[first:last])
+        result[first:last] = np.nan
         np.testing.assert_array_equal(arena, before)
 
-    y = predictions if y_place == layout.PREDICTIONS else block(activations, y_place, units)
-    arena, part = predictions if y_place == layout.PREDICTIONS else activations, slice(first, last)
+    on_arena = y_place != layout.PREDICTIONS
+    y = block(activations, y_place, units) if on_arena else predictions
     expected = run_forward(x, W, b if bias else b[:0])
-    check(kernels.plan_dense_forward(real), first, last, arena, y, part, expected[part])
-    dx, expected = block(derivatives, 100, inputs), run_backward_input(dy, W)
-    check(kernels.plan_dense_backward(real), first, last, derivatives, dx, part, expected[part])
+    check(kernels.plan_dense_forward(real), activations if on_arena else predictions, y, expected)
+    expected = run_backward_input(dy, W)
+    check(kernels.plan_dense_backward(real), derivatives, block(derivatives, 100, inputs), expected)
     dW, db = run_backward_weights(dy, x)
-    result = gradients[5 : 5 + W.size].reshape(W.shape)
-    check(kernels.plan_dense_weights(real), first, last, gradients, result, part, dW[part])
+    check(kernels.plan_dense_weights(real), gradients, gradients[5 : 5 + W.size].reshape(W.shape), dW)
     if bias:
-        check(kernels.plan_dense_bias(real), first, last, gradients, gradients[650 : 650 + units], part, db[part])
+        check(kernels.plan_dense_bias(real), gradients, gradients[650 : 650 + units], db)
 
     before = derivatives.copy()
     operation[layout.DX] = layout.NOWHERE

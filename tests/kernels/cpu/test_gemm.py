@@ -1,0 +1,180 @@
+"""Matrix multiplication: sums on top of others, memory it must not read, every width of a vector."""
+
+import ctypes
+import hashlib
+import mmap
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastnn.kernels.cpu.gemm import DEPTH_BLOCK, multiply, workspace
+from fastnn.kernels.cpu.tile import TILE_HEIGHT
+from fastnn.kernels.cpu.vectors import VECTOR_BYTES
+from fastnn.kernels.jit import COMPILED, kernel
+from tests.reference_products import (
+    REALS,
+    assert_canaries,
+    assert_product,
+    assert_same_bits,
+    for_any_strides,
+    integers,
+    numbers,
+    padded,
+    product,
+    unwritten,
+)
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+@kernel
+def multiplied(c, a, b, start, workspace, start_kind, depth):
+    """C = S + A·B. start_kind : 0 without S, 1 with a row of it, 2 with all of it."""
+    size = c.itemsize
+    multiply(
+        workspace.ctypes.data, c.ctypes.data, c.strides[0] // size,
+        a.ctypes.data, a.strides[0] // size, a.strides[1] // size,
+        b.ctypes.data, b.strides[0] // size, b.strides[1] // size,
+        start.ctypes.data if start_kind > 0 else 0, start.strides[0] // size if start_kind > 1 else 0,
+        c.shape[0], c.shape[1], depth,
+    )  # fmt: skip
+
+
+def run(c, a, b, start=None):
+    real = c.dtype.type
+    kind = 0 if start is None else 1 if start.shape[0] == 1 else 2
+    function = for_any_strides(multiplied, real, 1, 2, 2, 2, 2)
+    function(c, a, b, c if start is None else start, workspace(real), kind, a.shape[1])
+    return c
+
+
+def strided(shape, real, seed, turned, make=numbers):
+    """A padded matrix; turned: its columns have unit stride."""
+    array = make(shape, real, seed)
+    return padded(array.T)[1].T if turned else padded(array)[1]
+
+
+#: Rows, depth, columns: small, ragged, deep, packed because it is wide.
+SHAPES = [(1, 1, 1), (13, 7, 35), (5, 1537, 3), (61, 800, 400), (50, 300, 1030)]
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("turned_a, turned_b", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sums_on_top_of_others(shape, turned_a, turned_b, real):
+    rows, depth, columns = shape
+    for make in (integers, numbers):
+        a = strided((rows, depth), real, 1, turned_a, make)
+        b = strided((depth, columns), real, 2, turned_b, make)
+        for start_rows in (0, 1, rows):
+            start = padded(make((start_rows, columns), real, 3))[1] if start_rows else None
+            expected = product(a, b, 0 if start is None else start)
+            whole, c = unwritten((rows, columns), real)
+            run(c, a, b, start)
+            assert_product(c, a, b, np.zeros(1, real) if start is None else start)
+            if make is integers:
+                np.testing.assert_array_equal(c, expected)
+            if start_rows == rows and rows > 1:  # S may be C
+                _, added = padded(start)
+                assert_same_bits(run(added, a, b, added), c)
+            assert_canaries(whole, c)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data(), st.sampled_from(REALS))
+def test_any_shape(data, real):
+    rows, depth, columns = (data.draw(st.integers(1, 40)) for _ in range(3))
+    a = strided((rows, depth), real, 1, data.draw(st.booleans()), integers)
+    b = strided((depth, columns), real, 2, data.draw(st.booleans()), integers)
+    whole, c = unwritten((rows, columns), real)
+    np.testing.assert_array_equal(run(c, a, b), product(a, b))
+    assert_canaries(whole, c)
+
+
+@pytest.mark.parametrize("real", REALS)
+def test_workspace_has_a_part_for_each_worker(real):
+    memory = workspace(real, 3)
+    parts = memory.reshape(3, -1)
+    assert memory.ctypes.data % 64 == 0 and parts.strides[0] % 64 == 0
+    assert parts[0, 0] != 0 and (parts[:, 0] == parts[0, 0]).all()
+    assert workspace(real)[0] == parts[0, 0]
+
+
+def guarded(array, at_end):
+    """A copy of the array at the end or the beginning of memory whose neighbors may not be touched."""
+    page = mmap.PAGESIZE
+    length = -(-array.nbytes // page) * page
+    memory = mmap.mmap(-1, length + 2 * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    for guard in (start, start + page + length):
+        assert protect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
+    offset = page + (length - array.nbytes if at_end else 0)
+    copy = np.frombuffer(memory, array.dtype, array.size, offset).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def check_guarded():
+    """Products of arrays between forbidden pages: a single stray access ends the process."""
+    for real in REALS:
+        length = VECTOR_BYTES // np.dtype(real).itemsize
+        shapes = [(rows, 3, columns) for rows in range(1, TILE_HEIGHT + 2) for columns in (1, length + 1, 2 * length)]
+        for shape in [*shapes, (5, 2 * length - 1, length - 1), (61, 803, 405), (5, 300, 33)]:
+            rows, depth, columns = shape
+            for at_end in (True, False):
+                for turned_a, turned_b in ((False, False), (True, False), (False, True)):
+                    a = guarded(integers((depth, rows) if turned_a else (rows, depth), real, 1), at_end)
+                    b = guarded(integers((columns, depth) if turned_b else (depth, columns), real, 2), at_end)
+                    a, b = a.T if turned_a else a, b.T if turned_b else b
+                    start = guarded(integers((1, columns), real, 3), at_end)
+                    c = guarded(np.zeros((rows, columns), real), at_end)
+                    np.testing.assert_array_equal(run(c, a, b, start), product(a, b, start))
+
+
+def digest():
+    """A hash of many products: the same for every width of a vector."""
+    bits = hashlib.sha256()
+    for real in REALS:
+        for rows, depth, columns in [*SHAPES, (48, 2 * DEPTH_BLOCK + 1, 200)]:
+            for turned_a, turned_b in ((False, False), (True, False), (False, True)):
+                a = strided((rows, depth), real, 1, turned_a)
+                b = strided((depth, columns), real, 2, turned_b)
+                c = unwritten((rows, columns), real)[1]
+                bits.update(run(c, a, b, numbers((1, columns), real, 3)).tobytes())
+    return bits.hexdigest()
+
+
+def start_python(code, vector_bytes):
+    environment = os.environ | {"FASTNN_VECTOR_BYTES": vector_bytes, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", f"from tests.kernels.cpu import test_gemm\n{code}"],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not COMPILED, reason="plain NumPy has no vectors of ours")
+def test_every_width_of_a_vector_has_the_same_bits_and_stays_in_its_memory():
+    code = "print(test_gemm.digest())"
+    if sys.platform.startswith("linux"):
+        code += "; test_gemm.check_guarded()"
+    processes = {width: start_python(code, width) for width in ("16", "32", "64")}
+    expected = digest()
+    for width, process in processes.items():
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, (width, process.returncode, errors)
+        assert output.strip() == expected, width
+
+
+@pytest.mark.parametrize("text", ["8", "128", "wide"])
+def test_a_width_that_does_not_exist(text):
+    process = start_python("", text)
+    errors = process.communicate(timeout=100)[1]
+    assert process.returncode != 0
+    assert f"ValueError: the environment variable FASTNN_VECTOR_BYTES is '{text}'; expected 16, 32 or 64" in errors
