@@ -28,6 +28,7 @@ class Rows:
 
     def __init__(self, name: str, array: np.ndarray, dtype: str):
         self.name, self.array, self.dtype = name, array, np.dtype(dtype)
+        self.given = array
         if not self._fits(array) and array.size * self.dtype.itemsize <= BLOCK_BYTES:
             self.array = self._converted(array)
         self.direct = self._fits(self.array)
@@ -58,7 +59,8 @@ class Rows:
     def part(self, rows: slice) -> Rows:
         """The rows ``rows``, without a copy."""
         part = object.__new__(Rows)
-        part.name, part.array, part.dtype, part.direct = self.name, self.array[rows], self.dtype, self.direct
+        part.name, part.dtype, part.direct = self.name, self.dtype, self.direct
+        part.array = part.given = self.array[rows]
         return part
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -77,7 +79,7 @@ class Rows:
             bad = np.argwhere(~np.isfinite(block))
             if len(bad):
                 row, column = int(bad[0][0]), int(bad[0][1])
-                came = self.array[first + row, column]
+                came = self.given[first + row, column]
                 why = f", which is too large for {self.dtype.name}" if np.isfinite(float(came)) else ""
                 raise ValueError(
                     f"{self.name} has {float(came)!r} in row {first + row}, column {column}{why}; "
@@ -89,6 +91,8 @@ def as_array(name: str, value: Any) -> np.ndarray:
     """``value`` as an array of numbers or truth values, without copying an array."""
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name} is a sparse matrix; expected a dense array: pass {name}.toarray()")
+    if value is None:
+        raise TypeError(f"{name} is None; expected an array of numbers")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; expected numbers in every place: fill it first")
     if hasattr(value, "to_numpy"):  # pandas, polars and their kin

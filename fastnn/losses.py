@@ -129,7 +129,7 @@ class CrossEntropy(Loss):
             if len(bad):
                 row = int(bad[0])
                 raise ValueError(
-                    f"{name} has {shown(block[row].tolist())} in row {first + row}; "
+                    f"{name} has a row of sum {sums[row]:g} and least number {block[row].min():g} in row {first + row}; "
                     "expected one-hot rows: no negative numbers, and a sum of 1"
                 )
         return rows

@@ -297,7 +297,7 @@ class Model:
             batch, results = trainer.run(batch, limit)
             pending.append(results)
             interrupt.check()
-            progress.show(batch / last, f"epoch {min(finished + 1, epochs)}/{epochs}  loss {results[-1, 0]:.4f}")
+            progress.show(batch / last, f"epoch {-(-batch // trainer.batches)}/{epochs}  loss {results[-1, 0]:.4f}")
             if batch // trainer.batches == finished:
                 continue
             values = np.concatenate(pending)
