@@ -1,0 +1,21 @@
+# One short command for each job; they use the Python of the active environment.
+# Set up: python3 -m venv .venv && .venv/bin/python -m pip install -e ".[dev]"
+PYTHON ?= python
+
+.PHONY: lint types tests docs benchmarks
+
+lint:
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types:
+	$(PYTHON) -m mypy
+
+tests:
+	$(PYTHON) -m pytest
+
+docs:
+	$(PYTHON) -m sphinx -W --keep-going -b html docs docs/_build
+
+benchmarks:
+	$(PYTHON) -m asv_bench.peers.compare
