@@ -9,6 +9,9 @@ from fastnn.kernels.jit import COMPILED, FLAGS
 
 REALS = [np.float32, np.float64]
 
+#: What surrounds an output: a number that no kernel writes by chance.
+CANARY = 12345.5
+
 #: Products that are summed before the sum is added to C; twice as many as the kernel may cost an addition each.
 SHORTEST_BLOCK = 256
 
@@ -48,27 +51,28 @@ def assert_same_bits(a, b):
     np.testing.assert_array_equal(np.ascontiguousarray(a).view(np.uint8), np.ascontiguousarray(b).view(np.uint8))
 
 
-def padded(array, extra=0):
-    """A copy of a vector or matrix inside of a larger one of NaN: (all of it, the copy).
+def padded(array, extra=0, canary=np.nan):
+    """A copy of a vector or matrix inside of a larger one of canaries: (all of it, the copy).
 
     The copy begins at an odd place; ``extra`` makes its rows lie further apart.
     """
-    whole = np.full([length + 5 for length in array.shape], np.nan, array.dtype)
-    if extra and array.ndim == 2:
-        whole = np.full((array.shape[0] + 5, array.shape[1] + 5 + extra), np.nan, array.dtype)
+    shape = [length + 5 for length in array.shape]
+    shape[-1] += extra
+    whole = np.full(shape, canary, array.dtype)
     view = whole[tuple(slice(3, 3 + length) for length in array.shape)]
     view[...] = array
     return whole, view
 
 
 def unwritten(shape, real, extra=0):
-    return padded(np.full(shape, np.nan, real), extra)
+    """NaN for a kernel to overwrite, among other canaries: a stray product of the inputs' canaries is NaN, too."""
+    return padded(np.full(shape, np.nan, real), extra, CANARY)
 
 
 def assert_canaries(whole, view):
     """Nothing around the view was written. Erases the view."""
-    view[...] = np.nan
-    assert np.isnan(whole).all()
+    view[...] = CANARY
+    assert (whole == CANARY).all()
 
 
 @functools.cache
