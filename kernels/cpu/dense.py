@@ -1,7 +1,8 @@
 """The dense layer: y = xW + b, and the way back.
 
 W is (inputs, units) and b (units,), or of length 0 where there is no bias. In two-dimensional arrays the
-numbers of a row lie side by side; rows may be any distance apart.
+numbers of a row lie side by side; rows may be any distance apart. There is at least one row and one input.
+Each worker brings its own part of a ``workspace``: it packs blocks of W into it.
 """
 
 import functools
