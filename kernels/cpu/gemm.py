@@ -186,7 +186,10 @@ def _plain_multiplication(
         return np.lib.stride_tricks.as_strided(vector(at, span, real), shape, strides)
 
     with np.errstate(all="ignore"):  # compiled code does not warn, and infinity times anything may
-        product = view(a, a_row, a_column, (rows, depth)) @ view(b, b_row, b_column, (depth, columns))
+        a_view, b_view = view(a, a_row, a_column, (rows, depth)), view(b, b_row, b_column, (depth, columns))
+        product = np.zeros((rows, columns), real)
+        for k in range(depth):  # not ``@``, whose bits depend on how many rows there are
+            product += a_view[:, k, None] * b_view[k]
         if start != 0:
             product += view(start, start_row, 1, (rows, columns))
     view(c, c_row, 1, (rows, columns))[...] = product
