@@ -32,8 +32,9 @@ ORDER_LENGTH = 1 << 20
 #: Seconds between two snapshots of the model; what came after one is trained again if a step fails.
 SNAPSHOT_SECONDS = 1.0
 
-#: A cautious first guess of the machine's speed, until the first slice has been measured.
-GUESSED_FLOPS_PER_SECOND = 5e9
+#: A cautious first guess of the machine's speed, until the first slice has been measured: compiled, and in plain
+#: Python under ``NUMBA_DISABLE_JIT=1``.
+GUESSED_FLOPS_PER_SECOND, GUESSED_IN_PYTHON = 1e9, 1e4
 
 
 class DeferredInterrupt:
@@ -68,6 +69,8 @@ class Trainer:
     """Trains a model on one data set, batch by batch; batches are counted through all epochs of the fit."""
 
     def __init__(self, model: Model, runner: Any, x: Rows, t: Rows, batch_size: int, shuffle: bool):
+        from .kernels import jit
+
         self.model, self.runner = model, runner
         self.x, self.t, self.shuffle = x, t, shuffle
         self.batch_size = min(batch_size, len(x))
@@ -75,7 +78,8 @@ class Trainer:
         self.first_epoch = model.epoch
         plan = runner.plan
         self.workers = dispatch.choose_workers(model.threads, plan.step_flops(self.batch_size))
-        self.seconds = plan.step_flops(self.batch_size) / GUESSED_FLOPS_PER_SECOND + 1e-6
+        speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED else GUESSED_IN_PYTHON
+        self.seconds = plan.step_flops(self.batch_size) / speed + 1e-5
         self.orders: dict[tuple[int, int], np.ndarray | None] = {}
         self.take_snapshot(0)
 

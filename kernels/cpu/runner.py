@@ -251,7 +251,8 @@ class Runner:
 
         def worker(rank):
             try:
-                statuses[rank] = work(runs[rank], sync.ctypes.data, rank, size)
+                with np.errstate(all="ignore"):  # as in compiled code, where a status tells of such numbers
+                    statuses[rank] = work(runs[rank], sync.ctypes.data, rank, size)
             except BaseException as fault:
                 faults.append(fault)
             if statuses[rank] != OK:
