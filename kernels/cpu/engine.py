@@ -72,7 +72,7 @@ __all__ = ["infer", "train"]
 WORD = 8  # bytes of a field, and of a float64
 
 
-@formula
+@kernel
 def sum_in_order(address, length):
     """The sum of ``length`` float64 numbers, always in the same order: eight lanes, then across them."""
     values = vector(address, length, np.float64)
