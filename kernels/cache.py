@@ -128,7 +128,7 @@ def fingerprint(value: Any, seen: tuple[Any, ...] = ()) -> Any:
         seen = (*seen, value)
         cells = [fingerprint(cell.cell_contents, seen) for cell in value.__closure__ or ()]
         name = (value.__module__, value.__qualname__)
-        if value.__module__.startswith(_PACKAGE + "."):
+        if str(value.__module__).startswith(_PACKAGE + "."):
             return "function", name, tuple(cells)
         globals_used = [fingerprint(value.__globals__.get(key), seen) for key in _names(value.__code__)]
         return "function", name, _code(value.__code__), fingerprint(value.__defaults__), tuple(cells), *globals_used

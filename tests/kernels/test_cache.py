@@ -1,0 +1,266 @@
+"""The compile cache: always a right result, never stale, never a crash."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastnn.kernels.cache import Unknown, fingerprint
+from fastnn.kernels.jit import COMPILED, formula
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.skipif(not COMPILED, reason="the compiler is disabled, so there is nothing to cache")
+
+#: A kernel, its callee in a file of its own, a C function, and two kernels of one factory.
+PROBE = """
+import json, sys
+import numpy as np
+from fastnn.kernels import jit, probe
+x = np.arange(3, dtype=np.float32)
+probe.scale(x)
+out = {"scale": x.tolist(), "index": "none"}
+y, z = np.zeros(2, np.float32), np.zeros(2, np.float32)
+probe.factory(probe.one)(y); probe.factory(probe.two)(z)
+out["factory"] = [y.tolist(), z.tolist()]
+address = jit.address(probe.plan(np.float32))
+out["plan"] = int(probe.run(address, 40))
+if "--index" in sys.argv:
+    try:
+        out["index"] = float(probe.pick(np.zeros(4, np.float32)[:2], 1))
+    except IndexError:
+        out["index"] = "IndexError"
+out["compiled"], out["loaded"] = sorted(jit.compiled), sorted(jit.loaded)
+print(json.dumps(out))
+"""
+
+FILES = {
+    "callee.py": """
+from .jit import formula
+
+@formula
+def factor(x):
+    return type(x)(2)
+""",
+    "probe.py": """
+import functools
+from .callee import factor
+from .jit import formula, kernel
+from .memory import call
+
+@kernel
+def scale(x):
+    for i in range(x.shape[0]):
+        x[i] *= factor(x[i])
+
+@kernel
+def pick(x, beyond):
+    return x[x.shape[0] + beyond - 1]
+
+@formula
+def one(x):
+    return type(x)(1)
+
+@formula
+def two(x):
+    return type(x)(2)
+
+@functools.cache
+def factory(value):
+    @kernel
+    def fill(y):
+        for i in range(y.shape[0]):
+            y[i] = value(y[i])
+    return fill
+
+@functools.cache
+def plan(real):
+    def add(run, row, first, last):
+        return run + int(factor(real(0)))
+    return add
+
+@kernel
+def run(address, number):
+    return call(address, number, 0, 0, 0)
+""",
+}
+
+KERNELS = ["callee.", "probe."]
+ENTRIES = 5  # scale, two fills, plan's add, run
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of the package that a test may edit, with the probe's files in it."""
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT / "fastnn", tree / "fastnn", ignore=shutil.ignore_patterns("kernels", "__pycache__"))
+    shutil.copytree(ROOT / "kernels", tree / "fastnn" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in FILES.items():
+        (tree / "fastnn" / "kernels" / name).write_text(text)
+    return tree
+
+
+def start(tree, cache, *arguments, **environment):
+    environment = {**os.environ, "PYTHONPATH": str(tree), "FASTNN_CACHE_DIR": str(cache), **environment}
+    command = [sys.executable, "-c", PROBE, *arguments]
+    return subprocess.Popen(
+        command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    import json
+
+    return json.loads(out), err
+
+
+def run(tree, cache, *arguments, **environment):
+    found, err = finish(start(tree, cache, *arguments, **environment))
+    assert found["factory"] == [[1, 1], [2, 2]]
+    return found, err
+
+
+def entries(cache):
+    return sorted(path for path in cache.rglob("*") if path.is_file())
+
+
+def test_the_second_process_compiles_nothing(tree, tmp_path):
+    cache = tmp_path / "cache"
+    first, _ = run(tree, cache)
+    assert (len(first["compiled"]), first["loaded"]) == (ENTRIES, [])
+    assert first["scale"] == [0, 2, 4] and first["plan"] == 42
+    second, err = run(tree, cache)
+    assert (second["compiled"], second["loaded"]) == ([], first["compiled"])
+    assert (second["scale"], second["plan"], err) == (first["scale"], first["plan"], "")
+    assert len(entries(cache)) == ENTRIES
+
+
+def test_a_change_of_a_callee_in_another_file_is_seen(tree, tmp_path):
+    cache = tmp_path / "cache"
+    run(tree, cache)
+    callee = tree / "fastnn" / "kernels" / "callee.py"
+    callee.write_text(callee.read_text().replace("(2)", "(3)"))
+    found, _ = run(tree, cache)
+    assert found["scale"] == [0, 3, 6] and found["plan"] == 43
+    assert len(found["compiled"]) == ENTRIES
+
+
+def damage_bytes(content):
+    for place in range(0, len(content), 97):
+        content[place] ^= 0x10
+    return content
+
+
+DAMAGES = {
+    "first byte": lambda content: bytes([content[0] ^ 1]) + content[1:],
+    "last byte": lambda content: content[:-1] + bytes([content[-1] ^ 128]),
+    "many bytes": lambda content: bytes(damage_bytes(bytearray(content))),
+    "truncated": lambda content: content[: len(content) // 2],
+    "short": lambda content: content[:7],
+    "empty": lambda content: b"",
+    "garbage": lambda content: b"x" * 5000,
+    "no pickle": lambda content: __import__("hashlib").sha256(b"no pickle").digest() + b"no pickle",
+    "another pickle": lambda content: _with_digest(__import__("pickle").dumps((1, 2, 3))),
+}
+
+
+def _with_digest(payload):
+    return __import__("hashlib").sha256(payload).digest() + payload
+
+
+def test_damaged_entries_are_dropped_and_compiled_again(tree, tmp_path):
+    cache = tmp_path / "cache"
+    run(tree, cache)
+    whole = {path: path.read_bytes() for path in entries(cache)}
+    for name, damage in DAMAGES.items():
+        for path, content in whole.items():
+            path.write_bytes(damage(content))
+        found, err = run(tree, cache)
+        assert found["scale"] == [0, 2, 4] and found["plan"] == 42, name
+        assert (len(found["compiled"]), err) == (ENTRIES, ""), name
+    found, _ = run(tree, cache)
+    assert len(found["loaded"]) == ENTRIES  # the entries were replaced
+
+
+def test_a_folder_that_cannot_be_written_costs_one_warning(tree, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("a file, no folder")
+    found, err = run(tree, file / "cache")
+    assert found["scale"] == [0, 2, 4] and len(found["compiled"]) == ENTRIES
+    assert err.count("RuntimeWarning") == 1 and "FASTNN_CACHE_DIR" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give files away")
+def test_a_folder_of_another_user_is_not_trusted(tree, tmp_path):
+    cache = tmp_path / "cache"
+    run(tree, cache)
+    (stamp,) = cache.iterdir()
+    os.chown(stamp, 12345, -1)
+    found, err = run(tree, cache)
+    assert found["loaded"] == [] and "belongs to another user" in err
+
+
+def test_off_switches_it_off(tree, tmp_path):
+    found, err = run(tree, "off")
+    assert found["loaded"] == [] and err == ""
+    assert not (tree / "off").exists()
+
+
+def test_modes_do_not_share_code(tree, tmp_path):
+    """Code without checks of bounds must not run where they are asked for, nor the other way round."""
+    cache = tmp_path / "cache"
+    for checks, expected in (("0", 0.0), ("1", "IndexError"), ("0", 0.0), ("1", "IndexError")):
+        assert run(tree, cache, "--index", NUMBA_BOUNDSCHECK=checks)[0]["index"] == expected
+    assert len(list(cache.iterdir())) == 2
+    run(tree, cache, FASTNN_VECTOR_BYTES="16")
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_two_processes_at_once(tree, tmp_path):
+    cache = tmp_path / "cache"
+    for found, err in [finish(process) for process in [start(tree, cache) for _ in range(2)]]:
+        assert found["scale"] == [0, 2, 4] and err == ""
+    assert len(entries(cache)) == ENTRIES, "temporary files are left"
+    assert len(run(tree, cache)[0]["loaded"]) == ENTRIES
+
+
+def test_a_users_own_cache_is_left_alone(tree, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import fastnn.kernels.probe\nfrom numba import njit\n\n@njit(cache=True)\ndef f(x):\n    return x + 1\n\n"
+        "f(1)\nprint(f.stats.cache_path, sum(f.stats.cache_hits.values()))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tree), "FASTNN_CACHE_DIR": str(tmp_path / "cache")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    printed = [
+        subprocess.run(
+            [sys.executable, tmp_path / "mine.py"], env=environment, capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert printed == [[str(tmp_path / "__pycache__"), "0"], [str(tmp_path / "__pycache__"), "1"]]
+
+
+def made(scale):
+    def user_formula(x):
+        return x * scale
+
+    return user_formula
+
+
+def test_fingerprints_tell_functions_apart():
+    assert fingerprint(made(2)) == fingerprint(made(2))
+    assert fingerprint(made(2)) != fingerprint(made(3))
+    assert fingerprint(formula(made(2))) == fingerprint(made(2))
+    assert fingerprint(np.float32) != fingerprint(np.float64)
+    namespace_one, namespace_two = {"c": 1.0}, {"c": 2.0}
+    for namespace in (namespace_one, namespace_two):
+        exec("def user(x):\n    return x + c", namespace)
+    assert fingerprint(namespace_one["user"]) != fingerprint(namespace_two["user"])
+    with pytest.raises(Unknown):
+        fingerprint(made(object()))
