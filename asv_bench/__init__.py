@@ -1,0 +1,1 @@
+"""Benchmarks: fastnn's own, and the same work done by what users would pick instead."""
