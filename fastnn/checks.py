@@ -40,9 +40,8 @@ def choice(name: str, value: Any, options: Iterable[str]) -> str:
 def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """``value`` as an int if it is a whole number from ``least`` to ``most``."""
     wanted = f"a whole number of at least {least}" + ("" if most is None else f" and at most {most}")
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} is {shown(value)}; expected {wanted}")
-    if not math.isfinite(value) or value != int(value) or value < least or (most is not None and value > most):
+    real = _real(name, value, wanted)
+    if not math.isfinite(real) or real != int(real) or real < least or (most is not None and real > most):
         raise ValueError(f"{name} is {shown(value)}; expected {wanted}")
     return int(value)
 
@@ -63,10 +62,16 @@ def number(
         if math.isfinite(bound)
     ]
     wanted = "a finite number" + (" " + " and ".join(bounds) if bounds else "")
+    real = _real(name, value, wanted)
+    if not (math.isfinite(real) and least <= real <= most and above < real < below):
+        raise ValueError(f"{name} is {shown(value)}; expected {wanted}")
+    return real
+
+
+def _real(name: str, value: Any, wanted: str) -> float:
+    """``value`` as a float if it is a real number of any type, and no truth value."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {shown(value)}; expected {wanted}")
-    if not (math.isfinite(value) and least <= value <= most and above < value < below):
-        raise ValueError(f"{name} is {shown(value)}; expected {wanted}")
     return float(value)
 
 

@@ -132,10 +132,10 @@ class Layer:
     def _output_rows(self, dy: Any, kept: np.ndarray | None) -> np.ndarray:
         if kept is None:
             raise RuntimeError(f"backward of layer {self.name!r} came before forward; call forward first")
-        dy = self._rows("dy", dy, self.units)
-        if len(dy) != len(kept):
-            raise ValueError(f"dy has {len(dy)} rows; expected {len(kept)}, as many as the x of the last forward")
-        return dy
+        rows = self._rows("dy", dy, self.units)
+        if len(rows) != len(kept):
+            raise ValueError(f"dy has {len(rows)} rows; expected {len(kept)}, as many as the x of the last forward")
+        return rows
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -187,7 +187,7 @@ class Activation(Layer):
 
         x = self._input_rows(x)
         forward, _ = activations.kernels_of(self.activation)
-        y = np.empty_like(x)
+        y: np.ndarray = np.empty_like(x)
         forward(y, x, 0, 1)
         self._x, self._y = x, y
         return y
@@ -197,7 +197,7 @@ class Activation(Layer):
 
         dy = self._output_rows(dy, self._x)
         _, backward = activations.kernels_of(self.activation)
-        dx = np.empty_like(dy)
+        dx: np.ndarray = np.empty_like(dy)
         backward(dx, dy, self._x, self._y, 0, 1)
         return dx
 
@@ -233,7 +233,7 @@ class Dense(Layer):
         self.kernel_initializer = initializers.get("kernel_initializer", kernel_initializer)
         self.bias_initializer = initializers.get("bias_initializer", bias_initializer)
         self.kernel_regularizer = regularizers.get("kernel_regularizer", kernel_regularizer)
-        self._arrays = {"W": np.empty((0, self.units), np.float32)}
+        self._arrays: dict[str, np.ndarray] = {"W": np.empty((0, self.units), np.float32)}
         if self.use_bias:
             self._arrays["b"] = np.empty(0, np.float32)
         self.dW = self.db = np.empty(0, np.float32)
@@ -340,23 +340,20 @@ class Dropout(Layer):
     def forward(self, x: Any, training: bool = False) -> np.ndarray:
         from .kernels.cpu import dropout
 
-        x = self._input_rows(x)
-        self._x, self._dropped = x, bool(training)
+        self._x, self._dropped = self._input_rows(x), bool(training)
         if not training:
-            return x
+            return self._x
         self._step += 1
-        y = np.empty_like(x)
-        dropout.dropout_forward(y, x, *self._mask(), 0, 1)
+        y: np.ndarray = np.empty_like(self._x)
+        dropout.dropout_forward(y, self._x, *self._mask(), 0, 1)
         return y
 
     def backward(self, dy: Any) -> np.ndarray:
         from .kernels.cpu import dropout
 
-        dy = self._output_rows(dy, self._x)
-        if not self._dropped:
-            return dy
-        dx = np.empty_like(dy)
-        dropout.dropout_backward(dx, dy, *self._mask(), 0, 1)
+        dx = self._output_rows(dy, self._x)
+        if self._dropped:
+            dropout.dropout_backward(dx, dx.copy(), *self._mask(), 0, 1)
         return dx
 
     def _mask(self) -> tuple[Any, ...]:

@@ -128,8 +128,9 @@ class CrossEntropy(Loss):
             bad = np.flatnonzero((block < 0).any(axis=1) | (np.abs(sums - 1) > 1e-3))
             if len(bad):
                 row = int(bad[0])
+                came = f"a row of sum {sums[row]:g} and least number {block[row].min():g}"
                 raise ValueError(
-                    f"{name} has a row of sum {sums[row]:g} and least number {block[row].min():g} in row {first + row}; "
+                    f"{name} has {came} in row {first + row}; "
                     "expected one-hot rows: no negative numbers, and a sum of 1"
                 )
         return rows

@@ -122,7 +122,9 @@ class Model:
         if self.loss is None:
             return self._lower()
         runner = self._runners.get("training")
-        width = runner.plan.target_width if runner else 1 if isinstance(self.loss, losses.CrossEntropy) else self.outputs
+        width = (
+            runner.plan.target_width if runner else 1 if isinstance(self.loss, losses.CrossEntropy) else self.outputs
+        )
         return self._lower(self.loss, self.optimizer, self.metrics, width)
 
     def _lower(self, *training: Any, layers: Sequence[Layer] | None = None) -> Plan:
@@ -260,7 +262,9 @@ class Model:
             training, held_out = slice(0, validation), slice(validation, None)
             x, t, validation = x.part(training), t.part(training), (x.part(held_out), t.part(held_out))
         if not self._lock.acquire(blocking=False):
-            raise RuntimeError("this model is in use in another thread; expected one at a time (or a copy of the model)")
+            raise RuntimeError(
+                "this model is in use in another thread; expected one at a time (or a copy of the model)"
+            )
         try:
             with Progress(self.name, verbose) as progress, DeferredInterrupt() as interrupt:
                 return self._fit(x, t, batch_size, epochs, callbacks, validation, shuffle, progress, interrupt)
@@ -321,9 +325,7 @@ class Model:
             _notify(callback, "on_train_end")
         return self.history
 
-    def _validation(
-        self, split: float, pair: Any, x: data.Rows
-    ) -> tuple[data.Rows, data.Rows] | int | None:
+    def _validation(self, split: float, pair: Any, x: data.Rows) -> tuple[data.Rows, data.Rows] | int | None:
         """The rows to validate on; or how many of the first rows to train on."""
         split = number("validation_split", split, least=0, below=1)
         if pair is not None:
@@ -331,7 +333,7 @@ class Model:
                 raise ValueError("validation_split and validation_data were both given; expected one of them")
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise TypeError(f"validation_data is {shown(pair)}; expected a pair (X, y)")
-            return self._pair("fit", *pair, names=("validation_data[0]", "validation_data[1]"))
+            return self._pair("fit", pair[0], pair[1], ("validation_data[0]", "validation_data[1]"))
         if split == 0:
             return None
         training = len(x) - round(len(x) * split)
@@ -551,12 +553,14 @@ def _check_metrics(value: Any) -> tuple[str, ...]:
 def _check_callbacks(callbacks: Any) -> Sequence[Any]:
     if hasattr(callbacks, "on_epoch_end"):
         raise TypeError("callbacks is a single callback; expected a list of them")
-    callbacks = list(callbacks)
+    chosen = list(callbacks)
     methods = ("set_model", "on_train_begin", "on_epoch_begin", "on_epoch_end", "on_train_end")
-    for index, callback in enumerate(callbacks):
+    for index, callback in enumerate(chosen):
         if not any(callable(getattr(callback, method, None)) for method in methods):
-            raise TypeError(f"callbacks[{index}] is {shown(callback)}; expected an object with on_epoch_end(epoch, logs)")
-    return callbacks
+            raise TypeError(
+                f"callbacks[{index}] is {shown(callback)}; expected an object with on_epoch_end(epoch, logs)"
+            )
+    return chosen
 
 
 def _notify(callback: Any, method: str, *arguments: Any) -> None:

@@ -65,7 +65,7 @@ class Operation:
     @property
     def flops(self) -> int:
         """Floating-point operations for one row, forward; about one an element where it is no product."""
-        return self.outputs * (2 * self.inputs + (self.bias >= 0) if self.kind == "dense" else 1)
+        return self.outputs * (2 * self.inputs + int(self.bias >= 0) if self.kind == "dense" else 1)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Plan:
     def __str__(self) -> str:
         item = self.item_size
         header = ("operation", "layer", "x", "y", "dy", "shape", "W", "b", "FLOPs a row", "bytes a row")
-        rows = [header]
+        rows: list[tuple[str, ...]] = [header]
         for operation in self.operations:
             trained = any(self.operations[p.operation] == operation for p in self.parameters)
             place = [
@@ -169,12 +169,12 @@ class Plan:
             for row in rows
         ]
         lines.insert(1, "-" * max(map(len, lines)))
-        trained = sum(parameter.size for parameter in self.parameters)
+        trainable = sum(parameter.size for parameter in self.parameters)
         arenas = 2 + self.slots
         lines += [
             "",
             f"{self.dtype}; x, y, dy: first column of their block; W, b: first element among the parameters",
-            f"parameters: {self.length:,} places, {trained:,} trainable; with gradients and {self.slots} "
+            f"parameters: {self.length:,} places, {trainable:,} trainable; with gradients and {self.slots} "
             f"optimizer slots {self.length * item * arenas:,} bytes",
             f"activations: {self.columns:,} columns, derivatives: {self.derivative_columns:,}; "
             f"{(self.columns + self.derivative_columns) * item:,} bytes a row of the batch",

@@ -73,7 +73,7 @@ class SlowPath:
             status = self.update(parameter, rate)
             if status != OK:
                 return status
-        return OK
+        return int(OK)
 
     # Arrays by their places.
 
@@ -181,7 +181,7 @@ class SlowPath:
         else:
             dense.dense_backward_weights(gradient[:0].reshape(0, 0), gradient, dy, x[:, :0], self.workspace, 0, 1)
         if plan.update is None:
-            return OK
+            return int(OK)
         p, g, *slots = (
             self.elements(arena, parameter.offset, parameter.size)
             for arena in (arenas.parameters, arenas.gradients, *arenas.slots)

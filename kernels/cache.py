@@ -46,7 +46,7 @@ _KEEP_DAYS = 30
 _HARMLESS = re.compile(r"CACHE|WARN|DUMP|COLOR|THREAD|GDB|TRACE|^(DEBUG|HELP|DEVELOPER)|PROFILING|CUDA|PRINT|SHOW")
 
 
-class Unknown(Exception):
+class UnknownValueError(Exception):
     """Something that a fingerprint cannot tell apart, so that its function is not cached."""
 
 
@@ -116,7 +116,7 @@ def fingerprint(value: Any, seen: tuple[Any, ...] = ()) -> Any:
     """Nested tuples and strings that tell ``value`` apart from others, equal in every process.
 
     A function of this tree is its name, because the stamp covers its code; any other is its bytecode and the
-    values that it refers to. Raises Unknown for what cannot be told apart.
+    values that it refers to. Raises UnknownValueError for what cannot be told apart.
     """
     if isinstance(value, Dispatcher):
         value = value.py_func
@@ -141,7 +141,7 @@ def fingerprint(value: Any, seen: tuple[Any, ...] = ()) -> Any:
         return type(value).__name__, repr(value)
     if isinstance(value, python_types.BuiltinFunctionType):
         return "builtin", value.__module__, value.__name__
-    raise Unknown(f"cannot fingerprint {value!r}")
+    raise UnknownValueError(f"cannot fingerprint {value!r}")
 
 
 def _code(code: python_types.CodeType) -> Any:
@@ -185,7 +185,7 @@ class KernelCache:
             return None
         try:
             key = repr((str(signature), fingerprint(self.function), self.linked))
-        except Unknown:
+        except UnknownValueError:
             return None
         readable = re.sub(r"[^A-Za-z0-9_.]", "", self.name.replace("<locals>.", ""))[-60:]
         return place / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"

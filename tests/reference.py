@@ -45,10 +45,7 @@ def dropout_mask(shape, threshold, seed, step, layer, first_row):
     rows, columns = shape
     return np.array(
         [
-            [
-                random_bits(seed, step, layer, first_row + row, column) >= threshold
-                for column in range(columns)
-            ]
+            [random_bits(seed, step, layer, first_row + row, column) >= threshold for column in range(columns)]
             for row in range(rows)
         ],
         bool,
@@ -56,9 +53,7 @@ def dropout_mask(shape, threshold, seed, step, layer, first_row):
 
 
 def dropout_forward(x, threshold, scale, seed, step, layer, first_row):
-    return np.where(
-        dropout_mask(x.shape, threshold, seed, step, layer, first_row), x * x.dtype.type(scale), 0
-    )
+    return np.where(dropout_mask(x.shape, threshold, seed, step, layer, first_row), x * x.dtype.type(scale), 0)
 
 
 dropout_backward = dropout_forward

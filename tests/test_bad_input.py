@@ -60,7 +60,11 @@ BAD_X = {
 BAD_Y = {
     "missing": (classifier, None, "y is missing"),
     "too short": (classifier, LABELS[:19], "X has 20 rows and y has 19"),
-    "negative label": (classifier, changed(LABELS, 3, -1), "y has the label -1 in row 3; expected whole numbers from 0 to 3"),
+    "negative label": (
+        classifier,
+        changed(LABELS, 3, -1),
+        "y has the label -1 in row 3; expected whole numbers from 0 to 3",
+    ),
     "label too large": (classifier, changed(LABELS, 5, 4), "y has the label 4 in row 5"),
     "fractional label": (classifier, changed(LABELS, 2, 0.5), "y has the label 0.5 in row 2"),
     "NaN label": (classifier, changed(LABELS, 2, np.nan), "y has nan in row 2"),
@@ -68,7 +72,11 @@ BAD_Y = {
     "one-hot too wide": (classifier, np.eye(5)[LABELS], "y has shape (20, 5); expected labels of shape (rows,) or"),
     "one-hot sum": (classifier, np.ones((20, 4)), "y has a row of sum 4 and least number 1 in row 0; expected one-hot"),
     "one-hot negative": (classifier, np.eye(4)[LABELS] * 3 - np.eye(4)[LABELS[::-1]] * 2, "expected one-hot rows"),
-    "probability above 1": (detector, changed(np.zeros((20, 2)), (6, 1), 1.5), "y has 1.5 in row 6; expected probabilities"),
+    "probability above 1": (
+        detector,
+        changed(np.zeros((20, 2)), (6, 1), 1.5),
+        "y has 1.5 in row 6; expected probabilities",
+    ),
     "probability below 0": (detector, changed(np.zeros((20, 2)), (6, 0), -0.1), "y has -0.1 in row 6"),
     "infinite target": (regressor, changed(NUMBERS, (1, 1), np.inf), "y has inf in row 1, column 1"),
     "wrong number of targets": (regressor, NUMBERS[:, :1], "y has shape (20, 1); expected (rows, 2)"),
@@ -100,7 +108,10 @@ BAD_FIT = {
     ),
     "validation_data no pair": ({"validation_data": GOOD_X}, "expected a pair (X, y)"),
     "validation_data too wide": ({"validation_data": (np.ones((2, 4)), [0, 1])}, "validation_data[0] has 4 columns"),
-    "validation_data labels": ({"validation_data": (GOOD_X, LABELS + 1)}, "validation_data[1] has the label 4 in row 3"),
+    "validation_data labels": (
+        {"validation_data": (GOOD_X, LABELS + 1)},
+        "validation_data[1] has the label 4 in row 3",
+    ),
     "validation_data NaN": ({"validation_data": (GOOD_X * np.nan, LABELS)}, "validation_data[0] has nan in row 0"),
     "callbacks single": ({"callbacks": type("C", (), {"on_epoch_end": print})()}, "callbacks is a single callback"),
     "callbacks no callback": ({"callbacks": [3]}, "callbacks[0] is 3; expected an object with on_epoch_end"),
@@ -154,7 +165,10 @@ BAD_CONSTRUCTION = {
         lambda: fn.Model([fn.Input(2), fn.Dense(2, name="a"), fn.Dense(2, name="a")]),
         "layers has 2 layers named 'a'",
     ),
-    "seed negative": (lambda: classifier(False, dtype="float32").__class__([fn.Input(1), fn.Dense(1)], seed=-1), "seed is -1"),
+    "seed negative": (
+        lambda: classifier(False, dtype="float32").__class__([fn.Input(1), fn.Dense(1)], seed=-1),
+        "seed is -1",
+    ),
     "dtype": (lambda: classifier(dtype="float16"), "dtype is 'float16'; expected one of 'float32', 'float64'"),
     "optimizer misspelled": (lambda: classifier(False).compile("adamm", "mse"), "did you mean 'adam'?"),
     "optimizer number": (lambda: classifier(False).compile(3, "mse"), "optimizer is 3"),
@@ -162,8 +176,14 @@ BAD_CONSTRUCTION = {
     "loss misspelled": (lambda: classifier(False).compile("adam", "cross_entopy"), "did you mean 'cross_entropy'?"),
     "loss number": (lambda: classifier(False).compile("adam", 3), "loss is 3"),
     "metric misspelled": (lambda: classifier(False).compile("adam", "mse", ["acuracy"]), "did you mean 'accuracy'?"),
-    "metrics text": (lambda: classifier(False).compile("adam", "mse", "accuracy"), "metrics is 'accuracy'; expected a list"),
-    "device misspelled": (lambda: classifier(False).compile("adam", "mse", device="gpu"), "device is 'gpu'; expected one of"),
+    "metrics text": (
+        lambda: classifier(False).compile("adam", "mse", "accuracy"),
+        "metrics is 'accuracy'; expected a list",
+    ),
+    "device misspelled": (
+        lambda: classifier(False).compile("adam", "mse", device="gpu"),
+        "device is 'gpu'; expected one of",
+    ),
     "threads 0": (lambda: classifier(False).compile("adam", "mse", threads=0), "threads is 0"),
     "threads fractional": (lambda: classifier(False).compile("adam", "mse", threads=1.5), "threads is 1.5"),
     "cross_entropy after linear": (
@@ -279,7 +299,7 @@ def test_labels_for_a_metric_of_numbers():
 
 def test_environment_is_checked(monkeypatch):
     monkeypatch.setenv("FASTNN_DEVICE", "tpu")
-    refused("the environment variable FASTNN_DEVICE is 'tpu'", lambda: classifier())
+    refused("the environment variable FASTNN_DEVICE is 'tpu'", classifier)
     monkeypatch.setenv("FASTNN_DEVICE", "cpu")
     monkeypatch.setenv("FASTNN_THREADS", "two")
     refused("FASTNN_THREADS is 'two'", lambda: classifier().fit(GOOD_X, LABELS))

@@ -37,11 +37,23 @@ ARCHITECTURES = {
     "deep tanh": (5, lambda: [dense(7, "tanh") for _ in range(6)] + [dense(3)], "mse", "adam", 17),
     "every activation": (
         9,
-        lambda: [
-            dense(11, name)
-            for name in ("sigmoid", "leaky_relu", "elu", "selu", "softplus", "softsign", "silu", "gelu", "log_softmax")
-        ]
-        + [dense(4, "softmax")],
+        lambda: (
+            [
+                dense(11, name)
+                for name in (
+                    "sigmoid",
+                    "leaky_relu",
+                    "elu",
+                    "selu",
+                    "softplus",
+                    "softsign",
+                    "silu",
+                    "gelu",
+                    "log_softmax",
+                )
+            ]
+            + [dense(4, "softmax")]
+        ),
         "cross_entropy",
         fn.SGD(0.05, momentum=0.9, nesterov=True),
         13,
@@ -125,16 +137,16 @@ def test_engine_has_the_bits_of_the_slow_path_for_any_number_of_workers(name, dt
     assert not np.array_equal(start, expected), "nothing was trained"
     for workers in WORKERS:
         model, X, y, batch_size = problem(name, dtype)
-        status, engine_results, parameters = train(
-            model, model._training_runner(y.shape[1]), X, y, batch_size, workers
-        )
+        status, engine_results, parameters = train(model, model._training_runner(y.shape[1]), X, y, batch_size, workers)
         assert status == OK
         np.testing.assert_array_equal(parameters, expected, err_msg=f"{workers} workers")
         np.testing.assert_array_equal(engine_results, results, err_msg=f"{workers} workers")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", ["digits", "logits", "unfused softmax", "odd order", "wide"] if COMPILED else ["logits", "odd order"])
+@pytest.mark.parametrize(
+    "name", ["digits", "logits", "unfused softmax", "odd order", "wide"] if COMPILED else ["logits", "odd order"]
+)
 def test_evaluate_and_predict_have_equal_bits_for_any_number_of_workers(name, dtype):
     model, X, y, _ = problem(name, dtype)
     X, y = np.tile(X, (8, 1)), np.tile(y, (8, 1))

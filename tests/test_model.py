@@ -152,7 +152,9 @@ def test_the_reported_loss_includes_penalties():
 
 def test_l1_makes_weights_exactly_zero():
     X, y = two_classes()
-    model = fn.Model([fn.Input(2), fn.Dense(30, "relu", kernel_regularizer=fn.L1(0.05)), fn.Dense(1, "sigmoid")], seed=0)
+    model = fn.Model(
+        [fn.Input(2), fn.Dense(30, "relu", kernel_regularizer=fn.L1(0.05)), fn.Dense(1, "sigmoid")], seed=0
+    )
     model.compile(fn.SGD(0.2), "binary_cross_entropy")
     assert (model.layers[1].W != 0).all()
     model.fit(X, y, epochs=30)

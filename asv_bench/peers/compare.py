@@ -74,7 +74,10 @@ def main() -> None:
     missing = [peer for peer in options.peers if peer not in peers]
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}", end="")
     print(f"; not installed: {', '.join(missing)}" if missing else "")
-    print(f"{'workload':9}{'threads':>8}  {'peer':9}{'µs a step: min':>15}{'median':>10}{'largest':>10}{'loss':>9}", end="")
+    print(
+        f"{'workload':9}{'threads':>8}  {'peer':9}{'µs a step: min':>15}{'median':>10}{'largest':>10}{'loss':>9}",
+        end="",
+    )
     print("  fastnn is faster by (median, minimum)")
     every = []
     for threads in options.threads:

@@ -7,12 +7,9 @@ Each worker brings its own part of a ``workspace``: it packs blocks of W into it
 
 import functools
 
-import numpy as np
-
 from ..jit import formula, kernel
 from ..layout import (
     ACTIVATIONS,
-    B,
     BATCH_ROWS,
     CAPACITY,
     DERIVATIVES,
@@ -28,6 +25,7 @@ from ..layout import (
     PARAMETERS,
     PREDICTIONS,
     WORKSPACE,
+    B,
     W,
     X,
     Y,

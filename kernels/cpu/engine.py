@@ -255,5 +255,3 @@ def infer(run, program, results, first_block, last_block, rank, size):
                 values = run[METRICS] + WORD * (metric * run[CAPACITY] + own)
                 results[block - first_block, 1 + metric] = sum_in_order(values, rows)
     return OK
-
-

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from .. import layout
-from ..formulas.activations import ACTIVATIONS
 from ..formulas import losses as loss_formulas
+from ..formulas.activations import ACTIVATIONS
 from ..jit import address
 from ..layout import OK, PENALTY_CHUNK
 from . import activations, dense, dropout, gather, gemm, losses, metrics, updates

@@ -112,9 +112,7 @@ _ADDRESS = types.intp
 
 
 @intrinsic
-def multiply_tile(
-    typing_context, rows, columns, depth, c, c_row, a, a_row, a_column, b, b_row, start, start_row, real
-):
+def multiply_tile(typing_context, rows, columns, depth, c, c_row, a, a_row, a_column, b, b_row, start, start_row, real):
     """C = S + A·B for one tile: 1 to TILE_HEIGHT rows, 1 to TILE_VECTORS vectors of columns, depth at least 1.
 
     Addresses are integers, strides count numbers. S begins at ``start`` (0: zeros) with rows ``start_row``

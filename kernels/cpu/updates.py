@@ -229,9 +229,7 @@ def plan_adam_update(real):
         l1, l2 = _penalty(run, parameter)
         decay = options[3] if parameter[DECAY] != 0 else 0.0
         step = run[STEP] + 1
-        return adam_update(
-            p, m, v, g, _rate(run), options[0], options[1], options[2], step, decay, l1, l2, 0, 1
-        )
+        return adam_update(p, m, v, g, _rate(run), options[0], options[1], options[2], step, decay, l1, l2, 0, 1)
 
     return update
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastnn.kernels.cache import Unknown, fingerprint
+from fastnn.kernels.cache import UnknownValueError, fingerprint
 from fastnn.kernels.jit import COMPILED, formula
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -262,5 +262,5 @@ def test_fingerprints_tell_functions_apart():
     for namespace in (namespace_one, namespace_two):
         exec("def user(x):\n    return x + c", namespace)
     assert fingerprint(namespace_one["user"]) != fingerprint(namespace_two["user"])
-    with pytest.raises(Unknown):
+    with pytest.raises(UnknownValueError):
         fingerprint(made(object()))

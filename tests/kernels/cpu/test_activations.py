@@ -57,9 +57,7 @@ def pair_of(name):
 
 
 def assert_same_bits(a, b):
-    np.testing.assert_array_equal(
-        np.ascontiguousarray(a).view(np.uint8), np.ascontiguousarray(b).view(np.uint8)
-    )
+    np.testing.assert_array_equal(np.ascontiguousarray(a).view(np.uint8), np.ascontiguousarray(b).view(np.uint8))
 
 
 @pytest.mark.parametrize("real", REALS)

@@ -218,10 +218,7 @@ def test_a_label_that_is_no_class_is_not_finite(name, label):
     np.testing.assert_array_equal(np.isnan(results[0]), [False, True, False, False])
 
 
-PLANS = {
-    name: lambda real, pair=pair: kernels.plan_elementwise_loss(*pair, real)
-    for name, pair in FORMULAS.items()
-}
+PLANS = {name: lambda real, pair=pair: kernels.plan_elementwise_loss(*pair, real) for name, pair in FORMULAS.items()}
 PLANS |= {
     "cross_entropy": kernels.plan_cross_entropy,
     "sigmoid_cross_entropy": kernels.plan_sigmoid_cross_entropy,

@@ -73,12 +73,8 @@ def test_plans(name, labels, real):
     activations = np.full((2, capacity * width), np.nan, real)
     activations[1, : rows * width] = y.ravel()
     values = np.full((3, capacity), np.nan)
-    run = reference.record(
-        RUN_FIELDS, {ACTIVATIONS: activations, CAPACITY: capacity, TARGET: target, METRICS: values}
-    )
-    operation = reference.record(
-        OPERATION_FIELDS, {INPUTS: width, OUTPUTS: target.shape[1], Y: width, OPTION: 1}
-    )
+    run = reference.record(RUN_FIELDS, {ACTIVATIONS: activations, CAPACITY: capacity, TARGET: target, METRICS: values})
+    operation = reference.record(OPERATION_FIELDS, {INPUTS: width, OUTPUTS: target.shape[1], Y: width, OPTION: 1})
     plan = getattr(metrics, f"plan_{name}")(real)
     for first, last in ((0, 3), (3, rows)):
         assert reference.run_plan(plan, run, operation, first, last) == OK

@@ -217,17 +217,13 @@ def test_plans(name, penalty, real):
         expected = [p, g, velocity, second_slot]
     else:
         decay = 0.3 * decay
-        p, m, v = reference.adam_update(
-            p, first_slot, second_slot, g, rate[0], 0.9, 0.99, 1e-7, 7, decay, l1, l2
-        )
+        p, m, v = reference.adam_update(p, first_slot, second_slot, g, rate[0], 0.9, 0.99, 1e-7, 7, decay, l1, l2)
         expected = [p, g, m, v]
     tolerance = 1e-5 if real is np.float32 else 1e-12
     for arena, old, wanted in zip(arenas, before, expected, strict=True):
         np.testing.assert_array_equal(arena[:offset], old[:offset])
         np.testing.assert_array_equal(arena[offset + length :], old[offset + length :])
-        np.testing.assert_allclose(
-            arena[offset : offset + length], wanted, rtol=tolerance, atol=tolerance / 10
-        )
+        np.testing.assert_allclose(arena[offset : offset + length], wanted, rtol=tolerance, atol=tolerance / 10)
 
 
 @pytest.mark.parametrize("real", REALS)

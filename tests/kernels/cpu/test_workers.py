@@ -62,9 +62,7 @@ def test_nobody_passes_before_all_have_arrived(size):
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_all_workers_return_the_status_of_the_one_that_failed(failing):
     sync = new_sync(3)
-    found = in_threads(
-        lambda rank: one_barrier(sync.ctypes.data, rank, 3, 1, NOT_FINITE if rank == failing else OK), 3
-    )
+    found = in_threads(lambda rank: one_barrier(sync.ctypes.data, rank, 3, 1, NOT_FINITE if rank == failing else OK), 3)
     assert found == [NOT_FINITE] * 3
 
 

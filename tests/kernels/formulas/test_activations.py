@@ -127,9 +127,7 @@ def test_limits(name, real):
     huge = np.array([-1e38, 1e38, -1e30, 1e30], real)
     assert np.isfinite(value_of(name, huge)).all()
     assert np.isfinite(slope_of(name, huge)).all()
-    np.testing.assert_allclose(
-        slope_of(name, huge), np.tile([slope_below, slope_above], 2), rtol=4e-7, atol=1e-30
-    )
+    np.testing.assert_allclose(slope_of(name, huge), np.tile([slope_below, slope_above], 2), rtol=4e-7, atol=1e-30)
 
 
 @pytest.mark.parametrize("real", REALS)

@@ -22,9 +22,9 @@ def test_slope_is_the_derivative(name):
     value, slope, places = PAIRS[name]
     for y in places:
         for target in (0.0, 0.3, 1.0):
-            y, target, step = np.float64(y), np.float64(target), 1e-6
-            numerical = (value(y + step, target) - value(y - step, target)) / (2 * step)
-            assert slope(y, target) == pytest.approx(numerical, rel=1e-7, abs=1e-8)
+            p, t, step = np.float64(y), np.float64(target), 1e-6
+            numerical = (value(p + step, t) - value(p - step, t)) / (2 * step)
+            assert slope(p, t) == pytest.approx(numerical, rel=1e-7, abs=1e-8)
 
 
 @pytest.mark.parametrize("real", [np.float32, np.float64])
