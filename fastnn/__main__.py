@@ -23,6 +23,9 @@ __all__ = ["build_model", "main"]
 #: The main job's settings: they reach 97.5 % and more on digits in five-fold cross-validation.
 HIDDEN, EPOCHS, BATCH_SIZE, LEARNING_RATE, DROPOUT = (64, 64), 100, 32, 1e-3, 0.2
 
+#: Steps at least, where the user does not say how many epochs: a small table makes few in an epoch.
+LEAST_STEPS = 4500
+
 #: A column of whole numbers with at most this many different values is taken for classes.
 MOST_CLASSES = 20
 
@@ -50,7 +53,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: fastnn --data iris.csv --target species --hidden 16 --epochs 200",
     )
     command.add_argument("--device", choices=dispatch.DEVICES, default="auto", help="where to train (auto)")
-    command.add_argument("--epochs", type=int, default=EPOCHS, help=f"times through the training rows ({EPOCHS})")
+    command.add_argument(
+        "--epochs", type=int, help=f"times through the training rows ({EPOCHS}; more where these make few steps)"
+    )
     command.add_argument(
         "--hidden",
         default=",".join(map(str, HIDDEN)),
@@ -164,6 +169,8 @@ def run(options: argparse.Namespace) -> None:
     else:
         table = read_csv(options.data, options.target)
     training, held_out = split(table, options.seed)
+    if options.epochs is None:
+        options.epochs = max(EPOCHS, -(-LEAST_STEPS // -(-len(training) // BATCH_SIZE)))
     task = "classification" if table.classes else "regression"
     inputs, targets = table.inputs, table.targets
     print(f"data: {table.name}, {len(training):,} rows to train on, {len(held_out):,} held out")

@@ -63,7 +63,7 @@ def compare(workload: str, threads: int, repeats: int, rounds: int, peers: list[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], default=list(WORKLOADS))
+    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], metavar="workload", help=", ".join(WORKLOADS))
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--repeats", type=int, default=5, help="timings in a process (5)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each peer (3)")
@@ -81,7 +81,7 @@ def main() -> None:
     print("  fastnn is faster by (median, minimum)")
     every = []
     for threads in options.threads:
-        for workload in options.workloads:
+        for workload in options.workloads or WORKLOADS:
             for row in compare(workload, threads, options.repeats, options.rounds, peers):
                 ratios = row.get("ratios", "")
                 text = "losses differ" if ratios is None else "".join(f"{ratio:7.2f}x" for ratio in ratios)
