@@ -1,0 +1,81 @@
+"""What a second worker brings: fastnn on one workload, beside a loop of multiply-adds that stays in registers.
+
+python -m asv_bench.peers.scaling [--workload mnist] [--rounds 7]
+
+Each round times fastnn with one worker and with two, and the loop in one thread and in two, one after the other, so
+that a machine that is shared or throttled at that moment is so for all four.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import fastnn as fn
+from asv_bench.peers import fma_peak
+from asv_bench.peers.workloads import LEARNING_RATE, WORKLOADS, Workload, data, initial_weights
+
+
+def step_flops(work: Workload) -> int:
+    """Multiplications and additions of the matrix products of a step; the first layer hands no gradient down."""
+    products = [n * m for n, m in zip(work.sizes, work.sizes[1:], strict=False)]
+    return 2 * work.batch_size * (3 * sum(products) - products[0])
+
+
+def trainer(work: Workload, threads: int) -> Callable[[], float]:
+    """A function that trains for the workload's epochs and returns the seconds that takes."""
+    inputs, labels = data(work)
+    *hidden, outputs = work.sizes[1:]
+    binary = outputs == 1
+    last = fn.Dense(outputs, activation="sigmoid" if binary else "softmax")
+    model = fn.Model([fn.Input(work.sizes[0]), *(fn.Dense(n, activation="relu") for n in hidden), last], seed=0)
+    loss = "binary_cross_entropy" if binary else "cross_entropy"
+    model.compile(fn.Adam(LEARNING_RATE), loss, threads=threads)
+    model.set_weights([array for pair in initial_weights(work) for array in pair])
+
+    def train() -> float:
+        started = time.perf_counter()
+        model.fit(inputs, labels, batch_size=work.batch_size, epochs=work.epochs, verbose=0)
+        return time.perf_counter() - started
+
+    return train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workload", choices=list(WORKLOADS), default="mnist")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    work = WORKLOADS[options.workload]
+    trainers = [trainer(work, threads) for threads in (1, 2)]
+    for train in trainers:
+        train()
+    fma_peak.spin(1)
+
+    own: list[list[float]] = []
+    peak: list[list[float]] = []
+    for _ in range(options.rounds):
+        own.append([1e-9 * step_flops(work) * work.steps / train() for train in trainers])
+        peak.append([fma_peak.gflops(threads) for threads in (1, 2)])
+
+    print(f"{options.workload}, GFLOP/s in float32: median (most) of {options.rounds} rounds")
+    for threads in (1, 2):
+        figures = []
+        for found in (own, peak):
+            column = [pair[threads - 1] for pair in found]
+            figures.append(f"{statistics.median(column):8.1f} ({max(column):.1f})")
+        print(f"{threads} worker(s): fastnn {figures[0]}, multiply-adds in registers {figures[1]}")
+
+    # A gain belongs to one round; the best gain would be an accident, the gain of the best speeds is not.
+    def gains(found: list[list[float]]) -> tuple[float, float]:
+        best = max(pair[1] for pair in found) / max(pair[0] for pair in found)
+        return statistics.median(pair[1] / pair[0] for pair in found), best
+
+    for name, mine, limit in zip(("median", "best speeds"), gains(own), gains(peak), strict=True):
+        print(f"gain of the second, {name}: fastnn {mine:.2f}, registers {limit:.2f}: {mine / limit:.2f} of it")
+
+
+if __name__ == "__main__":
+    main()

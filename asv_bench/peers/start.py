@@ -1,0 +1,95 @@
+"""What a new process waits for: the import, and the first fit with an empty compile cache and with a filled one.
+
+python -m asv_bench.peers.start [--repeats 5] [--cold 2]
+
+Each figure comes from processes of its own. The fit is one epoch of the digits workload; its compile cache is a
+temporary folder, so the user's own is neither used nor changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+FIT = """
+import time
+import fastnn as fn
+from asv_bench.peers.workloads import LEARNING_RATE, WORKLOADS, data
+work = WORKLOADS["digits"]
+inputs, labels = data(work)
+*hidden, outputs = work.sizes[1:]
+layers = [fn.Dense(units, activation="relu") for units in hidden]
+model = fn.Model([fn.Input(work.sizes[0]), *layers, fn.Dense(outputs, activation="softmax")], seed=0)
+model.compile(fn.Adam(LEARNING_RATE), "cross_entropy")
+started = time.perf_counter()
+model.fit(inputs, labels, batch_size=work.batch_size, epochs=1, verbose=0)
+print(time.perf_counter() - started)
+"""
+
+#: In the same process, NumPy first, so that what is counted is what fastnn adds to it.
+IMPORT = """
+import time
+import numpy
+started = time.perf_counter()
+import fastnn
+print(time.perf_counter() - started)
+"""
+
+
+def run(program: str, cache: str | None = None) -> tuple[float, float]:
+    """Run a program in a new process: seconds of all of it, and the seconds that it prints last (else 0)."""
+    environment = dict(os.environ)
+    if cache is not None:
+        environment["FASTNN_CACHE_DIR"] = cache
+    command = [sys.executable, "-c", program]
+    started = time.perf_counter()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    whole = time.perf_counter() - started
+    if done.returncode != 0:
+        raise RuntimeError(f"the program failed:\n{program}\n{done.stderr}")
+    lines = done.stdout.split()
+    return whole, float(lines[-1]) if lines else 0.0
+
+
+def show(name: str, seconds: list[float], unit: float = 1.0, suffix: str = "s") -> None:
+    scaled = [unit * value for value in seconds]
+    print(f"{name:44}{statistics.median(scaled):9.2f}{min(scaled):9.2f}{max(scaled):9.2f} {suffix}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cold", type=int, default=2, help="first fits with an empty cache (2)")
+    options = parser.parse_args()
+    print(f"{'':44}{'median':>9}{'minimum':>9}{'largest':>9}")
+
+    run("import fastnn")  # so that no figure below is of files that the disk has yet to read
+    numpy_alone, with_fastnn, added = [], [], []
+    for _ in range(3 * options.repeats):
+        numpy_alone.append(run("import numpy")[0])
+        with_fastnn.append(run("import fastnn")[0])
+        added.append(run(IMPORT)[1])
+    show("process that imports numpy", numpy_alone, 1e3, "ms")
+    show("process that imports fastnn", with_fastnn, 1e3, "ms")
+    show("import fastnn after numpy, by its own clock", added, 1e3, "ms")
+    difference = statistics.median(with_fastnn) - statistics.median(numpy_alone)
+    print(f"import fastnn over import numpy, difference of the medians: {1e3 * difference:.1f} ms")
+
+    cold, warm = [], []
+    for _ in range(options.cold):
+        with tempfile.TemporaryDirectory() as cache:
+            cold.append(run(FIT, cache))
+            warm += [run(FIT, cache) for _ in range(options.repeats)]
+    show("first fit, cold cache", [fit for _, fit in cold])
+    show("first fit, cold cache: whole process", [whole for whole, _ in cold])
+    show("first fit, warm cache", [fit for _, fit in warm])
+    show("first fit, warm cache: whole process", [whole for whole, _ in warm])
+
+
+if __name__ == "__main__":
+    main()
