@@ -495,3 +495,18 @@ def test_metrics_of_a_regression():
     error = model.predict(X) - target
     assert found["mae"] == pytest.approx(np.abs(error).mean(), rel=1e-5)
     assert found["mse"] == pytest.approx(found["loss"], rel=1e-6) == pytest.approx(np.square(error).mean(), rel=1e-5)
+
+
+def test_a_fit_that_has_to_compile_says_so(monkeypatch):
+    from fastnn.kernels import jit
+    from fastnn.progress import Progress
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Progress("fit", "auto"):
+        jit.on_compile("some_kernel")
+        assert "compiling kernels" in sys.stderr.getvalue()
+    assert jit.on_compile is None
