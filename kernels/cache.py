@@ -16,6 +16,7 @@ import os
 import pickle
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -25,47 +26,69 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
 import numba
 import numpy as np
 from numba import types
-from numba.core import compiler, config, serialize
+from numba.core import codegen, compiler, config, serialize
 from numba.core.dispatcher import Dispatcher
+from numba.core.runtime import rtsys
 
 __all__ = ["KernelCache"]
 
 _TREE = Path(__file__).parent
 _PACKAGE = __name__.rpartition(".")[0]
-_FORMAT = 1
+_FORMAT = 2
 _DIGEST_BYTES = 32
 
 #: Days after which folders of other stamps (older versions, other modes) are deleted.
 _KEEP_DAYS = 30
 
 #: Settings of Numba that change no machine code.
-_HARMLESS = re.compile(r"CACHE|WARN|DUMP|COLOR|THREAD|GDB|TRACE|^(DEBUG|HELP|DEVELOPER)|PROFILING|CUDA|PRINT|SHOW")
+_HARMLESS = re.compile("CACHE|COLOR|CUDA|HELP|NUM_THREADS|THREADING|TRACE|WARN")
+
+#: Between a function's name and the digest of what it closes over; no name in Python has it.
+_MARK = "@"
 
 
 class UnknownValueError(Exception):
     """Something that a fingerprint cannot tell apart, so that its function is not cached."""
 
 
+def sources() -> str:
+    """A digest of every source file of the kernels."""
+    digest = hashlib.sha256()
+    paths = sorted(_TREE.rglob("*.py"))
+    try:
+        for path in paths:
+            digest.update(path.relative_to(_TREE).as_posix().encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    except OSError:
+        return ""
+    return digest.hexdigest() if paths else ""
+
+
+#: As they were when this process imported them; a file that is edited later is none of this process's code.
+_SOURCES = sources()
+
+
 @functools.cache
 def stamp() -> str:
     """A digest of everything that machine code depends on, but for the function and its signature."""
-    digest = hashlib.sha256(repr(_FORMAT).encode())
-    for path in sorted(_TREE.rglob("*.py")):
-        digest.update(path.relative_to(_TREE).as_posix().encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    cpu = (config.CPU_NAME or llvm.get_host_cpu_name(), config.CPU_FEATURES or llvm.get_host_cpu_features().flatten())
-    versions = sys.version, numba.__version__, llvm.llvm_version_info, np.__version__, llvm.get_process_triple()
+    cpu = (
+        config.CPU_NAME or llvm.get_host_cpu_name(),
+        codegen.get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES,
+    )
+    versions = sys.version, numba.__version__, llvmlite.__version__, llvm.llvm_version_info, np.__version__
     settings = sorted(
         (name, repr(value))
         for name, value in vars(config).items()
         if name.isupper() and not _HARMLESS.search(name) and isinstance(value, (bool, int, float, str, type(None)))
     )
-    digest.update(repr((cpu, versions, settings, os.environ.get("FASTNN_VECTOR_BYTES", ""))).encode())
-    return digest.hexdigest()[:16]
+    vector_bytes = os.environ.get("FASTNN_VECTOR_BYTES", "")
+    parts = _FORMAT, _SOURCES, cpu, versions, llvm.get_process_triple(), settings, vector_bytes
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def user_folder() -> Path:
@@ -78,38 +101,50 @@ def user_folder() -> Path:
 
 
 @functools.cache
-def folder() -> Path | None:
-    """The folder of this stamp, made if need be; None, with one warning, where none can be written."""
+def _open_folder() -> tuple[Path | None, list[str]]:
+    """The folder, if there is to be one, and what is wrong where there should be one."""
     chosen = os.environ.get("FASTNN_CACHE_DIR", "")
-    if chosen.lower() == "off":
-        return None
+    if chosen.lower() == "off" or not _SOURCES or sources() != _SOURCES:
+        return None, []
     try:
         root = Path(chosen) if chosen else user_folder()
         path = root / stamp()
         new = not path.is_dir()
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
-            raise PermissionError(f"{path} belongs to another user")
-        with tempfile.NamedTemporaryFile(dir=path):
+        # Not where a link points: who can place a link or a file here chooses the code that we run.
+        found = path.lstat()
+        if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+            raise PermissionError(f"others can write to {path}")
+        with tempfile.TemporaryFile(dir=path):  # which also marks the folder as in use
             pass
         if new:
             _delete_old(root)
-        return path
+        return path, []
     except (OSError, RuntimeError) as fault:  # RuntimeError: no home folder
+        return None, [str(fault)]
+
+
+def folder() -> Path | None:
+    """The folder of this process's stamp, made if need be; None, with one warning, where none can be written."""
+    path, faults = _open_folder()
+    if faults:
         warnings.warn(
-            f"fastnn compiles anew in each process, because its cache cannot be written ({fault}); "
+            f"fastnn compiles anew in each process, because its cache cannot be written ({faults.pop()}); "
             "set FASTNN_CACHE_DIR to a folder of yours, or to 'off'",
             RuntimeWarning,
             stacklevel=2,
         )
-        return None
+    return path
 
 
 def _delete_old(root: Path) -> None:
-    """Delete folders of other stamps that nobody has used for long."""
+    """Delete folders of other stamps that nobody has used for long, as far as that works."""
     for path in root.iterdir():
-        if re.fullmatch("[0-9a-f]{16}", path.name) and time.time() - path.stat().st_mtime > 86400 * _KEEP_DAYS:
-            shutil.rmtree(path, ignore_errors=True)
+        try:
+            if re.fullmatch("[0-9a-f]{16}", path.name) and time.time() - path.stat().st_mtime > 86400 * _KEEP_DAYS:
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:  # another process was faster
+            pass
 
 
 def fingerprint(value: Any, seen: tuple[Any, ...] = ()) -> Any:
@@ -119,29 +154,46 @@ def fingerprint(value: Any, seen: tuple[Any, ...] = ()) -> Any:
     values that it refers to. Raises UnknownValueError for what cannot be told apart.
     """
     if isinstance(value, Dispatcher):
-        value = value.py_func
+        options = sorted((name, _plain(option)) for name, option in value.targetoptions.items())
+        if not _in_tree(value.py_func) and not value.targetoptions.get("forceinline"):
+            # Code that is linked in, not inlined, is found by a name that another version of it may have too.
+            raise UnknownValueError(f"{value!r} is not inlined")
+        return "compiled", options, fingerprint(value.py_func, seen)
     if isinstance(value, functools.partial):
         return "partial", fingerprint(value.func, seen), fingerprint((value.args, tuple(value.keywords.items())), seen)
     if isinstance(value, python_types.FunctionType):
         if value in seen:
             return "recursion", seen.index(value)
         seen = (*seen, value)
+        name = (value.__module__, value.__qualname__.partition(_MARK)[0])
+        defaults = fingerprint((value.__defaults__, tuple((value.__kwdefaults__ or {}).items())), seen)
         cells = [fingerprint(cell.cell_contents, seen) for cell in value.__closure__ or ()]
-        name = (value.__module__, value.__qualname__)
-        if str(value.__module__).startswith(_PACKAGE + "."):
-            return "function", name, tuple(cells)
+        if _in_tree(value):
+            return "function", name, defaults, *cells
         globals_used = [fingerprint(value.__globals__.get(key), seen) for key in _names(value.__code__)]
-        return "function", name, _code(value.__code__), fingerprint(value.__defaults__), tuple(cells), *globals_used
+        return "function", name, defaults, _code(value.__code__), tuple(cells), *globals_used
     if isinstance(value, (tuple, list)):
         return type(value).__name__, *(fingerprint(part, seen) for part in value)
     if isinstance(value, python_types.ModuleType) and value.__name__ in ("math", "numpy"):
         return "module", value.__name__
-    plain = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype, types.Type)
-    if isinstance(value, plain) or isinstance(value, type) or (callable(value) and isinstance(value, np.ufunc)):
-        return type(value).__name__, repr(value)
     if isinstance(value, python_types.BuiltinFunctionType):
         return "builtin", value.__module__, value.__name__
-    raise UnknownValueError(f"cannot fingerprint {value!r}")
+    return _plain(value)
+
+
+def _in_tree(function: Callable[..., Any]) -> bool:
+    return str(function.__module__).startswith(_PACKAGE + ".")
+
+
+def _plain(value: Any) -> tuple[str, str]:
+    """The fingerprint of a number, a string, a type or a set of those."""
+    if isinstance(value, (set, frozenset)):  # sorted, because the order differs from process to process
+        return "set", repr(sorted(_plain(part) for part in value))
+    plain = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype, np.ufunc, types.Type)
+    builtin = isinstance(value, type) and value.__module__ in ("builtins", "numpy")
+    if not (isinstance(value, plain) or builtin) or " at 0x" in repr(value):
+        raise UnknownValueError(f"cannot fingerprint {value!r}")
+    return type(value).__name__, repr(value)
 
 
 def _code(code: python_types.CodeType) -> Any:
@@ -184,15 +236,19 @@ class KernelCache:
         if place is None:
             return None
         try:
-            key = repr((str(signature), fingerprint(self.function), self.linked))
-        except UnknownValueError:
+            identity = fingerprint(self.function)
+        except (UnknownValueError, ValueError, RecursionError):  # ValueError: a closure's cell that is empty yet
             return None
+        if self.function.__closure__:
+            # Functions of one factory share a name, and Numba numbers them anew in each process. Two that two
+            # processes compiled could meet in a third under one symbol, and the linker would mix them up.
+            name = self.function.__qualname__.partition(_MARK)[0]
+            self.function.__qualname__ = f"{name}{_MARK}{_digest(identity)}"
         readable = re.sub(r"[^A-Za-z0-9_.]", "", self.name.replace("<locals>.", ""))[-60:]
-        return place / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+        return place / f"{readable}-{_digest((str(signature), identity, self.linked))}"
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled function for ``signature``, or None: compile it."""
-        target_context.refresh()
         result = self._load(signature, target_context)
         self.told("missed" if result is None else "loaded", self.name)
         return result
@@ -208,7 +264,9 @@ class KernelCache:
         digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(payload).digest() == digest:
             try:
-                return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
+                symbols, parts = pickle.loads(payload)
+                _provide(symbols, target_context)
+                return compiler.CompileResult._rebuild(target_context, *parts)
             except Exception:  # of another Numba, perhaps: whatever it is, compiling anew is right
                 pass
         try:
@@ -220,13 +278,16 @@ class KernelCache:
     def save_overload(self, signature: Any, result: Any) -> None:
         """Write the compiled function to its file; at worst it is not written."""
         path = self._path(signature)
-        if path is None or result.lifted or result.library.has_dynamic_globals:
-            return
         try:
-            parts = result._reduce()
+            # What is imported late may be an edited file, and the stamp is that of the file before.
+            if path is None or result.lifted or result.library.has_dynamic_globals or sources() != _SOURCES:
+                return
+            module, parts = result.library._final_module, result._reduce()
+            symbols = [function.name for function in module.functions if function.is_declaration]
+            symbols += [variable.name for variable in module.global_variables if variable.is_declaration]
             if not self.linked:
                 parts = _without_intermediate_code(parts, result.fndesc.llvm_cfunc_wrapper_name)
-            payload = serialize.dumps(parts)
+            payload = serialize.dumps(([name for name in symbols if not name.startswith("llvm.")], parts))
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
             try:
                 with os.fdopen(handle, "wb") as file:
@@ -235,8 +296,24 @@ class KernelCache:
             except BaseException:
                 os.unlink(temporary)
                 raise
-        except (OSError, AttributeError, TypeError, ValueError, pickle.PicklingError):
+        except Exception:  # a full disk, another Numba: the function itself is fine
             return
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:24]
+
+
+def _provide(symbols: list[str], target_context: Any) -> None:
+    """Make what the machine code calls known to the linker, which would end the process for want of a symbol.
+
+    Numba refreshes its context before it loads anything. That imports all it can compile, for a quarter of a
+    second, and is needed for none of our functions as far as we know; so it is the last resort.
+    """
+    for prepare in (rtsys.initialize, type(target_context).refresh):
+        if all(llvm.address_of_symbol(name) is not None for name in symbols):
+            return
+        prepare(target_context)
 
 
 def _without_intermediate_code(parts: Any, entry: str) -> Any:

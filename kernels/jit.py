@@ -10,12 +10,12 @@ Kernels and C functions are kept on disk (``cache.py``); formulas are part of wh
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from numba import config, njit, types
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 
 from .cache import KernelCache
@@ -33,7 +33,7 @@ FLAGS: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"
 #: Every function that a plan calls by address: ``status = function(run, row, first, last)``.
 PLAN_SIGNATURE = types.intp(types.intp, types.intp, types.intp, types.intp)
 
-#: Called with a function's name before it is compiled, if somebody wants to know.
+#: Called with a function's name before it is compiled, if somebody wants to know; its exceptions are ignored.
 on_compile: Callable[[str], None] | None = None
 
 #: Names of the kernels and C functions that this process compiled, and that it loaded from the disk.
@@ -74,10 +74,12 @@ def _told(event: str, name: str) -> None:
     """Count what the cache tells, and pass on that a function has to be compiled."""
     (loaded if event == "loaded" else compiled).append(name)
     if event == "missed" and on_compile is not None:
-        on_compile(name)
+        try:
+            on_compile(name)
+        except Exception:  # whoever is told has no say in whether the function gets compiled
+            pass
 
 
-_lock = threading.RLock()
 _entries: dict[Callable[..., Any], tuple[int, Any]] = {}
 _python_functions: list[Callable[..., Any]] = []
 
@@ -85,21 +87,28 @@ _python_functions: list[Callable[..., Any]] = []
 def address(function: Callable[..., Any], signature: Any = PLAN_SIGNATURE) -> int:
     """Compile ``function`` to a C function (once) and return its address.
 
-    The address is valid in this process alone and for as long as it lives: never store it. With the compiler
-    disabled it is a ticket for ``at_address``. A factory of such functions is decorated with
+    The address is valid in this process and its forks, for as long as they live: never store it. With the
+    compiler disabled it is a ticket for ``at_address``. A factory of such functions is decorated with
     ``functools.cache``, so that equal arguments give the same function, and that is compiled once.
     """
-    with _lock:
-        if function not in _entries:
-            if COMPILED:
-                entry = CFunc(function, (signature.args, signature.return_type), {}, dict(FLAGS))
-                entry._cache = KernelCache(function, _told, linked=False)
-                entry.compile()
-                _entries[function] = entry.address, entry
-            else:
-                _python_functions.append(function)
-                _entries[function] = len(_python_functions), function
-        return _entries[function][0]
+    entry = _entries.get(function)
+    if entry is None:  # only then wait: in a fork the lock may be held by a thread that is not there
+        with global_compiler_lock:
+            if function not in _entries:
+                _entries[function] = _entry(function, signature)
+            entry = _entries[function]
+    return entry[0]
+
+
+def _entry(function: Callable[..., Any], signature: Any) -> tuple[int, Any]:
+    """The address of ``function``, and what has to live as long as somebody may call it."""
+    if not COMPILED:
+        _python_functions.append(function)
+        return len(_python_functions), function
+    compiled_function = CFunc(function, (signature.args, signature.return_type), {}, dict(FLAGS))
+    compiled_function._cache = KernelCache(function, _told, linked=False)
+    compiled_function.compile()
+    return compiled_function.address, compiled_function
 
 
 def at_address(ticket: int) -> Callable[..., Any]:
