@@ -1,6 +1,10 @@
 """The compile cache: always a right result, never stale, never a crash."""
 
+import functools
+import hashlib
+import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -8,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import njit
 
 from fastnn.kernels.cache import UnknownValueError, fingerprint
 from fastnn.kernels.jit import COMPILED, formula
@@ -115,8 +120,6 @@ def start(tree, cache, *arguments, **environment):
 def finish(process):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    import json
-
     return json.loads(out), err
 
 
@@ -165,25 +168,25 @@ DAMAGES = {
     "short": lambda content: content[:7],
     "empty": lambda content: b"",
     "garbage": lambda content: b"x" * 5000,
-    "no pickle": lambda content: __import__("hashlib").sha256(b"no pickle").digest() + b"no pickle",
-    "another pickle": lambda content: _with_digest(__import__("pickle").dumps((1, 2, 3))),
+    "no pickle": lambda content: _with_digest(b"no pickle"),
+    "another pickle": lambda content: _with_digest(pickle.dumps((1, 2, 3))),
 }
 
 
 def _with_digest(payload):
-    return __import__("hashlib").sha256(payload).digest() + payload
+    return hashlib.sha256(payload).digest() + payload
 
 
 def test_damaged_entries_are_dropped_and_compiled_again(tree, tmp_path):
     cache = tmp_path / "cache"
     run(tree, cache)
-    whole = {path: path.read_bytes() for path in entries(cache)}
-    for name, damage in DAMAGES.items():
-        for path, content in whole.items():
-            path.write_bytes(damage(content))
+    damages = list(DAMAGES.values())
+    for start_with in range(0, len(damages), ENTRIES):  # each entry in another way, to save processes
+        for place, path in enumerate(entries(cache)):
+            path.write_bytes(damages[(start_with + place) % len(damages)](path.read_bytes()))
         found, err = run(tree, cache)
-        assert found["scale"] == [0, 2, 4] and found["plan"] == 42, name
-        assert (len(found["compiled"]), err) == (ENTRIES, ""), name
+        assert found["scale"] == [0, 2, 4] and found["plan"] == 42
+        assert (len(found["compiled"]), err) == (ENTRIES, "")
     found, _ = run(tree, cache)
     assert len(found["loaded"]) == ENTRIES  # the entries were replaced
 
@@ -203,7 +206,7 @@ def test_a_folder_of_another_user_is_not_trusted(tree, tmp_path):
     (stamp,) = cache.iterdir()
     os.chown(stamp, 12345, -1)
     found, err = run(tree, cache)
-    assert found["loaded"] == [] and "belongs to another user" in err
+    assert found["loaded"] == [] and "others can write" in err
 
 
 def test_off_switches_it_off(tree, tmp_path):
@@ -220,6 +223,35 @@ def test_modes_do_not_share_code(tree, tmp_path):
     assert len(list(cache.iterdir())) == 2
     run(tree, cache, FASTNN_VECTOR_BYTES="16")
     assert len(list(cache.iterdir())) == 3
+
+
+def test_without_the_compiler_nothing_is_kept(tree, tmp_path):
+    cache = tmp_path / "cache"
+    run(tree, cache)
+    found, err = run(tree, cache, NUMBA_DISABLE_JIT="1")
+    assert found["scale"] == [0, 2, 4] and found["plan"] == 42
+    assert (found["compiled"], found["loaded"], err) == ([], [], "")
+
+
+def test_an_edit_while_a_process_runs_does_not_mislead_the_next(tree, tmp_path):
+    """A process that has imported the old file must not keep its code under the new file's stamp."""
+    cache, callee = tmp_path / "cache", tree / "fastnn" / "kernels" / "callee.py"
+    edit = f"import fastnn.kernels.probe, pathlib\npath = pathlib.Path({str(callee)!r})\n"
+    edit += "path.write_text(path.read_text().replace('(2)', '(3)'))\n"
+    environment = {**os.environ, "PYTHONPATH": str(tree), "FASTNN_CACHE_DIR": str(cache)}
+    subprocess.run([sys.executable, "-c", edit + PROBE], cwd=tree, env=environment, check=True, capture_output=True)
+    assert run(tree, cache)[0]["scale"] == [0, 3, 6]
+
+
+def test_folders_that_nobody_uses_are_deleted(tree, tmp_path):
+    cache = tmp_path / "cache"
+    old, recent, foreign = cache / ("0" * 16), cache / ("1" * 16), cache / "something else"
+    for path in (old, recent, foreign):
+        path.mkdir(parents=True)
+    for path in (old, foreign):
+        os.utime(path, (0, 0))
+    run(tree, cache)
+    assert not old.exists() and recent.exists() and foreign.exists()
 
 
 def test_two_processes_at_once(tree, tmp_path):
@@ -246,6 +278,63 @@ def test_a_users_own_cache_is_left_alone(tree, tmp_path):
     assert printed == [[str(tmp_path / "__pycache__"), "0"], [str(tmp_path / "__pycache__"), "1"]]
 
 
+#: A kernel that is too long to be inlined, in a C function: its name is a symbol of the machine code.
+TWINS = """
+import sys
+import numpy as np
+from fastnn.kernels import jit, probe
+x = np.ones(3, np.float32)
+for name in sys.argv[1:]:
+    probe.start(jit.address(probe.plan_long(getattr(probe, name))), x.ctypes.data, x.size)
+print(x.tolist(), len(jit.compiled))
+"""
+LONG = """
+from .memory import vector
+import numpy as np
+
+@kernel
+def start(address, run, row):
+    return call(address, run, row, 0, 0)
+
+@functools.cache
+def long(value):
+    @kernel
+    def forward(x):
+        LINES
+    return forward
+
+@functools.cache
+def plan_long(value):
+    function = long(value)
+    def forward(run, row, first, last):
+        function(vector(run, row, np.float32))
+        return 1
+    return forward
+"""
+
+
+def test_twins_of_two_processes_do_not_mix(tree, tmp_path):
+    """Functions of one factory that two processes compiled, each as its first, and a third process loads."""
+    lines = "for i in range(x.shape[0]): x[i] = value(x[i]) / (x[i] + 1)".replace("value(x[i])", "(value(x[i]) + i)")
+    text = LONG.replace("LINES", "\n        ".join([lines] * 30))
+    probe = tree / "fastnn" / "kernels" / "probe.py"
+    probe.write_text(probe.read_text() + text)
+
+    def twins(cache, *names):
+        environment = {**os.environ, "PYTHONPATH": str(tree), "FASTNN_CACHE_DIR": str(cache), "PYTHONHASHSEED": "0"}
+        command = [sys.executable, "-c", TWINS, *names]
+        done = subprocess.run(command, check=False, cwd=tree, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    twins(tmp_path / "one", "one")
+    twins(tmp_path / "two", "two")
+    shutil.copytree(tmp_path / "two", tmp_path / "one", dirs_exist_ok=True)
+    for names in (("one", "two"), ("two", "one")):
+        expected = twins("off", *names).split("]")[0]
+        assert twins(tmp_path / "one", *names) == f"{expected}] 0\n"
+
+
 def made(scale):
     def user_formula(x):
         return x * scale
@@ -256,11 +345,21 @@ def made(scale):
 def test_fingerprints_tell_functions_apart():
     assert fingerprint(made(2)) == fingerprint(made(2))
     assert fingerprint(made(2)) != fingerprint(made(3))
-    assert fingerprint(formula(made(2))) == fingerprint(made(2))
+    assert fingerprint(formula(made(2))) == fingerprint(formula(made(2)))
+    assert fingerprint(formula(made(2))) != fingerprint(njit(forceinline=True, fastmath=True)(made(2)))
     assert fingerprint(np.float32) != fingerprint(np.float64)
+    assert fingerprint(lambda x, scale=1: x) != fingerprint(lambda x, scale=2: x)
+    assert fingerprint(functools.partial(made(2), 1)) != fingerprint(functools.partial(made(2), 2))
     namespace_one, namespace_two = {"c": 1.0}, {"c": 2.0}
     for namespace in (namespace_one, namespace_two):
         exec("def user(x):\n    return x + c", namespace)
     assert fingerprint(namespace_one["user"]) != fingerprint(namespace_two["user"])
-    with pytest.raises(UnknownValueError):
-        fingerprint(made(object()))
+
+
+def test_what_has_no_fingerprint_is_not_cached():
+    class Own:
+        pass
+
+    for unknown in (object(), Own, np.zeros(2), njit(made(2))):
+        with pytest.raises(UnknownValueError):
+            fingerprint(made(unknown))

@@ -1,0 +1,135 @@
+"""The decorators of compiled functions: the same in plain Python, addresses, and what is told of compiling."""
+
+import functools
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core import compiler
+
+from fastnn.kernels import jit
+from fastnn.kernels.jit import COMPILED, address, formula, kernel
+from fastnn.kernels.memory import call
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_compiler = pytest.mark.skipif(not COMPILED, reason="the compiler is disabled")
+
+
+@formula
+def twice(x):
+    return x + x
+
+
+@kernel
+def double(x):
+    for i in range(x.shape[0]):
+        x[i] = twice(x[i])
+
+
+@functools.cache
+def plan_sum(more):
+    def add(run, row, first, last):
+        return twice(run + row + first + last) + more
+
+    return add
+
+
+@kernel
+def start(function, run, row, first, last):
+    return call(function, run, row, first, last)
+
+
+def test_a_formula_runs_in_python_and_in_a_kernel():
+    assert twice(3.5) == 7
+    x = np.arange(3.0)
+    double(x)
+    assert x.tolist() == [0, 2, 4]
+
+
+def test_an_address_is_called():
+    assert start(address(plan_sum(0)), 1, 2, 3, 4) == 20
+    assert start(address(plan_sum(1)), 1, 2, 3, 4) == 21
+
+
+def test_equal_functions_have_one_address():
+    assert address(plan_sum(2)) == address(plan_sum(2)) != address(plan_sum(3))
+
+
+def test_threads_get_one_address():
+    before, barrier = len(jit.compiled) + len(jit.loaded), threading.Barrier(4)
+
+    def ask(_):
+        barrier.wait()
+        return address(plan_sum(4))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(threads.map(ask, range(4)))) == 1
+    assert len(jit.compiled) + len(jit.loaded) - before == (1 if COMPILED else 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_an_address_holds_in_a_fork():
+    here = address(plan_sum(5))
+    start(here, 0, 0, 0, 0)
+    child = os.fork()
+    if child == 0:
+        fine = address(plan_sum(5)) == here and start(here, 1, 1, 1, 1) == 13
+        os._exit(0 if fine else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def unknown():
+    """A value without a fingerprint, so that what closes over it is never found in a cache."""
+    return np.zeros(1)
+
+
+@needs_compiler
+def test_told_before_compiling_and_never_in_the_way(monkeypatch):
+    told = []
+
+    def tell(name):
+        told.append(name)
+        raise RuntimeError("ignored")
+
+    monkeypatch.setattr(jit, "on_compile", tell)
+    table = unknown()
+
+    @kernel
+    def shift(x):
+        return x + table[0]
+
+    assert shift(2.0) == 2
+    assert shift(3.0) == 3
+    (name,) = told
+    assert name == jit.compiled[-1] and name.startswith("test_jit.") and name.endswith("shift")
+
+
+@needs_compiler
+def test_another_numba_costs_the_cache_alone(monkeypatch):
+    """What the cache uses of Numba's internals may change; then functions are compiled in each process."""
+
+    def changed(*arguments):
+        raise AttributeError("renamed")
+
+    monkeypatch.setattr(compiler.CompileResult, "_reduce", changed)
+    monkeypatch.setattr(compiler.CompileResult, "_rebuild", changed)
+    for _ in range(2):
+        plan_sum.cache_clear()
+        assert start(address(plan_sum(6)), 1, 2, 3, 4) == 26
+        assert jit.compiled[-1].endswith("add")
+
+
+def test_all_of_it_without_the_compiler():
+    if not COMPILED:
+        pytest.skip("this process is it")
+    selected = ["address", "formula", "fork", "threads"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", " or ".join(selected)]
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "5 passed" in done.stdout, done.stdout + done.stderr
