@@ -25,10 +25,12 @@ __all__ = ["COMPILED", "FLAGS", "address", "at_address", "formula", "kernel"]
 #: Whether functions are compiled at all (``NUMBA_DISABLE_JIT`` unset).
 COMPILED = not config.DISABLE_JIT
 
-#: ``contract`` allows fused multiply-add, ``nsz`` ignores the sign of zero. Flags that reorder
-#: (``reassoc``) or approximate (``arcp``, ``afn``) would make a result depend on where a slice starts;
-#: ``nnan`` would delete the NaN checks.
-FLAGS: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+#: No fast-math flag at all. ``contract`` lets the compiler choose where to fuse a multiplication and an addition, and
+#: it chooses otherwise in each function that a formula is inlined into: the engine and the flat kernels would differ
+#: in the last bit, and so would a process that compiles and one that loads from the disk. ``reassoc``, ``arcp``
+#: and ``afn`` reorder or approximate; ``nnan`` would delete the NaN checks; ``nsz`` lets the sign of a zero depend on
+#: the context. What must be fused says so (``vectors.multiply_add``).
+FLAGS: dict[str, Any] = {"error_model": "numpy"}
 
 #: Every function that a plan calls by address: ``status = function(run, row, first, last)``.
 PLAN_SIGNATURE = types.intp(types.intp, types.intp, types.intp, types.intp)
