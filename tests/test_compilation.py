@@ -13,7 +13,7 @@ from fastnn.kernels.jit import COMPILED
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the compiler is disabled")
 
 SCRIPT = """
-import json, time
+import hashlib, json, time
 import numpy as np
 import fastnn as fn
 from fastnn.kernels import jit
@@ -29,7 +29,8 @@ def note(what, layers, optimizer="adam", loss="cross_entropy", batch_size=32, ro
     model.compile(optimizer, loss)
     model.fit(X[:rows], y[:rows], batch_size=batch_size)
     seconds = time.perf_counter() - started
-    found.append([what, len(jit.compiled) - before, len(jit.loaded) - loaded, seconds])
+    bits = hashlib.sha256(b"".join(array.tobytes() for array in model.get_weights())).hexdigest()
+    found.append([what, len(jit.compiled) - before, len(jit.loaded) - loaded, bits, seconds])
 
 relu, softmax = lambda units: fn.Dense(units, "relu"), fn.Dense(2, "softmax")
 note("first", [relu(8), softmax])
@@ -54,8 +55,7 @@ def run(cache):
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    print(done.stdout)
-    return {what: (compiled, loaded, seconds) for what, compiled, loaded, seconds in json.loads(done.stdout)}
+    return {what: (compiled, loaded, bits) for what, compiled, loaded, bits, _ in json.loads(done.stdout)}
 
 
 def test_an_architecture_costs_no_compilation_and_a_kind_costs_one(tmp_path):
@@ -67,3 +67,5 @@ def test_an_architecture_costs_no_compilation_and_a_kind_costs_one(tmp_path):
         assert cold[what][0] > 0, what
         assert warm[what][0] == 0 and 1 <= warm[what][1] <= 4, what
     assert sum(compiled for compiled, _, _ in warm.values()) == 0
+    # What is loaded from the disk computes what was compiled: to the last bit.
+    assert [bits for _, _, bits in cold.values()] == [bits for _, _, bits in warm.values()]
