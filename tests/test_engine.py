@@ -237,3 +237,18 @@ def test_a_thread_that_cannot_start_costs_nothing_but_time(monkeypatch):
 def _with_runner(name):
     model, X, y, batch_size = problem(name, "float32")
     return model, model._training_runner(y.shape[1]), X, y, batch_size
+
+
+@pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
+@pytest.mark.parametrize(("hidden", "batch_size"), [((32,), 32), ((64, 64), 37), ((129, 65), 50), ((32,), 300)])
+def test_real_data_over_several_epochs_has_equal_bits_for_any_number_of_workers(hidden, batch_size):
+    """Hundreds of steps on digits: a rounding that depends on a worker's share would show sooner or later."""
+    X, y = fn.datasets.digits()
+    found = []
+    for threads in (1, 2, 3, 4, 7):
+        layers = [dense(units, "relu") for units in hidden]
+        model = fn.Model([fn.Input(64), *layers, dense(10, "softmax")], seed=0)
+        model.compile("adam", "cross_entropy", threads=threads)
+        model.fit(X, y, epochs=5, batch_size=batch_size)
+        found.append(model.arenas.parameters.tobytes())
+    assert len(set(found)) == 1
