@@ -4,7 +4,7 @@ python -m asv_bench.peers.compare [tiny digits mnist wide] [--threads 1 2] [--re
 
 Each timing runs in a process of its own; rounds alternate between the peers, so that a machine that gets slower
 does so for all. Printed are microseconds a step (minimum, median, largest) and how many times as fast as each peer
-fastnn is, by the medians and by the minima. Where the loss after equal training differs by more than a tenth, no
+fastnn is, by the medians and by the minima. Where the loss after equal training differs by more than 40 %, no
 ratio is given.
 """
 
@@ -28,8 +28,9 @@ PEERS = {
     "sklearn": ("sklearn", "with_sklearn"),
 }
 
-#: How far the losses of two libraries may be apart after equal training: rows come in another order in each.
-LOSS_TOLERANCE = 0.1
+#: How far the losses of two libraries may be apart after equal training. Rows come in another order in each: five
+#: orders in fastnn alone give 0.041 to 0.060 on "wide", and agree within a few percent on the others.
+LOSS_TOLERANCE = 0.4
 
 
 def measure(peer: str, workload: str, threads: int, repeats: int) -> dict:
