@@ -68,34 +68,42 @@ def spin(rounds):
     return _chains(rounds)
 
 
-def seconds(threads: int, rounds: int) -> float:
-    """Wall-clock time in which each of the threads runs so many rounds."""
-    ready = threading.Barrier(threads + 1)
+def measure(threads: int, rounds: int = 40_000_000) -> tuple[float, float]:
+    """10^9 operations a second of all threads together, and the share of so many cores that this process got.
+
+    The default takes about a quarter of a second: in a hundredth, the system may not yet have moved the second
+    thread to another core, and both run one after the other. The workers read the clock themselves, because the
+    main thread may be woken late.
+    """
+    ready = threading.Barrier(threads)
+    times: list[tuple[float, float]] = []
 
     def work() -> None:
         ready.wait()
+        started = time.perf_counter()
         spin(rounds)
+        times.append((started, time.perf_counter()))
 
     workers = [threading.Thread(target=work) for _ in range(threads)]
+    used = time.process_time()
     for worker in workers:
         worker.start()
-    ready.wait()
-    started = time.perf_counter()
     for worker in workers:
         worker.join()
-    return time.perf_counter() - started
-
-
-def gflops(threads: int, rounds: int = 2_000_000) -> float:
-    """10^9 floating-point operations a second of all threads together."""
-    return threads * rounds * FLOPS_PER_ROUND / seconds(threads, rounds) / 1e9
+    used = time.process_time() - used
+    wall = max(ended for _, ended in times) - min(started for started, _ in times)
+    return threads * rounds * FLOPS_PER_ROUND / wall / 1e9, used / (threads * wall)
 
 
 def main() -> None:
     spin(1)
-    rounds = [[gflops(threads) for threads in (1, 2)] for _ in range(9)]
-    for threads, found in zip((1, 2), zip(*rounds, strict=True), strict=True):
-        print(f"{threads} thread(s): median {statistics.median(found):7.1f}, most {max(found):7.1f} GFLOP/s in float32")
+    found = [[measure(threads) for threads in (1, 2)] for _ in range(9)]
+    for threads, runs in zip((1, 2), zip(*found, strict=True), strict=True):
+        speeds, shares = zip(*runs, strict=True)
+        print(
+            f"{threads} thread(s): median {statistics.median(speeds):7.1f}, most {max(speeds):7.1f} GFLOP/s (float32), "
+            f"with {min(shares):.0%} to {max(shares):.0%} of its cores"
+        )
 
 
 if __name__ == "__main__":
