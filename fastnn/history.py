@@ -10,7 +10,7 @@ __all__ = ["History"]
 class History:
     """The curves of a fit: ``history["loss"]`` is a list with one number an epoch.
 
-    Keys are "loss", the metrics, and with validation data the same again after "val_".
+    Keys are "loss", the metrics, and with validation data the same again after ``val_``.
     """
 
     def __init__(self) -> None:
