@@ -233,14 +233,18 @@ def test_without_the_compiler_nothing_is_kept(tree, tmp_path):
     assert (found["compiled"], found["loaded"], err) == ([], [], "")
 
 
-def test_an_edit_while_a_process_runs_does_not_mislead_the_next(tree, tmp_path):
-    """A process that has imported the old file must not keep its code under the new file's stamp."""
+@pytest.mark.parametrize("imported_before", [True, False])
+def test_an_edit_while_a_process_runs_does_not_mislead_the_next(tree, tmp_path, imported_before):
+    """Old code must not be kept under the new file's stamp, nor code of a file imported late under the old one's."""
     cache, callee = tmp_path / "cache", tree / "fastnn" / "kernels" / "callee.py"
-    edit = f"import fastnn.kernels.probe, pathlib\npath = pathlib.Path({str(callee)!r})\n"
-    edit += "path.write_text(path.read_text().replace('(2)', '(3)'))\n"
+    old, new = callee.read_text(), callee.read_text().replace("(2)", "(3)")
+    edit = f"import fastnn.kernels.{'probe' if imported_before else 'jit'}, pathlib\n"
+    edit += f"pathlib.Path({str(callee)!r}).write_text({new!r})\n"
     environment = {**os.environ, "PYTHONPATH": str(tree), "FASTNN_CACHE_DIR": str(cache)}
     subprocess.run([sys.executable, "-c", edit + PROBE], cwd=tree, env=environment, check=True, capture_output=True)
     assert run(tree, cache)[0]["scale"] == [0, 3, 6]
+    callee.write_text(old)
+    assert run(tree, cache)[0]["scale"] == [0, 2, 4]
 
 
 def test_folders_that_nobody_uses_are_deleted(tree, tmp_path):
