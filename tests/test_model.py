@@ -345,6 +345,22 @@ def test_numbers_that_are_not_finite_stop_the_fit_with_the_weights_of_before(wat
     model.fit(X, y)
 
 
+@pytest.mark.parametrize("optimizer", [fn.SGD(1e38), fn.SGD(1e38, momentum=0.5)])
+def test_an_update_that_overflows_is_taken_back(optimizer):
+    """The loss is finite and the new weights are not: some are written already when the first infinity is seen."""
+    X, y = np.zeros((100, 2)), np.zeros(100)
+    X[17], y[17] = 100, 1000  # all other rows have a gradient of exactly zero
+    model = fn.Model([fn.Input(2), fn.Dense(300, "relu"), fn.Dense(1)], seed=0)
+    model.compile(optimizer, "mse", threads=2)
+    before = model.get_weights()
+    with pytest.raises(FloatingPointError, match="the model keeps the weights of before that step"):
+        model.fit(X, y, batch_size=10)
+    assert model.step <= 10
+    for array, start in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(array, start)
+    assert all(np.isfinite(slot).all() for slot in model.arenas.slots)
+
+
 def _epoch_and_batch(text):
     words = text.replace(",", "").split()
     return int(words[words.index("epoch") + 1]), int(words[words.index("batch") + 1])
