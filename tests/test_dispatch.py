@@ -26,7 +26,7 @@ def test_auto_and_cpu_run_on_the_cpu(monkeypatch):
 def test_the_environment_chooses_where_the_model_does_not(monkeypatch):
     monkeypatch.setenv("FASTNN_DEVICE", "cuda")
     monkeypatch.setattr(dispatch, "find_spec", lambda name: None)
-    with pytest.raises(RuntimeError, match="the environment variable FASTNN_DEVICE is \"cuda\", but the package"):
+    with pytest.raises(RuntimeError, match='the environment variable FASTNN_DEVICE is "cuda", but the package'):
         cpu_model().compile("sgd", "mse")
     cpu_model().compile("sgd", "mse", device="cpu")
 
