@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import (
+        callbacks,
+        constraints,
         datasets,
         history,
         initializers,
@@ -22,7 +24,19 @@ if TYPE_CHECKING:
         optimizers,
         plan,
         regularizers,
+        schedules,
+        scores,
     )
+    from .callbacks import (
+        Callback,
+        CSVLogger,
+        EarlyStopping,
+        LambdaCallback,
+        ModelCheckpoint,
+        ReduceLROnPlateau,
+        TimeLimit,
+    )
+    from .constraints import MaxNorm
     from .history import History
     from .initializers import (
         Constant,
@@ -34,18 +48,32 @@ if TYPE_CHECKING:
         LecunNormal,
         LecunUniform,
         Normal,
+        Orthogonal,
         Uniform,
         Zeros,
     )
     from .layers import Activation, Dense, Dropout, Input, Layer
     from .losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+    from .metrics import Metric
     from .model import Model
-    from .optimizers import SGD, Adam, AdamW, Optimizer
-    from .regularizers import L1, L1L2, L2
+    from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+    from .regularizers import L1, L1L2, L2, Penalty, Regularizer
+    from .schedules import (
+        ConstantRate,
+        CosineDecay,
+        ExponentialDecay,
+        OneCycle,
+        PiecewiseConstantDecay,
+        Schedule,
+        StepDecay,
+        Warmup,
+    )
 
 __version__ = "0.1.0"
 
 _MODULES = (
+    "callbacks",
+    "constraints",
     "datasets",
     "history",
     "initializers",
@@ -56,9 +84,21 @@ _MODULES = (
     "optimizers",
     "plan",
     "regularizers",
+    "schedules",
+    "scores",
 )
 
 _HOMES = {
+    "callbacks": (
+        "CSVLogger",
+        "Callback",
+        "EarlyStopping",
+        "LambdaCallback",
+        "ModelCheckpoint",
+        "ReduceLROnPlateau",
+        "TimeLimit",
+    ),
+    "constraints": ("MaxNorm",),
     "history": ("History",),
     "initializers": (
         "Constant",
@@ -70,14 +110,26 @@ _HOMES = {
         "LecunNormal",
         "LecunUniform",
         "Normal",
+        "Orthogonal",
         "Uniform",
         "Zeros",
     ),
     "layers": ("Activation", "Dense", "Dropout", "Input", "Layer"),
     "losses": ("BinaryCrossEntropy", "CrossEntropy", "Loss", "MeanSquaredError"),
     "model": ("Model",),
-    "optimizers": ("SGD", "Adam", "AdamW", "Optimizer"),
-    "regularizers": ("L1", "L1L2", "L2"),
+    "metrics": ("Metric",),
+    "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"),
+    "schedules": (
+        "ConstantRate",
+        "CosineDecay",
+        "ExponentialDecay",
+        "OneCycle",
+        "PiecewiseConstantDecay",
+        "Schedule",
+        "StepDecay",
+        "Warmup",
+    ),
+    "regularizers": ("L1", "L1L2", "L2", "Penalty", "Regularizer"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .checks import shown
+from .checks import number, shown
 
-__all__ = ["Rows", "inputs"]
+__all__ = ["Examples", "Rows", "class_weights", "inputs", "sample_weights"]
 
 #: An array up to this many bytes is converted at once, a larger one in blocks of about this size.
 BLOCK_BYTES = 1 << 25
@@ -56,6 +56,10 @@ class Rows:
         """The rows as a contiguous array of the engine's type."""
         return self._converted(self.array[rows])
 
+    def ready(self) -> np.ndarray:
+        """The whole table as the engine reads it."""
+        return self.array if self.direct else self._converted(self.array)
+
     def part(self, rows: slice) -> Rows:
         """The rows ``rows``, without a copy."""
         part = object.__new__(Rows)
@@ -85,6 +89,34 @@ class Rows:
                     f"{self.name} has {float(came)!r} in row {first + row}, column {column}{why}; "
                     "expected finite numbers"
                 )
+
+
+class Examples:
+    """What to learn from: inputs, targets, and weights (rows,) of float64 or None where all rows count alike."""
+
+    def __init__(self, x: Rows, t: Rows, weights: np.ndarray | None = None):
+        self.x, self.t, self.weights = x, t, weights
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def direct(self) -> bool:
+        """Whether the engine can read the arrays themselves."""
+        return self.x.direct and self.t.direct
+
+    def part(self, rows: slice) -> Examples:
+        """The rows ``rows``, without a copy."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Examples(self.x.part(rows), self.t.part(rows), weights)
+
+    def ready(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(inputs, targets, weights) as the engine reads them."""
+        return self.x.ready(), self.t.ready(), self.weights
+
+    def take(self, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The same of the rows ``rows``, as contiguous arrays."""
+        return self.x.take(rows), self.t.take(rows), None if self.weights is None else self.weights[rows]
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
@@ -138,3 +170,56 @@ def inputs(name: str, value: Any, width: int, dtype: str) -> Rows:
     rows = Rows(name, array, dtype)
     rows.check_finite()
     return rows
+
+
+def sample_weights(name: str, value: Any, rows: int) -> np.ndarray | None:
+    """A weight for each row, as float64, or None where all count alike."""
+    if value is None:
+        return None
+    array = as_array(name, value)
+    if array.shape not in ((rows,), (rows, 1)):
+        raise ValueError(f"{name} has shape {array.shape}; expected ({rows},), a weight for each row")
+    weights = np.ascontiguousarray(array.reshape(rows), np.float64)
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        raise ValueError(f"{name} has {weights[bad[0]]:g} in row {bad[0]}; expected finite numbers of at least 0")
+    if not weights.any():
+        raise ValueError(f"{name} is 0 in all {rows} rows; expected a row that counts")
+    return weights
+
+
+def class_weights(name: str, value: Any, t: Rows, classes: int) -> np.ndarray | None:
+    """A weight for each row from the weights of the classes: a dict {label: weight}, or "balanced".
+
+    "balanced" gives a class rows / (classes that occur * its rows), so that all classes count alike. The label of a
+    one-hot row is its largest entry; that of a single yes-or-no target is 0 or 1.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, dict) and value != "balanced":
+        raise TypeError(f'{name} is {shown(value)}; expected a dict {{label: weight}} or "balanced"')
+    if t.width > 1:
+        found = [block.argmax(axis=1) for _, block in t.blocks()]
+    else:
+        found = [block[:, 0] for _, block in t.blocks()]
+    labels = np.concatenate(found)
+    bad = np.flatnonzero(labels != np.floor(labels))
+    if len(bad):
+        raise ValueError(f"{name} was given, but y has {labels[bad[0]]:g} in row {bad[0]}, which is no class")
+    labels = labels.astype(np.int64)
+    counts = np.bincount(labels, minlength=max(2, classes))
+    table = np.ones(len(counts))
+    if isinstance(value, dict):
+        for label, weight in value.items():
+            if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < len(counts):
+                raise ValueError(f"{name} has the label {shown(label)}; expected labels from 0 to {len(counts) - 1}")
+            if counts[label] == 0:
+                raise ValueError(f"{name} has a weight for class {label}, which does not occur in y")
+            table[label] = number(f"{name}[{label}]", weight, least=0)
+    else:
+        occurs = counts > 0
+        table[occurs] = len(labels) / (occurs.sum() * counts[occurs])
+    weights: np.ndarray = table[labels]
+    if not weights.any():
+        raise ValueError(f"{name} is 0 for every class that occurs; expected a class that counts")
+    return weights

@@ -17,6 +17,7 @@ from .checks import choice, number, shown
 
 __all__ = [
     "Constant",
+    "FunctionInitializer",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
@@ -25,6 +26,7 @@ __all__ = [
     "LecunNormal",
     "LecunUniform",
     "Normal",
+    "Orthogonal",
     "Uniform",
     "Zeros",
     "get",
@@ -138,6 +140,31 @@ class LecunUniform(LecunNormal):
     uniform = True
 
 
+class Orthogonal(Initializer):
+    """A random matrix with orthonormal columns, or rows where they are fewer, times ``gain`` (Saxe et al. 2014)."""
+
+    def __init__(self, gain: float = 1.0):
+        self.gain = number("gain", gain)
+
+    def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
+        rows, columns = (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (shape[0], 1)
+        q, r = np.linalg.qr(generator.normal(size=(max(rows, columns), min(rows, columns))))
+        q = q * np.sign(np.diag(r))  # without it the matrix would not be spread evenly over all orthogonal ones
+        return self.gain * (q if rows >= columns else q.T).reshape(shape)
+
+
+class FunctionInitializer(Initializer):
+    """A Python function f(shape, generator) that returns the initial values."""
+
+    def __init__(self, function: Callable[[Shape, np.random.Generator], Any]):
+        if not callable(function):
+            raise TypeError(f"function is {shown(function)}; expected a function f(shape, generator)")
+        self.function = function
+
+    def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
+        return np.asarray(self.function(shape, generator), np.float64)
+
+
 BY_NAME: dict[str, Callable[[], Initializer]] = {
     "zeros": Zeros,
     "constant": Constant,
@@ -149,6 +176,7 @@ BY_NAME: dict[str, Callable[[], Initializer]] = {
     "he_uniform": HeUniform,
     "lecun_normal": LecunNormal,
     "lecun_uniform": LecunUniform,
+    "orthogonal": Orthogonal,
 }
 
 #: The default of an activation; all others start from ``glorot_uniform``.
@@ -162,4 +190,8 @@ def get(name: str, value: Any) -> Initializer:
         return value
     if isinstance(value, str):
         return BY_NAME[choice(name, value, BY_NAME)]()
-    raise TypeError(f"{name} is {shown(value)}; expected an Initializer or one of {', '.join(map(repr, BY_NAME))}")
+    if callable(value) and not isinstance(value, type):
+        return FunctionInitializer(value)
+    raise TypeError(
+        f"{name} is {shown(value)}; expected an Initializer, a function or one of {', '.join(map(repr, BY_NAME))}"
+    )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import data, initializers, regularizers
+from . import constraints, data, initializers, regularizers
 from .checks import choice, flag, number, shown, whole_number
 from .plan import Builder
 
@@ -39,7 +39,7 @@ ACTIVATIONS = (
 
 
 class Layer:
-    """The base of all layers.
+    """The base of all layers. A layer of your own defines ``forward`` and ``backward``; it runs in Python.
 
     name : shown in summaries and errors, by default the kind and a number; trainable : whether training
     changes its parameters; inputs, units : its widths, known once it is built; dtype : of its numbers.
@@ -93,6 +93,11 @@ class Layer:
         return state
 
     @property
+    def gradients(self) -> dict[str, np.ndarray]:
+        """The gradients of the parameters from the last ``backward``, by the same names."""
+        return {}
+
+    @property
     def activation_name(self) -> str:
         """The activation that the layer ends in."""
         return "linear"
@@ -108,15 +113,15 @@ class Layer:
         self.seed, self.number = secrets.randbits(63) if seed is None else seed, number
 
     def lower(self, builder: Builder) -> None:
-        """Append the layer's operations to a plan."""
-        raise NotImplementedError(f"{type(self).__name__} does not define lower(builder)")
+        """Append the layer's operations to a plan: by default, calls of ``forward`` and ``backward`` in Python."""
+        builder.own(self)
 
     def forward(self, x: Any, training: bool = False) -> np.ndarray:
         """y from x, (rows, inputs) to (rows, units); keeps what ``backward`` needs."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward(x, training)")
 
     def backward(self, dy: Any) -> np.ndarray:
-        """dx from dy, for the rows of the last ``forward``; keeps the gradients of the parameters."""
+        """dx from dy, for the rows of the last ``forward``; sets ``gradients`` (arrays by parameter)."""
         raise NotImplementedError(f"{type(self).__name__} does not define backward(dy)")
 
     def _rows(self, name: str, value: Any, width: int) -> np.ndarray:
@@ -207,7 +212,9 @@ class Dense(Layer):
 
     units : width of the output; activation : f, one of ``ACTIVATIONS``, or None for none; use_bias : whether
     there is a b; kernel_initializer : of W, by default fitting to the activation (He et al. 2015 for ReLU and
-    its kin, Glorot & Bengio 2010 else); kernel_regularizer : a penalty on W, such as ``L2(1e-4)``.
+    its kin, Glorot & Bengio 2010 else); kernel_regularizer : a penalty on W, such as ``L2(1e-4)``;
+    kernel_constraint : what W keeps to after each step, such as ``MaxNorm(3)``; bias_regularizer, bias_constraint :
+    the same for b.
     """
 
     kind = "dense"
@@ -219,7 +226,10 @@ class Dense(Layer):
         use_bias: bool = True,
         kernel_initializer: str | initializers.Initializer | None = None,
         bias_initializer: str | initializers.Initializer = "zeros",
-        kernel_regularizer: str | regularizers.L1L2 | None = None,
+        kernel_regularizer: str | regularizers.Regularizer | None = None,
+        bias_regularizer: str | regularizers.Regularizer | None = None,
+        kernel_constraint: str | constraints.MaxNorm | None = None,
+        bias_constraint: str | constraints.MaxNorm | None = None,
         *,
         trainable: bool = True,
         name: str | None = None,
@@ -233,6 +243,9 @@ class Dense(Layer):
         self.kernel_initializer = initializers.get("kernel_initializer", kernel_initializer)
         self.bias_initializer = initializers.get("bias_initializer", bias_initializer)
         self.kernel_regularizer = regularizers.get("kernel_regularizer", kernel_regularizer)
+        self.bias_regularizer = regularizers.get("bias_regularizer", bias_regularizer)
+        self.kernel_constraint = constraints.get("kernel_constraint", kernel_constraint)
+        self.bias_constraint = constraints.get("bias_constraint", bias_constraint)
         self._arrays: dict[str, np.ndarray] = {"W": np.empty((0, self.units), np.float32)}
         if self.use_bias:
             self._arrays["b"] = np.empty(0, np.float32)
@@ -247,6 +260,10 @@ class Dense(Layer):
     @property
     def parameters(self) -> dict[str, np.ndarray]:
         return self._arrays
+
+    @property
+    def gradients(self) -> dict[str, np.ndarray]:
+        return {"W": self.dW, "b": self.db} if self.use_bias else {"W": self.dW}
 
     @property
     def W(self) -> np.ndarray:
@@ -283,9 +300,7 @@ class Dense(Layer):
             self._arrays[key] = values.astype(dtype)
 
     def lower(self, builder: Builder) -> None:
-        penalty = self.kernel_regularizer
-        l1, l2 = (penalty.l1, penalty.l2) if penalty is not None else (0.0, 0.0)
-        builder.dense(self.units, self.use_bias, self.trainable, l1, l2, self.name)
+        builder.dense(self)
         builder.activation(self.activation)
 
     def forward(self, x: Any, training: bool = False) -> np.ndarray:

@@ -1,51 +1,258 @@
-"""What is reported beside the loss, computed by the engine in the same pass.
+"""What is reported beside the loss, in the same pass over the data.
 
-"accuracy": the share of rows whose most probable class is right; for single yes-or-no outputs the share
-of outputs on the right side of 0.5. "mse" and "mae": the mean squared and the mean absolute error.
+Some metrics are means over rows, which the engine adds up batch by batch. Others need all rows of an epoch at once
+(F1, the area under the ROC curve): for them the engine keeps the outputs of each row as it computes them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from .checks import nearest, shown
-from .losses import BinaryCrossEntropy, Loss
+import numpy as np
 
-__all__ = ["check", "lower"]
+from . import scores
+from .checks import nearest, shown, whole_number
+from .losses import BinaryCrossEntropy, CrossEntropy, Loss
 
-#: Accepted names and the metric each stands for.
-NAMES = {
-    "accuracy": "accuracy",
-    "acc": "accuracy",
-    "mse": "mse",
-    "mean_squared_error": "mse",
-    "mae": "mae",
-    "mean_absolute_error": "mae",
+__all__ = [
+    "AUC",
+    "F1",
+    "R2",
+    "Accuracy",
+    "FunctionMetric",
+    "LogLoss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Metric",
+    "Precision",
+    "Recall",
+    "RootMeanSquaredError",
+    "TopKAccuracy",
+    "get",
+]
+
+
+class Metric:
+    """The base of all metrics.
+
+    name : its key in the logs; by_rows : whether it follows from a mean over rows (``kernel`` and ``finish``), or
+    else from all rows of an epoch (``of_epoch``).
+    """
+
+    name = ""
+    by_rows = True
+    #: What it can be asked for: "classes" (labels or one-hot rows), "numbers" (targets as wide as the outputs), or "".
+    targets = ""
+
+    def check(self, loss: Loss, last_activation: str, outputs: int, target_width: int) -> None:
+        """Raise a ValueError where the metric says nothing about such a model."""
+        if self.targets == "classes":
+            probable = isinstance(loss, (BinaryCrossEntropy, CrossEntropy))
+            if not probable and last_activation not in ("sigmoid", "softmax"):
+                raise ValueError(
+                    f"metrics has {self.name!r}, which is about classes, but the model predicts numbers "
+                    f"(loss {loss!r} after {last_activation!r}); expected a metric such as 'mae' or 'r2'"
+                )
+        if self.targets == "numbers" and outputs != target_width:
+            raise ValueError(
+                f"metrics has {self.name!r}, which compares outputs with targets of the same width, but y holds "
+                f"integer labels for {outputs} outputs; expected one-hot rows, or metrics=['accuracy']"
+            )
+
+    def kernel(self, loss: Loss, outputs: int) -> str:
+        """The kernel of a metric by rows."""
+        raise NotImplementedError(f"{type(self).__name__} does not define kernel(loss, outputs)")
+
+    def options(self) -> tuple[float, ...]:
+        """The numbers that the kernel reads from the plan's options."""
+        return ()
+
+    def finish(self, mean: float) -> float:
+        """The metric from the mean over the rows."""
+        return mean
+
+    def of_epoch(self, y_true: np.ndarray, y_pred: np.ndarray) -> float:
+        """The metric from all rows: y_true (rows,) labels or (rows, outputs); y_pred (rows, outputs)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define of_epoch(y_true, y_pred)")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Accuracy(Metric):
+    """The share of rows whose most probable class is right; with single yes-or-no outputs, the share of outputs on
+    the right side of 0.5."""
+
+    name = "accuracy"
+
+    def kernel(self, loss: Loss, outputs: int) -> str:
+        one_of_many = outputs > 1 and not isinstance(loss, BinaryCrossEntropy)
+        return "categorical_accuracy" if one_of_many else "binary_accuracy"
+
+
+class TopKAccuracy(Metric):
+    """The share of rows whose right class is among the ``k`` most probable."""
+
+    def __init__(self, k: int = 5):
+        self.k = whole_number("k", k)
+        self.name = f"top_{self.k}_accuracy"
+
+    def check(self, loss: Loss, last_activation: str, outputs: int, target_width: int) -> None:
+        if outputs <= self.k or isinstance(loss, BinaryCrossEntropy):
+            raise ValueError(
+                f"metrics has {self.name!r}, but the model has {outputs} outputs"
+                f"{' that are not exclusive' if outputs > self.k else ''}; expected more than {self.k} classes"
+            )
+
+    def kernel(self, loss: Loss, outputs: int) -> str:
+        return "top_k_accuracy"
+
+    def options(self) -> tuple[float, ...]:
+        return (float(self.k),)
+
+    def __repr__(self) -> str:
+        return f"TopKAccuracy({self.k})"
+
+
+class MeanSquaredError(Metric):
+    """The mean of (y - t)² over rows and outputs."""
+
+    name = "mse"
+    targets = "numbers"
+
+    def kernel(self, loss: Loss, outputs: int) -> str:
+        return "squared_error"
+
+
+class RootMeanSquaredError(MeanSquaredError):
+    """√ of the mean of (y - t)² over rows and outputs."""
+
+    name = "rmse"
+
+    def finish(self, mean: float) -> float:
+        return float(np.sqrt(mean))
+
+
+class MeanAbsoluteError(Metric):
+    """The mean of |y - t| over rows and outputs."""
+
+    name = "mae"
+    targets = "numbers"
+
+    def kernel(self, loss: Loss, outputs: int) -> str:
+        return "absolute_error"
+
+
+class FunctionMetric(Metric):
+    """A function f(y_true, y_pred) of all rows of an epoch, as a metric.
+
+    y_true : (rows,) integer labels, or (rows, outputs); y_pred : (rows, outputs).
+    """
+
+    by_rows = False
+
+    def __init__(self, function: Callable[[np.ndarray, np.ndarray], float], name: str | None = None):
+        if not callable(function):
+            raise TypeError(f"function is {shown(function)}; expected a function f(y_true, y_pred)")
+        self.function = function
+        self.name: str = name or getattr(function, "__name__", None) or type(function).__name__
+
+    def of_epoch(self, y_true: np.ndarray, y_pred: np.ndarray) -> float:
+        value = self.function(y_true, y_pred)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"the metric {self.name!r} returned {shown(value)}; expected a number") from None
+
+    def __repr__(self) -> str:
+        return f"FunctionMetric({self.name})"
+
+
+class _Score(Metric):
+    """A metric of an epoch that ``scores`` defines."""
+
+    by_rows = False
+    targets = "classes"
+    score: staticmethod[[np.ndarray, np.ndarray], float]
+
+    def of_epoch(self, y_true: np.ndarray, y_pred: np.ndarray) -> float:
+        return self.score(y_true, y_pred)
+
+
+class Precision(_Score):
+    """Of the rows taken for a class, the share that belongs to it; the mean over the classes."""
+
+    name, score = "precision", staticmethod(scores.precision)
+
+
+class Recall(_Score):
+    """Of the rows of a class, the share that was found; the mean over the classes."""
+
+    name, score = "recall", staticmethod(scores.recall)
+
+
+class F1(_Score):
+    """The harmonic mean of precision and recall of a class; the mean over the classes ("macro")."""
+
+    name, score = "f1", staticmethod(scores.f1)
+
+
+class AUC(_Score):
+    """The area under the ROC curve, exact; with several classes the mean of each one against the rest."""
+
+    name, score = "auc", staticmethod(scores.roc_auc)
+
+
+class LogLoss(_Score):
+    """The mean of -log(probability of the right class)."""
+
+    name, score = "log_loss", staticmethod(scores.log_loss)
+
+
+class R2(_Score):
+    """1 - Σ(t - y)² / Σ(t - mean(t))²: the share of the targets' variance that is explained; the mean over outputs."""
+
+    name, score, targets = "r2", staticmethod(scores.r2), "numbers"
+
+
+BY_NAME: dict[str, Callable[[], Metric]] = {
+    "accuracy": Accuracy,
+    "acc": Accuracy,
+    "top_k": TopKAccuracy,
+    "top_k_accuracy": TopKAccuracy,
+    "precision": Precision,
+    "recall": Recall,
+    "f1": F1,
+    "auc": AUC,
+    "roc_auc": AUC,
+    "mse": MeanSquaredError,
+    "mean_squared_error": MeanSquaredError,
+    "rmse": RootMeanSquaredError,
+    "root_mean_squared_error": RootMeanSquaredError,
+    "mae": MeanAbsoluteError,
+    "mean_absolute_error": MeanAbsoluteError,
+    "r2": R2,
+    "r2_score": R2,
+    "log_loss": LogLoss,
 }
 
 
-def check(name: str, value: Any) -> tuple[str, ...]:
-    """The metrics that ``value`` (a sequence of names) asks for, each once."""
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
+def get(name: str, value: Any) -> tuple[Metric, ...]:
+    """The metrics that ``value`` asks for, each once: a sequence of names, metrics and functions."""
+    if isinstance(value, (str, Metric)) or not isinstance(value, Iterable):
         raise TypeError(f'{name} is {shown(value)}; expected a list of names, such as ["accuracy"]')
-    found: list[str] = []
+    found: dict[str, Metric] = {}
     for entry in value:
-        if not isinstance(entry, str) or entry.lower() not in NAMES:
-            hint = nearest(entry, NAMES) if isinstance(entry, str) else ""
-            raise ValueError(f"{name} has {shown(entry)}; expected 'accuracy', 'mse' or 'mae'{hint}")
-        if NAMES[entry.lower()] not in found:
-            found.append(NAMES[entry.lower()])
-    return tuple(found)
-
-
-def lower(metric: str, loss: Loss, outputs: int, target_width: int) -> str:
-    """The kernel of a metric for a model of ``outputs`` units and targets of ``target_width`` columns."""
-    if metric == "accuracy":
-        one_of_many = outputs > 1 and not isinstance(loss, BinaryCrossEntropy)
-        return "categorical_accuracy" if one_of_many else "binary_accuracy"
-    if outputs != target_width:
-        raise ValueError(
-            f"metrics has {metric!r}, which compares outputs with targets of the same width, but y holds "
-            f"integer labels for {outputs} outputs; expected one-hot rows, or metrics=['accuracy']"
-        )
-    return {"mse": "squared_error", "mae": "absolute_error"}[metric]
+        if isinstance(entry, Metric):
+            metric = entry
+        elif isinstance(entry, str) and entry.lower() in BY_NAME:
+            metric = BY_NAME[entry.lower()]()
+        elif callable(entry) and not isinstance(entry, type):
+            metric = FunctionMetric(entry)
+        else:
+            hint = nearest(entry, BY_NAME) if isinstance(entry, str) else ""
+            names = ", ".join(repr(key) for key, kind in BY_NAME.items() if kind().name == key)
+            raise ValueError(f"{name} has {shown(entry)}; expected {names} or a function f(y_true, y_pred){hint}")
+        found.setdefault(metric.name, metric)
+    return tuple(found.values())

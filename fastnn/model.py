@@ -6,19 +6,25 @@ import copy
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from . import data, dispatch, losses, metrics, optimizers
+from . import data, dispatch, losses, optimizers
 from .checks import choice, flag, number, shown, whole_number
+from .data import Examples
 from .history import History
 from .layers import Dense, Dropout, Input, Layer
+from .metrics import Metric
+from .metrics import get as get_metrics
 from .plan import Plan, lower
 from .progress import Progress, check_verbose
-from .training import DeferredInterrupt, Trainer
+from .slow_path import SlowPath
+from .training import Callbacks, DeferredInterrupt, Trainer, logs, run_fit
 
 __all__ = ["Model"]
 
@@ -59,7 +65,7 @@ class Model:
             width = layer.units
         self.optimizer: optimizers.Optimizer
         self.loss: losses.Loss | None = None
-        self.metrics: tuple[str, ...] = ()
+        self.metrics: tuple[Metric, ...] = ()
         self.threads: int | None = None
         self._device: str | None = None
         #: Batches and epochs trained on since the model was compiled.
@@ -164,16 +170,17 @@ class Model:
         self,
         optimizer: str | optimizers.Optimizer = "adam",
         loss: str | losses.Loss | None = None,
-        metrics: Sequence[str] = (),
+        metrics: Sequence[str | Metric | Callable[..., float]] = (),
         *,
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
         """Choose how to train; the optimizer starts anew, the weights stay.
 
-        optimizer : "sgd", "adam", "adamw" or an object; loss : "cross_entropy", "binary_cross_entropy", "mse"
-        or an object; metrics : names, such as ["accuracy"]; device : "auto", "cpu" or "cuda"; threads : how
-        many workers, by default as many as pay for themselves. The result does not depend on ``threads``.
+        optimizer : "sgd", "adam", "adamw" ... or an object; loss : "cross_entropy", "binary_cross_entropy", "mse" ...
+        or an object; metrics : names, such as ["accuracy"], objects, or functions f(y_true, y_pred); device :
+        "auto", "cpu" or "cuda"; threads : how many workers, by default as many as pay for themselves. The result
+        does not depend on ``threads``.
 
         Raises a ValueError or TypeError that names the argument, before anything changes.
         """
@@ -183,14 +190,18 @@ class Model:
         if loss is None:
             raise TypeError('loss is missing; expected a loss such as "cross_entropy", "binary_cross_entropy" or "mse"')
         loss = losses.get("loss", loss)
-        chosen = _check_metrics(metrics)
+        chosen = get_metrics("metrics", metrics)
         device = dispatch.choose_device(None if device == "auto" else device)
         threads = dispatch.check_threads("threads", threads)
         width = 1 if isinstance(loss, losses.CrossEntropy) else self.outputs
-        plan = self._lower(loss, optimizer, () if width != self.outputs else chosen, width)
+        plan = self._lower(loss, optimizer, (), width)
+        for metric in chosen:  # whether y holds labels or one-hot rows is not known before it comes
+            metric.check(loss, self.layers[-1].activation_name, self.outputs, self.outputs)
         self.optimizer, self.loss, self.metrics, self.threads = optimizer, loss, chosen, threads
         self._device = device
         self._slots = [aligned_zeros(plan.length, self._dtype) for _ in range(plan.slots)]
+        for slot in self._slots:
+            slot[:] = optimizer.slot_start
         self.arenas.slots = self._slots
         self.step = self.epoch = 0
         self._runners.clear()
@@ -207,14 +218,26 @@ class Model:
         """The plan made ready to run; kept until the plan changes."""
         runner = self._runners.get(kind)
         if runner is None or runner.plan != plan:
-            runner = self._runners[kind] = dispatch.prepare(self.device, plan, self.arenas)
+            if plan.compiled:
+                runner = dispatch.prepare(self.device, plan, self.arenas)
+            else:
+                runner = SlowPath(plan, self.arenas)
+                own = next(operation.own for operation in plan.operations if operation.own is not None)
+                warnings.warn(
+                    f"layer {own.name!r} is written in Python, so the model runs kernel by kernel and not in the "
+                    "compiled engine: many times slower where layers are small",
+                    stacklevel=5,
+                )
+            self._runners[kind] = runner
         return runner
 
     def _training_runner(self, target_width: int) -> Any:
         return self._runner("training", self._lower(self.loss, self.optimizer, self.metrics, target_width))
 
-    def _pair(self, action: str, X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> tuple[data.Rows, data.Rows]:
-        """X and y checked against each other and against the model."""
+    def _examples(
+        self, action: str, X: Any, y: Any, sample_weight: Any = None, names: Sequence[str] = ("X", "y", "sample_weight")
+    ) -> Examples:
+        """X, y and the weights checked against each other and against the model."""
         loss = self._compiled_loss(action)
         x = data.inputs(names[0], X, self.inputs, self._dtype)
         if y is None:
@@ -222,7 +245,13 @@ class Model:
         t = loss.targets(names[1], y, self.outputs, self._dtype)
         if len(x) != len(t):
             raise ValueError(f"{names[0]} has {len(x)} rows and {names[1]} has {len(t)}; expected as many of both")
-        return x, t
+        return Examples(x, t, data.sample_weights(names[2], sample_weight, len(x)))
+
+    def _weigh_classes(self, examples: Examples, class_weight: Any) -> None:
+        """Multiply the weights of the rows by those of their classes."""
+        weights = data.class_weights("class_weight", class_weight, examples.t, self.outputs)
+        if weights is not None:
+            examples.weights = weights if examples.weights is None else weights * examples.weights
 
     # Train.
 
@@ -235,16 +264,23 @@ class Model:
         verbose: int | str = "auto",
         callbacks: Sequence[Any] = (),
         validation_split: float = 0.0,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: Sequence[Any] | None = None,
         shuffle: bool = True,
+        class_weight: dict[int, float] | str | None = None,
+        sample_weight: Any = None,
+        *,
+        tolerance: float | None = None,
     ) -> History:
         """Train for ``epochs`` epochs; called again, it continues.
 
         X : (rows, inputs); y : targets as the loss wants them; the last batch of an epoch may be smaller;
         verbose : "auto" or 1 shows a progress line in a terminal, 0 nothing, 2 a line each epoch;
-        callbacks : objects with any of ``set_model(model)``, ``on_train_begin()``, ``on_epoch_begin(epoch)``,
-        ``on_epoch_end(epoch, logs)``, ``on_train_end()``; validation_split : the share of rows, taken from
-        the end before shuffling, to validate on; validation_data : or the pair (X, y) to validate on.
+        callbacks : objects with any of the methods of ``fastnn.callbacks.Callback``; validation_split : the share of
+        rows, taken from the end before shuffling, to validate on; validation_data : or (X, y) or (X, y,
+        sample_weight) to validate on; class_weight : {label: weight}, or "balanced": rows / (classes · rows of the
+        class); sample_weight : (rows,), the loss of a batch is Σ weight · loss / rows; metrics count all rows alike;
+        tolerance : stop when the Euclidean norm of the gradient of the loss and its penalties is at most this, in
+        full-batch descent (a batch_size of at least all rows).
 
         Returns a History: ``history["loss"]``, ``history["val_accuracy"]`` ...
 
@@ -255,137 +291,102 @@ class Model:
         self._compiled_loss("fit")
         batch_size, epochs = whole_number("batch_size", batch_size), whole_number("epochs", epochs)
         verbose, shuffle = check_verbose(verbose), flag("shuffle", shuffle)
-        callbacks = _check_callbacks(callbacks)
-        x, t = self._pair("fit", X, y)
-        validation = self._validation(validation_split, validation_data, x)
+        watchers = Callbacks(callbacks)
+        examples = self._examples("fit", X, y, sample_weight)
+        validation = self._validation(validation_split, validation_data, len(examples))
         if isinstance(validation, int):
-            training, held_out = slice(0, validation), slice(validation, None)
-            x, t, validation = x.part(training), t.part(training), (x.part(held_out), t.part(held_out))
+            examples, validation = examples.part(slice(0, validation)), examples.part(slice(validation, None))
+        self._weigh_classes(examples, class_weight)
+        if tolerance is not None:
+            tolerance = number("tolerance", tolerance, least=0)
+            if batch_size < len(examples):
+                raise ValueError(
+                    f"tolerance is {tolerance:g}, but batch_size is {batch_size}: the gradient of a part of the rows "
+                    f"does not vanish; expected a batch_size of at least all {len(examples)} rows, or no tolerance"
+                )
         if not self._lock.acquire(blocking=False):
             raise RuntimeError(
                 "this model is in use in another thread; expected one at a time (or a copy of the model)"
             )
         try:
             with Progress(self.name, verbose) as progress, DeferredInterrupt() as interrupt:
-                return self._fit(x, t, batch_size, epochs, callbacks, validation, shuffle, progress, interrupt)
+                runner = self._training_runner(examples.t.width)
+                self.history, self.stop_training = History(), False
+                watchers.notify("set_model", self)
+                watchers.notify("on_train_begin")
+                trainer = Trainer(self, runner, examples, batch_size, epochs, shuffle, tolerance)
+                validate = None
+                if validation is not None:
+                    validate = partial(self._evaluate, runner, validation, interrupt, "validation_data")
+                run_fit(trainer, watchers, validate, progress, interrupt)
+                watchers.notify("on_train_end")
         finally:
             self._lock.release()
-
-    def _fit(
-        self,
-        x: data.Rows,
-        t: data.Rows,
-        batch_size: int,
-        epochs: int,
-        callbacks: Sequence[Any],
-        validation: tuple[data.Rows, data.Rows] | None,
-        shuffle: bool,
-        progress: Progress,
-        interrupt: DeferredInterrupt,
-    ) -> History:
-        runner = self._training_runner(t.width)
-        trainer = Trainer(self, runner, x, t, batch_size, shuffle)
-        names = ("loss", *self.metrics)
-        self.history, self.stop_training = History(), False
-        watched = bool(callbacks) or validation is not None or progress.lines
-        for callback in callbacks:
-            _notify(callback, "set_model", self)
-            _notify(callback, "on_train_begin")
-        batch, last, pending = 0, epochs * trainer.batches, []
-        first_epoch, finished = self.epoch, 0
-        while batch < last and not self.stop_training:
-            if watched and batch % trainer.batches == 0:
-                for callback in callbacks:
-                    _notify(callback, "on_epoch_begin", finished)
-            limit = (batch // trainer.batches + 1) * trainer.batches if watched else last
-            batch, results = trainer.run(batch, limit)
-            pending.append(results)
-            interrupt.check()
-            progress.show(batch / last, f"epoch {-(-batch // trainer.batches)}/{epochs}  loss {results[-1, 0]:.4f}")
-            if batch // trainer.batches == finished:
-                continue
-            values = np.concatenate(pending)
-            for _ in range(batch // trainer.batches - finished):
-                means, values = trainer.means(values[: trainer.batches]), values[trainer.batches :]
-                logs = {name: float(value) for name, value in zip(names, means, strict=True)}
-                if validation is not None:
-                    validated = self._evaluate(runner, *validation, interrupt, "validation_data")
-                    logs.update({f"val_{name}": value for name, value in validated.items()})
-                self.history.append(logs)
-                finished += 1
-                self.epoch = first_epoch + finished
-                progress.epoch(finished, epochs, logs)
-                for callback in callbacks:
-                    _notify(callback, "on_epoch_end", finished - 1, logs)
-            pending = [values]
-            if callbacks:  # which may have changed the weights or the learning rate
-                trainer.take_snapshot(batch)
-                interrupt.check()
-        for callback in callbacks:
-            _notify(callback, "on_train_end")
         return self.history
 
-    def _validation(self, split: float, pair: Any, x: data.Rows) -> tuple[data.Rows, data.Rows] | int | None:
-        """The rows to validate on; or how many of the first rows to train on."""
+    def _validation(self, split: float, given: Any, rows: int) -> Examples | int | None:
+        """The examples to validate on; or how many of the first rows to train on."""
         split = number("validation_split", split, least=0, below=1)
-        if pair is not None:
+        if given is not None:
             if split > 0:
                 raise ValueError("validation_split and validation_data were both given; expected one of them")
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise TypeError(f"validation_data is {shown(pair)}; expected a pair (X, y)")
-            return self._pair("fit", pair[0], pair[1], ("validation_data[0]", "validation_data[1]"))
+            if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+                raise TypeError(f"validation_data is {shown(given)}; expected a pair (X, y), or (X, y, sample_weight)")
+            names = [f"validation_data[{index}]" for index in range(3)]
+            weight = given[2] if len(given) == 3 else None
+            return self._examples("fit", given[0], given[1], weight, names)
         if split == 0:
             return None
-        training = len(x) - round(len(x) * split)
-        if training in (0, len(x)):
+        training = rows - round(rows * split)
+        if training in (0, rows):
             left = "training" if training == 0 else "validation"
-            raise ValueError(f"validation_split is {split:g}, which leaves no rows for {left}: X has {len(x)} rows")
+            raise ValueError(f"validation_split is {split:g}, which leaves no rows for {left}: X has {rows} rows")
         return training
 
-    def train_on_batch(self, X: Any, y: Any) -> dict[str, float]:
+    def train_on_batch(
+        self, X: Any, y: Any, sample_weight: Any = None, class_weight: dict[int, float] | str | None = None
+    ) -> dict[str, float]:
         """One step on all rows of X as one batch; returns the loss and the metrics of before it."""
-        x, t = self._pair("train_on_batch", X, y)
+        examples = self._examples("train_on_batch", X, y, sample_weight)
+        self._weigh_classes(examples, class_weight)
         with self._lock, DeferredInterrupt():
-            trainer = Trainer(self, self._training_runner(t.width), x, t, len(x), shuffle=False)
+            trainer = Trainer(self, self._training_runner(examples.t.width), examples, len(examples), 1, shuffle=False)
             _, results = trainer.run(0, 1)
-        return {name: float(value) for name, value in zip(("loss", *self.metrics), results[0], strict=True)}
+            return trainer.logs(0, results)
 
     # Ask.
 
-    def evaluate(self, X: Any, y: Any, verbose: int | str = "auto") -> dict[str, float]:
+    def evaluate(self, X: Any, y: Any, verbose: int | str = "auto", sample_weight: Any = None) -> dict[str, float]:
         """The loss and the metrics on X and y, without dropout: {"loss": ..., "accuracy": ...}."""
         check_verbose(verbose)
-        x, t = self._pair("evaluate", X, y)
+        examples = self._examples("evaluate", X, y, sample_weight)
         with self._lock, Progress("evaluate", verbose) as progress:
-            return self._evaluate(self._training_runner(t.width), x, t, None, "evaluate", progress)
+            return self._evaluate(self._training_runner(examples.t.width), examples, None, "evaluate", progress)
 
     def _evaluate(
         self,
         runner: Any,
-        x: data.Rows,
-        t: data.Rows,
+        examples: Examples,
         interrupt: DeferredInterrupt | None,
         action: str,
         progress: Progress | None = None,
     ) -> dict[str, float]:
-        parts = self._infer(runner, x, t, None, interrupt, progress)
-        means = np.concatenate(parts).sum(axis=0) / len(x)
+        whole = not all(metric.by_rows for metric in self.metrics)
+        kept = np.empty((len(examples), self.outputs), self._dtype) if whole else None
+        parts = self._infer(runner, examples, None, kept, interrupt, progress)
+        means = np.concatenate(parts).sum(axis=0) / len(examples)
         if not np.isfinite(means[0]):
             raise FloatingPointError(
                 f"the loss on {action} is {means[0]}: the outputs of the model are not finite or too large"
             )
         means[0] += self._penalty()
-        return {name: float(value) for name, value in zip(("loss", *self.metrics), means, strict=True)}
+        return logs(self.metrics, means, examples.t, kept, None)
 
     def _penalty(self) -> float:
         """What the regularizers of the trained layers add to the loss."""
-        total = 0.0
-        for layer in self.layers:
-            if isinstance(layer, Dense) and layer.kernel_regularizer is not None and layer.trainable:
-                weights = layer.W.astype(np.float64)
-                total += layer.kernel_regularizer.l1 * float(np.abs(weights).sum())
-                total += layer.kernel_regularizer.l2 * float(np.square(weights).sum())
-        return total
+        plan = self._runners["training"].plan
+        penalized = any(parameter.penalized for parameter in plan.parameters)
+        return SlowPath(plan, self.arenas).penalty_of_all() if penalized else 0.0
 
     def predict(self, X: Any, verbose: int | str = "auto") -> np.ndarray:
         """The outputs for the rows of X, without dropout: an array of shape (rows, outputs)."""
@@ -394,15 +395,15 @@ class Model:
         outputs = np.empty((len(x), self.outputs), self._dtype)
         with self._lock, Progress("predict", verbose) as progress:
             runner = self._runners.get("training") or self._runner("prediction", self._lower())
-            self._infer(runner, x, None, outputs, None, progress)
+            self._infer(runner, x, outputs, None, None, progress)
         return outputs
 
     def _infer(
         self,
         runner: Any,
-        x: data.Rows,
-        t: data.Rows | None,
+        rows: data.Rows | Examples,
         outputs: np.ndarray | None,
+        kept: np.ndarray | None,
         interrupt: DeferredInterrupt | None,
         progress: Progress | None,
     ) -> list[np.ndarray]:
@@ -410,31 +411,31 @@ class Model:
         from .kernels.cpu.runner import Data
 
         plan, parts, done = runner.plan, [], 0
-        rows = 16 * plan.block  # a first guess, until a slice has been measured
-        direct = x.direct and (t is None or t.direct)
+        x = rows.x if isinstance(rows, Examples) else rows
+        count = 16 * plan.block  # a first guess, until a slice has been measured
         while done < len(x):
-            if not direct:
-                rows = min(rows, max(plan.block, x.block_rows // plan.block * plan.block))
-            part = slice(done, min(done + rows, len(x)))
-            inputs = x.array[part] if direct else x.take(part)
-            targets = None if t is None else t.array[part] if direct else t.take(part)
+            if not rows.direct:
+                count = min(count, max(plan.block, x.block_rows // plan.block * plan.block))
+            part = slice(done, min(done + count, len(x)))
+            section = rows.part(part)
+            arrays = section.ready() if isinstance(section, Examples) else (section.ready(),)
             started = time.perf_counter()
-            blocks = -(-len(inputs) // plan.block)
-            workers = dispatch.choose_workers(self.threads, plan.forward_flops(len(inputs)))
-            target = None if outputs is None else outputs[part]
-            status, results = runner.infer(Data(inputs, targets), target, 0, blocks, workers)
+            blocks = -(-len(section) // plan.block)
+            workers = dispatch.choose_workers(self.threads, plan.forward_flops(len(section)))
+            places = [None if array is None else array[part] for array in (outputs, kept)]
+            status, results = runner.infer(Data(*arrays), places[0], 0, blocks, workers, places[1])
             if status not in (1, 2):
                 raise RuntimeError(f"the engine stopped with status {status}: a fault of fastnn, please report it")
             if status == 2:
                 results[:, 0] = np.nan
             parts.append(results)
-            done += len(inputs)
+            done += len(section)
             if interrupt is not None:
                 interrupt.check()
             if progress is not None:
                 progress.show(done / len(x), f"{done:,} of {len(x):,} rows")
             seconds = max(1e-6, time.perf_counter() - started)
-            rows = max(plan.block, int(len(inputs) * min(8.0, 0.1 / seconds)) // plan.block * plan.block)
+            count = max(plan.block, int(len(section) * min(8.0, 0.1 / seconds)) // plan.block * plan.block)
         return parts
 
     def activations(self, X: Any) -> dict[str, np.ndarray]:
@@ -448,17 +449,17 @@ class Model:
                 found[layer.name] = x
         return found
 
-    def gradients(self, X: Any, y: Any) -> dict[str, np.ndarray]:
+    def gradients(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, np.ndarray]:
         """The gradient of the loss on X and y (one batch, without dropout) for each trainable parameter.
 
         Keys are "layer.W" and "layer.b"; penalties are included (for L1 the sign of the weight, 0 at 0).
         """
-        x, t = self._pair("gradients", X, y)
+        examples = self._examples("gradients", X, y, sample_weight)
         layers = [layer for layer in self.layers if not isinstance(layer, Dropout)]
         with self._lock:
-            plan = self._lower(self.loss, None, (), t.width, layers=layers)
+            plan = self._lower(self.loss, None, (), examples.t.width, layers=layers)
             runner = self._runner("gradients", plan)
-            trainer = Trainer(self, runner, x, t, len(x), shuffle=False)
+            trainer = Trainer(self, runner, examples, len(examples), 1, shuffle=False)
             step = self.step
             try:
                 trainer.run(0, 1)
@@ -544,25 +545,3 @@ def _checked_layers(layers: Iterable[Layer]) -> list[Layer]:
         if names.count(name) > 1:
             raise ValueError(f"layers has {names.count(name)} layers named {name!r}; expected a name for each")
     return chain
-
-
-def _check_metrics(value: Any) -> tuple[str, ...]:
-    return metrics.check("metrics", value)
-
-
-def _check_callbacks(callbacks: Any) -> Sequence[Any]:
-    if hasattr(callbacks, "on_epoch_end"):
-        raise TypeError("callbacks is a single callback; expected a list of them")
-    chosen = list(callbacks)
-    methods = ("set_model", "on_train_begin", "on_epoch_begin", "on_epoch_end", "on_train_end")
-    for index, callback in enumerate(chosen):
-        if not any(callable(getattr(callback, method, None)) for method in methods):
-            raise TypeError(
-                f"callbacks[{index}] is {shown(callback)}; expected an object with on_epoch_end(epoch, logs)"
-            )
-    return chosen
-
-
-def _notify(callback: Any, method: str, *arguments: Any) -> None:
-    if callable(getattr(callback, method, None)):
-        getattr(callback, method)(*arguments)

@@ -6,46 +6,57 @@ stand with the kernels, in ``kernels/cpu/updates.py``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from . import schedules
 from .checks import choice, flag, number, shown
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
 
 
 class Optimizer:
     """The base of all optimizers.
 
-    update : the update kernel ("sgd", "momentum" or "adam"); slots : how many slots it needs;
-    ``learning_rate`` may be changed between two fits or from a callback.
+    learning_rate : the size of a step, a number or a schedule; it may be changed between two fits or from a callback;
+    clip_norm : a gradient whose Euclidean norm, over all parameters, is larger is scaled down to it (Pascanu et al.
+    2013); clip_value : each element of the gradient is kept within -clip_value .. clip_value.
     """
 
-    def __init__(self, learning_rate: float):
+    #: The update kernel's name; in an optimizer of your own, a function (see ``Optimizer.update`` in the how-to).
+    update: str | Callable[..., None] = ""
+    #: How many slots the update needs, at most two.
+    slots = 0
+    #: What the slots hold before the first step.
+    slot_start = 0.0
+
+    def __init__(self, learning_rate: Any = 0.01, *, clip_norm: float | None = None, clip_value: float | None = None):
         self.learning_rate = learning_rate
+        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, above=0)
+        self.clip_value = None if clip_value is None else number("clip_value", clip_value, above=0)
 
     @property
-    def update(self) -> str:
-        raise NotImplementedError(f"{type(self).__name__} does not name its update kernel")
-
-    @property
-    def slots(self) -> int:
-        return 0
-
-    @property
-    def learning_rate(self) -> float:
-        """The size of a step."""
+    def learning_rate(self) -> Any:
+        """The size of a step: a number, or a schedule."""
         return self._learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._learning_rate = number("learning_rate", value, least=0)
+    def learning_rate(self, value: Any) -> None:
+        if isinstance(value, str) or callable(value):
+            self._learning_rate: Any = schedules.get("learning_rate", value)
+        else:
+            self._learning_rate = number("learning_rate", value, least=0)
 
     def settings(self) -> tuple[float, ...]:
-        """The numbers that the update kernel reads from the plan's options, at most eight."""
+        """The numbers that the update kernel reads from the plan's options, at most seven."""
         return ()
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{key.lstrip('_')}={value!r}" for key, value in vars(self).items())
+        settings = ", ".join(
+            f"{key.lstrip('_')}={value!r}"
+            for key, value in vars(self).items()
+            if not (key.startswith("clip_") and value is None)
+        )
         return f"{type(self).__name__}({settings})"
 
 
@@ -56,23 +67,78 @@ class SGD(Optimizer):
     ahead: w += momentum · v - learning_rate · gradient (Sutskever et al. 2013).
     """
 
-    def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False):
-        super().__init__(learning_rate)
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ):
+        super().__init__(learning_rate, clip_norm=clip_norm, clip_value=clip_value)
         self.momentum = number("momentum", momentum, least=0, below=1)
         self.nesterov = flag("nesterov", nesterov)
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is True but momentum is 0; expected a momentum above 0, such as 0.9")
-
-    @property
-    def update(self) -> str:
-        return "sgd" if self.momentum == 0 else "momentum"
-
-    @property
-    def slots(self) -> int:
-        return 0 if self.momentum == 0 else 1
+        self.update, self.slots = ("sgd", 0) if self.momentum == 0 else ("momentum", 1)
 
     def settings(self) -> tuple[float, ...]:
         return (self.momentum, float(self.nesterov))
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011): s += g², w -= learning_rate · g / √(s + ε).
+
+    Each weight's steps shrink with the gradients that it has seen. s starts from ``initial_accumulator_value``.
+    """
+
+    update, slots = "adagrad", 1
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ):
+        super().__init__(learning_rate, clip_norm=clip_norm, clip_value=clip_value)
+        self.initial_accumulator_value = number("initial_accumulator_value", initial_accumulator_value, least=0)
+        self.epsilon = number("epsilon", epsilon, above=0)
+        self.slot_start = self.initial_accumulator_value
+
+    def settings(self) -> tuple[float, ...]:
+        return (self.epsilon,)
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman & Hinton 2012): s = ρs + (1-ρ)g², w -= learning_rate · g / √(s + ε).
+
+    With momentum: v = momentum · v + learning_rate · g / √(s + ε), w -= v.
+    """
+
+    update = "rmsprop"
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ):
+        super().__init__(learning_rate, clip_norm=clip_norm, clip_value=clip_value)
+        self.rho = number("rho", rho, least=0, below=1)
+        self.momentum = number("momentum", momentum, least=0, below=1)
+        self.epsilon = number("epsilon", epsilon, above=0)
+        self.slots = 1 if self.momentum == 0 else 2
+
+    def settings(self) -> tuple[float, ...]:
+        return (self.rho, self.momentum, self.epsilon)
 
 
 class Adam(Optimizer):
@@ -82,22 +148,19 @@ class Adam(Optimizer):
     for the zeros that m and v start from.
     """
 
-    @property
-    def update(self) -> str:
-        return "adam"
-
-    @property
-    def slots(self) -> int:
-        return 2
+    update, slots = "adam", 2
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: Any = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ):
-        super().__init__(learning_rate)
+        super().__init__(learning_rate, clip_norm=clip_norm, clip_value=clip_value)
         self.beta_1 = number("beta_1", beta_1, least=0, below=1)
         self.beta_2 = number("beta_2", beta_2, least=0, below=1)
         self.epsilon = number("epsilon", epsilon, above=0)
@@ -114,20 +177,29 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: Any = 0.001,
         weight_decay: float = 0.004,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon)
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, clip_norm=clip_norm, clip_value=clip_value)
         self.weight_decay = number("weight_decay", weight_decay, least=0)
 
     def settings(self) -> tuple[float, ...]:
         return (self.beta_1, self.beta_2, self.epsilon, self.weight_decay)
 
 
-BY_NAME: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+BY_NAME: dict[str, Callable[[], Optimizer]] = {
+    "sgd": SGD,
+    "adagrad": Adagrad,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
 
 
 def get(name: str, value: Any) -> Optimizer:
@@ -135,5 +207,5 @@ def get(name: str, value: Any) -> Optimizer:
     if isinstance(value, Optimizer):
         return value
     if isinstance(value, str):
-        return BY_NAME[choice(name, value.lower(), BY_NAME)]()  # type: ignore[call-arg]
-    raise TypeError(f"{name} is {shown(value)}; expected an Optimizer or one of 'sgd', 'adam', 'adamw'")
+        return BY_NAME[choice(name, value.lower(), BY_NAME)]()
+    raise TypeError(f"{name} is {shown(value)}; expected an Optimizer or one of {', '.join(map(repr, BY_NAME))}")

@@ -8,16 +8,20 @@ parameters count elements, places among the activations count columns of a block
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from . import metrics as metric_names
+from .regularizers import L1L2
 
 if TYPE_CHECKING:
-    from .layers import Layer
+    from .constraints import MaxNorm
+    from .layers import Dense, Layer
     from .losses import Loss
+    from .metrics import Metric
     from .optimizers import Optimizer
+    from .regularizers import Regularizer
 
 __all__ = ["Builder", "Operation", "Parameter", "Plan", "lower"]
 
@@ -57,6 +61,7 @@ class Operation:
     bias: int = NOWHERE
     option: int = NOWHERE
     formula: str = ""
+    own: Any = None  # the layer itself where it is the user's own Python layer
 
     @property
     def name(self) -> str:
@@ -79,6 +84,13 @@ class Parameter:
     shape: tuple[int, ...]
     penalty: int = NOWHERE
     decay: int = 0
+    constraint: int = NOWHERE
+    own_penalty: tuple[Callable[..., float], Callable[..., float]] | None = None
+    key: str = ""  # the array's name in its layer
+
+    @property
+    def penalized(self) -> bool:
+        return self.penalty >= 0 or self.own_penalty is not None
 
     @property
     def size(self) -> int:
@@ -107,13 +119,19 @@ class Plan:
     metrics: list[Operation] = field(default_factory=list)
     parameters: list[Parameter] = field(default_factory=list)
     options: list[float] = field(default_factory=list)
-    update: str | None = None
+    update: str | Callable[..., None] | None = None  # the update kernel's name, or the user's own function
     slots: int = 0
+    clip_norm: float = math.inf
     layer_names: list[str] = field(default_factory=list)
 
     @property
     def item_size(self) -> int:
         return 8 if self.dtype == "float64" else 4
+
+    @property
+    def compiled(self) -> bool:
+        """Whether a compiled engine can run the plan: no layer is written in Python."""
+        return all(operation.own is None for operation in self.operations)
 
     @property
     def block(self) -> int:
@@ -194,26 +212,49 @@ class Builder:
         self.derivative = NOWHERE  # of its derivative; nobody asks for that of the inputs
         self.layer = 0
 
-    def dense(
-        self,
-        units: int,
-        bias: bool,
-        trainable: bool,
-        l1: float,
-        l2: float,
-        name: str,
-    ) -> None:
+    def dense(self, layer: Dense) -> None:
         """y = xW + b."""
-        plan = self.plan
-        weights, weights_shape = self._parameter(self.width * units), (self.width, units)
-        offset = self._parameter(units) if bias else NOWHERE
-        self._append("dense", units, dx=self.derivative, dy=self._derivative(units), weights=weights, bias=offset)
-        if trainable:
-            penalty = self._options(l1, l2) if l1 > 0 or l2 > 0 else NOWHERE
-            index = len(plan.operations) - 1
-            plan.parameters.append(Parameter(f"{name}.W", "weights", index, weights, weights_shape, penalty, 1))
-            if bias:
-                plan.parameters.append(Parameter(f"{name}.b", "bias", index, offset, (units,)))
+        units = layer.units
+        weights = self._parameter(self.width * units)
+        bias = self._parameter(units) if layer.use_bias else NOWHERE
+        shape = self.width, units
+        self._append("dense", units, dx=self.derivative, dy=self._derivative(units), weights=weights, bias=bias)
+        if layer.trainable:
+            self._train(layer, "W", "weights", weights, shape, layer.kernel_regularizer, layer.kernel_constraint)
+            if layer.use_bias:
+                self._train(layer, "b", "bias", bias, (units,), layer.bias_regularizer, layer.bias_constraint)
+
+    def _train(
+        self,
+        layer: Layer,
+        key: str,
+        role: str,
+        offset: int,
+        shape: tuple[int, ...],
+        regularizer: Regularizer | None = None,
+        constraint: MaxNorm | None = None,
+    ) -> None:
+        """A parameter of the last operation that is trained."""
+        penalty, own_penalty = NOWHERE, None
+        if isinstance(regularizer, L1L2):
+            penalty = self._options(regularizer.l1, regularizer.l2)
+        elif regularizer is not None:
+            own_penalty = regularizer.value, regularizer.slope
+        limit = NOWHERE if constraint is None else self._options(constraint.max_value)
+        operation = len(self.plan.operations) - 1
+        decay = int(role == "weights")
+        name = f"{layer.name}.{key}"
+        self.plan.parameters.append(
+            Parameter(name, role, operation, offset, shape, penalty, decay, limit, own_penalty, key)
+        )
+
+    def own(self, layer: Layer) -> None:
+        """A layer written in Python: whoever runs the plan calls its ``forward`` and ``backward``."""
+        self._append("own", layer.units, dx=self.derivative, dy=self._derivative(layer.units), own=layer)
+        for key, array in layer.parameters.items():
+            offset = self._parameter(array.size)
+            if layer.trainable:
+                self._train(layer, key, "own", offset, array.shape)
 
     def activation(self, formula: str) -> None:
         """y = f(x), element by element; softmax and log_softmax row by row."""
@@ -267,7 +308,7 @@ def lower(
     dtype: str,
     loss: Loss | None = None,
     optimizer: Optimizer | None = None,
-    metrics: Sequence[str] = (),
+    metrics: Sequence[Metric] = (),
     target_width: int = 0,
 ) -> Plan:
     """The plan of a chain of layers on ``inputs`` inputs; with a loss, ready to be trained."""
@@ -280,9 +321,10 @@ def lower(
     plan.evaluation = _without_dropout(plan.operations)
     plan.prediction = [*plan.evaluation[:-1], replace(plan.evaluation[-1], y=PREDICTIONS)]
     if optimizer is not None:
-        settings = optimizer.settings()
+        settings = (optimizer.clip_value or math.inf, *optimizer.settings())
         plan.options[: len(settings)] = settings
         plan.update, plan.slots = optimizer.update, optimizer.slots
+        plan.clip_norm = optimizer.clip_norm or math.inf
     if loss is not None:
         _append_loss(builder, loss, metrics, target_width)
     _drop_unneeded_gradients(plan)
@@ -304,7 +346,7 @@ def _without_dropout(operations: Sequence[Operation]) -> list[Operation]:
     return kept
 
 
-def _append_loss(builder: Builder, loss: Loss, metrics: Sequence[str], target_width: int) -> None:
+def _append_loss(builder: Builder, loss: Loss, metrics: Sequence[Metric], target_width: int) -> None:
     plan = builder.plan
     last = plan.operations[-1]
     last_activation = last.formula if last.formula else "linear"
@@ -321,9 +363,12 @@ def _append_loss(builder: Builder, loss: Loss, metrics: Sequence[str], target_wi
     plan.loss = Operation(
         "loss", last.layer, plan.outputs, plan.target_width, logits, y, derivative, derivative, formula=kernel
     )
-    for number, metric in enumerate(metrics):
-        formula = metric_names.lower(metric, loss, plan.outputs, plan.target_width)
-        plan.metrics.append(replace(plan.loss, kind="metric", formula=formula, option=number))
+    for metric in metrics:
+        metric.check(loss, last_activation, plan.outputs, plan.target_width)
+        if metric.by_rows:
+            option = builder._options(float(len(plan.metrics)), *metric.options())
+            formula = metric.kernel(loss, plan.outputs)
+            plan.metrics.append(replace(plan.loss, kind="metric", formula=formula, option=option))
 
 
 def _drop_unneeded_gradients(plan: Plan) -> None:

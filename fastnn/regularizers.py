@@ -1,15 +1,23 @@
-"""Penalties on weights that are added to the loss. They apply to a layer's weights, not to its biases."""
+"""Penalties that are added to the loss: on a layer's weights, and on its biases only where that is asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .checks import choice, number, shown
 
-__all__ = ["L1", "L1L2", "L2", "get"]
+__all__ = ["L1", "L1L2", "L2", "Penalty", "Regularizer", "get"]
 
 
-class L1L2:
+class Regularizer:
+    """The base of all regularizers."""
+
+    value: Callable[..., float]
+    slope: Callable[..., float]
+
+
+class L1L2(Regularizer):
     """l1·Σ|w| + l2·Σw².
 
     The L2 term goes into the gradient. The L1 term is applied after each step as a soft threshold of
@@ -43,13 +51,32 @@ class L2(L1L2):
         return f"L2(l2={self.l2!r})"
 
 
-BY_NAME = {"l1": L1, "l2": L2, "l1_l2": L1L2}
+class Penalty(Regularizer):
+    """A penalty of your own: Σ value(w), with the derivative slope(w).
+
+    Both are functions of one number that Numba can compile; they become part of the engine. A penalty that is small
+    and smooth, such as log(1 + w²)::
+
+        Penalty(value=lambda w: 0.01 * math.log(1 + w * w), slope=lambda w: 0.02 * w / (1 + w * w))
+    """
+
+    def __init__(self, value: Callable[..., float], slope: Callable[..., float]):
+        for name, function in (("value", value), ("slope", slope)):
+            if not callable(function):
+                raise TypeError(f"{name} is {shown(function)}; expected a function of one weight")
+        self.value, self.slope = value, slope
+
+    def __repr__(self) -> str:
+        return f"Penalty({getattr(self.value, '__name__', self.value)!s})"
 
 
-def get(name: str, value: Any) -> L1L2 | None:
+BY_NAME: dict[str, Callable[[], Regularizer]] = {"l1": L1, "l2": L2, "l1_l2": L1L2}
+
+
+def get(name: str, value: Any) -> Regularizer | None:
     """The regularizer that ``value`` (None, a string or an object) stands for."""
-    if value is None or isinstance(value, L1L2):
+    if value is None or isinstance(value, Regularizer):
         return value
     if isinstance(value, str):
         return BY_NAME[choice(name, value, BY_NAME)]()
-    raise TypeError(f"{name} is {shown(value)}; expected None, L1, L2, L1L2 or one of 'l1', 'l2', 'l1_l2'")
+    raise TypeError(f"{name} is {shown(value)}; expected None, L1, L2, L1L2, Penalty or one of 'l1', 'l2', 'l1_l2'")

@@ -6,11 +6,12 @@ Read this to see what a training step does; step through it with a debugger unde
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from .plan import NOWHERE, Operation, Parameter, Plan
+from .plan import NOWHERE, OPTIMIZER_OPTIONS, PREDICTIONS, Operation, Parameter, Plan
 
 __all__ = ["SlowPath"]
 
@@ -19,10 +20,14 @@ class SlowPath:
     """Runs a plan as ``kernels.cpu.runner.Runner`` does, one kernel after another, as worker 0 of 1."""
 
     def __init__(self, plan: Plan, arenas: Any):
+        self.plan, self.arenas = plan, arenas
+
+    @cached_property
+    def workspace(self) -> np.ndarray:
+        """Room for the matrix products."""
         from .kernels.cpu import gemm
 
-        self.plan, self.arenas = plan, arenas
-        self.workspace = gemm.workspace(np.dtype(plan.dtype).type)
+        return np.asarray(gemm.workspace(np.dtype(self.plan.dtype).type))
 
     def train(
         self,
@@ -35,10 +40,13 @@ class SlowPath:
         step: int,
         seed: int,
         workers: int = 1,
+        kept: np.ndarray | None = None,
+        tolerance: float = -1.0,
     ) -> tuple[int, int, np.ndarray]:
         """Train on batches ``first_batch`` to ``last_batch``; returns (status, steps done, results)."""
         from .kernels.layout import OK
 
+        self.tolerance = tolerance
         rows = len(data.inputs)
         batches = -(-rows // batch_size)
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
@@ -48,12 +56,24 @@ class SlowPath:
             if order is not None:
                 chosen = order[epoch * rows + chosen]
             x, target = np.ascontiguousarray(data.inputs[chosen]), np.ascontiguousarray(data.targets[chosen])
-            status = self.step(x, target, rates[done], step + done, seed, results[done])
+            weights = None if data.weights is None else data.weights[chosen]
+            kept_rows = None if kept is None else kept[start * batch_size : start * batch_size + len(x)]
+            status = self.step(x, target, weights, kept_rows, rates[done], step + done, seed, results[done])
             if status != OK:
                 return status, done, results
         return OK, last_batch - first_batch, results
 
-    def step(self, x: np.ndarray, target: np.ndarray, rate: float, step: int, seed: int, result: np.ndarray) -> int:
+    def step(
+        self,
+        x: np.ndarray,
+        target: np.ndarray,
+        weights: np.ndarray | None,
+        kept: np.ndarray | None,
+        rate: float,
+        step: int,
+        seed: int,
+        result: np.ndarray,
+    ) -> int:
         """One training step: rows forward, the loss, rows backward, then gradients and updates."""
         from .kernels.layout import OK
 
@@ -62,18 +82,54 @@ class SlowPath:
         self.activations: dict[int, np.ndarray] = {NOWHERE: x}
         self.derivatives: dict[int, np.ndarray] = {}
         for operation in plan.operations:
-            self.forward(operation)
-        status = self.measure(target, result)
+            self.forward(operation, training=True)
+        status = self.measure(target, weights, kept, result)
+        result /= self.rows
+        result[0] += self.penalty_of_all()
         if status != OK:
             return status
         for operation in reversed(plan.operations[plan.backward_first :]):
-            if operation.dx != NOWHERE:
+            if operation.dx != NOWHERE or operation.own is not None:
                 self.backward(operation)
         for parameter in plan.parameters:
-            status = self.update(parameter, rate)
-            if status != OK:
-                return status
-        return int(OK)
+            self.form_gradient(parameter)
+        scale, status = self.look_at_norm()
+        if status != OK or plan.update is None:
+            return status
+        for parameter in plan.parameters:
+            status = max(status, self.update(parameter, rate, scale))
+        for parameter in plan.parameters:
+            status = max(status, self.constrain(parameter))
+        return status
+
+    def infer(
+        self,
+        data: Any,
+        outputs: np.ndarray | None,
+        first_block: int,
+        last_block: int,
+        workers: int = 1,
+        kept: np.ndarray | None = None,
+    ) -> tuple[int, np.ndarray]:
+        """Predict blocks of rows into ``outputs``, or evaluate them where it is None; returns (status, results)."""
+        from .kernels.layout import OK
+
+        plan, status = self.plan, int(OK)
+        results = np.zeros((last_block - first_block, 1 + len(plan.metrics)))
+        for block in range(first_block, last_block):
+            rows = slice(block * plan.block, min((block + 1) * plan.block, len(data.inputs)))
+            x = np.ascontiguousarray(data.inputs[rows])
+            self.rows, self.activations, self.derivatives = len(x), {NOWHERE: x}, {}
+            for operation in plan.prediction if outputs is not None else plan.evaluation:
+                self.forward(operation, training=False)
+            if outputs is not None:
+                outputs[rows] = self.activations[PREDICTIONS]
+                continue
+            weights = None if data.weights is None else data.weights[rows]
+            kept_rows = None if kept is None else kept[rows]
+            target = np.ascontiguousarray(data.targets[rows])
+            status = max(status, self.measure(target, weights, kept_rows, results[block - first_block]))
+        return status, results
 
     # Arrays by their places.
 
@@ -89,12 +145,14 @@ class SlowPath:
 
     # One operation.
 
-    def forward(self, operation: Operation) -> None:
+    def forward(self, operation: Operation, training: bool) -> None:
         from .kernels.cpu import activations, dense, dropout
 
         x = self.activation(operation.x, operation.inputs)
         y = self.activation(operation.y, operation.outputs)
-        if operation.kind == "dense":
+        if operation.own is not None:
+            y[...] = self.checked(operation.own, "forward", operation.own.forward(x, training), y.shape)
+        elif operation.kind == "dense":
             W = self.elements(self.arenas.parameters, operation.weights, operation.inputs, operation.outputs)
             b = self.elements(self.arenas.parameters, operation.bias, operation.outputs)
             dense.dense_forward(y, x, W, b, self.workspace, 0, 1)
@@ -108,7 +166,11 @@ class SlowPath:
 
         dx = self.derivative(operation.dx, operation.inputs)
         dy = self.derivative(operation.dy, operation.outputs)
-        if operation.kind == "dense":
+        if operation.own is not None:
+            found = operation.own.backward(dy)
+            if operation.dx != NOWHERE:
+                dx[...] = self.checked(operation.own, "backward", found, dx.shape)
+        elif operation.kind == "dense":
             W = self.elements(self.arenas.parameters, operation.weights, operation.inputs, operation.outputs)
             dense.dense_backward_input(dx, dy, W, self.workspace, 0, 1)
         elif operation.kind == "dropout":
@@ -118,17 +180,26 @@ class SlowPath:
             y = self.activation(operation.y, operation.outputs)
             activations.kernels_of(operation.formula)[1](dx, dy, x, y, 0, 1)
 
+    @staticmethod
+    def checked(layer: Any, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """What a user's own layer returned, if it has the right shape."""
+        array = np.asarray(found)
+        if array.shape != shape:
+            raise ValueError(f"{method} of layer {layer.name!r} returned shape {array.shape}; expected {shape}")
+        return array
+
     def mask(self, operation: Operation) -> tuple[Any, ...]:
         """What a dropout's mask depends on, and its scale."""
         threshold, scale = self.plan.options[operation.option : operation.option + 2]
         return int(threshold), scale, self.seed, self.step_number, operation.layer, 0
 
-    def measure(self, target: np.ndarray, result: np.ndarray) -> int:
-        """The loss, its derivative, and the metrics."""
-        from .kernels.cpu import losses, metrics, updates
+    def measure(
+        self, target: np.ndarray, weights: np.ndarray | None, kept: np.ndarray | None, result: np.ndarray
+    ) -> int:
+        """The sums of the loss and the metrics over the rows, and the derivative of the batch's loss."""
+        from .kernels.cpu import losses, metrics, rows
         from .kernels.cpu.engine import sum_in_order
         from .kernels.formulas import losses as formulas
-        from .kernels.layout import PENALTY_CHUNK
 
         loss = self.plan.loss
         assert loss is not None
@@ -145,34 +216,50 @@ class SlowPath:
         else:
             pair = getattr(formulas, loss.formula), getattr(formulas, f"{loss.formula}_slope")
             status = losses.elementwise_loss(*pair)(values, derivative, y, target, 1 / self.rows, 0, 1)
-        terms = []
-        for parameter in self.plan.parameters:
-            if parameter.penalty >= 0:
-                weights = self.elements(self.arenas.parameters, parameter.offset, parameter.size)
-                for start in range(0, parameter.size, PENALTY_CHUNK):
-                    terms.append(updates.penalty_sum(weights[start : start + PENALTY_CHUNK], *self.penalty(parameter)))
-        result[0] = sum_in_order(values.ctypes.data, self.rows) / self.rows
-        result[0] += sum_in_order(np.array([*terms, 0.0]).ctypes.data, len(terms)) if terms else 0.0
+        if weights is not None:
+            status = max(status, rows.weigh_rows(values, derivative, weights, 0, 1))
+        if kept is not None:
+            rows.keep_rows(kept, y, 0, 1)
+        result[0] = sum_in_order(values.ctypes.data, self.rows)
         for number, metric in enumerate(self.plan.metrics):
-            getattr(metrics, metric.formula)(values, y, target, 0, 1)
-            result[1 + number] = sum_in_order(values.ctypes.data, self.rows) / self.rows
+            further = (int(self.plan.options[metric.option + 1]),) if metric.formula == "top_k_accuracy" else ()
+            getattr(metrics, metric.formula)(values, y, target, *further, 0, 1)
+            result[1 + number] = sum_in_order(values.ctypes.data, self.rows)
         return int(status)
 
+    def penalty_of_all(self) -> float:
+        """What the regularizers add to the loss."""
+        from .kernels.cpu import updates
+        from .kernels.cpu.engine import sum_in_order
+        from .kernels.layout import PENALTY_CHUNK
+
+        terms = []
+        for parameter in self.plan.parameters:
+            own = parameter.own_penalty
+            total = updates.penalty_sum if own is None else updates.own_penalty(own[0])
+            if own is not None or parameter.penalty >= 0:
+                weights = self.elements(self.arenas.parameters, parameter.offset, parameter.size)
+                for start in range(0, parameter.size, PENALTY_CHUNK):
+                    terms.append(total(weights[start : start + PENALTY_CHUNK], *self.penalty(parameter)))
+        return float(sum_in_order(np.array([*terms, 0.0]).ctypes.data, len(terms)))
+
     def penalty(self, parameter: Parameter) -> tuple[float, float]:
-        """l1 and l2 of a parameter."""
+        """l1 and l2 of a parameter, as far as the update applies them itself."""
         if parameter.penalty < 0:
             return 0.0, 0.0
         l1, l2 = self.plan.options[parameter.penalty : parameter.penalty + 2]
         return l1, l2
 
-    def update(self, parameter: Parameter, rate: float) -> int:
-        """The gradient of a parameter over the whole batch, then its update."""
+    def form_gradient(self, parameter: Parameter) -> None:
+        """The gradient of a parameter over the whole batch."""
         from .kernels.cpu import dense, updates
-        from .kernels.layout import OK
 
-        plan, arenas = self.plan, self.arenas
-        gradient = self.elements(arenas.gradients, parameter.offset, *parameter.shape)
-        operation = plan.operations[parameter.operation]
+        gradient = self.elements(self.arenas.gradients, parameter.offset, *parameter.shape)
+        operation = self.plan.operations[parameter.operation]
+        if operation.own is not None:
+            found = operation.own.gradients[parameter.key]
+            gradient[...] = self.checked(operation.own, f"gradients[{parameter.key!r}]", found, parameter.shape)
+            return
         x = self.activation(operation.x, operation.inputs)
         dy = self.derivative(operation.dy, operation.outputs)
         nothing = gradient.reshape(-1)[:0]
@@ -180,20 +267,68 @@ class SlowPath:
             dense.dense_backward_weights(gradient, nothing, dy, x, self.workspace, 0, 1)
         else:
             dense.dense_backward_weights(gradient[:0].reshape(0, 0), gradient, dy, x[:, :0], self.workspace, 0, 1)
-        if plan.update is None:
-            return int(OK)
+        if parameter.own_penalty is not None:
+            weights = self.elements(self.arenas.parameters, parameter.offset, parameter.size)
+            updates.own_penalty_slope(parameter.own_penalty[1])(gradient.reshape(-1), weights, 0, 1)
+
+    def look_at_norm(self) -> tuple[float, int]:
+        """The factor that brings the gradient to the norm it is clipped to, and the status."""
+        from .kernels.cpu import updates
+        from .kernels.cpu.engine import sum_in_order
+        from .kernels.layout import CONVERGED, NOT_FINITE, OK
+
+        if self.plan.clip_norm == np.inf and self.tolerance < 0:
+            return 1.0, OK
+        parts = [np.empty(0)]
+        for parameter in self.plan.parameters:
+            rows = parameter.shape[0]
+            p = self.elements(self.arenas.parameters, parameter.offset, rows, parameter.size // rows)
+            g = self.elements(self.arenas.gradients, parameter.offset, rows, parameter.size // rows)
+            parts.append(np.empty(rows))
+            updates.squared_norms(parts[-1], p, g, *self.penalty(parameter), 0, 1)
+        norms = np.concatenate(parts)
+        norm = float(np.sqrt(sum_in_order(norms.ctypes.data, len(norms))))
+        scale = self.plan.clip_norm / norm if norm > self.plan.clip_norm else 1.0
+        if norm <= self.tolerance:
+            return scale, CONVERGED
+        return scale, OK if np.isfinite(norm) else NOT_FINITE
+
+    def update(self, parameter: Parameter, rate: float, scale: float) -> int:
+        """The update of a parameter from its gradient."""
+        from .kernels.cpu import updates
+
+        plan, arenas = self.plan, self.arenas
         p, g, *slots = (
             self.elements(arena, parameter.offset, parameter.size)
             for arena in (arenas.parameters, arenas.gradients, *arenas.slots)
         )
-        l1, l2 = self.penalty(parameter)
-        options = plan.options
-        decay = options[3] if parameter.decay else 0.0
+        none = p[:0]
+        penalty = self.penalty(parameter)
+        limit, *settings = plan.options[:OPTIMIZER_OPTIONS]
+        last = (scale, limit, *penalty, 0, 1)
+        step = self.step_number + 1
+        if callable(plan.update):
+            both = (*slots, none, none)[:2]
+            kernel = updates.own_update(plan.update, plan.slots)
+            return int(kernel(p, *both, g, rate, step, np.array(settings), *last))
         update: dict[str, Callable[[], int]] = {
-            "sgd": lambda: updates.sgd_update(p, g, rate, l1, l2, 0, 1),
-            "momentum": lambda: updates.momentum_update(p, *slots, g, rate, options[0], bool(options[1]), l1, l2, 0, 1),
+            "sgd": lambda: updates.sgd_update(p, g, rate, *last),
+            "momentum": lambda: updates.momentum_update(p, *slots, g, rate, settings[0], bool(settings[1]), *last),
+            "adagrad": lambda: updates.adagrad_update(p, *slots, g, rate, settings[0], *last),
+            "rmsprop": lambda: updates.rmsprop_update(p, *(*slots, none)[:2], g, rate, *settings[:3], *last),
             "adam": lambda: updates.adam_update(
-                p, *slots, g, rate, *options[:3], self.step_number + 1, decay, l1, l2, 0, 1
+                p, *slots, g, rate, *settings[:3], step, settings[3] if parameter.decay else 0.0, *last
             ),
         }
-        return int(update[plan.update]())
+        return int(update[str(plan.update)]())
+
+    def constrain(self, parameter: Parameter) -> int:
+        """Bring the columns of a parameter back to what its constraint allows."""
+        from .kernels.cpu import updates
+        from .kernels.layout import OK
+
+        if parameter.constraint < 0:
+            return int(OK)
+        rows = parameter.shape[0]
+        p = self.elements(self.arenas.parameters, parameter.offset, rows, parameter.size // rows)
+        return int(updates.max_norm(p, self.plan.options[parameter.constraint], 0, 1))

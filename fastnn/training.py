@@ -10,18 +10,25 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import dispatch
+from .checks import shown
 
 if TYPE_CHECKING:
-    from .data import Rows
+    from .data import Examples, Rows
+    from .metrics import Metric
     from .model import Model
+    from .progress import Progress
 
-__all__ = ["DeferredInterrupt", "Trainer"]
+__all__ = ["Callbacks", "DeferredInterrupt", "Trainer", "logs", "run_fit"]
+
+#: Statuses of the engine (``kernels/layout.py``): a number is not finite; the gradient is as small as was asked for.
+NOT_FINITE, CONVERGED = 2, 3
 
 #: Seconds of work in a slice.
 SLICE_SECONDS = 0.1
@@ -66,27 +73,39 @@ class DeferredInterrupt:
 
 
 class Trainer:
-    """Trains a model on one data set, batch by batch; batches are counted through all epochs of the fit."""
+    """Trains a model on examples, batch by batch; batches are counted through all epochs of the fit.
 
-    def __init__(self, model: Model, runner: Any, x: Rows, t: Rows, batch_size: int, shuffle: bool):
+    tolerance : the norm of the gradient that ends the training, or None.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        runner: Any,
+        examples: Examples,
+        batch_size: int,
+        epochs: int,
+        shuffle: bool,
+        tolerance: float | None = None,
+    ):
         from .kernels import jit
 
         self.model, self.runner = model, runner
-        self.x, self.t, self.shuffle = x, t, shuffle
-        self.batch_size = min(batch_size, len(x))
-        self.batches = -(-len(x) // self.batch_size)
-        self.first_epoch = model.epoch
+        self.examples, self.shuffle = examples, shuffle
+        self.rows = len(examples)
+        self.batch_size = min(batch_size, self.rows)
+        self.batches = -(-self.rows // self.batch_size)
+        self.epochs, self.first_epoch, self.first_step = epochs, model.epoch, model.step
+        self.tolerance = -1.0 if tolerance is None else tolerance
+        self.converged = False
+        whole_epochs = not all(metric.by_rows for metric in model.metrics)
+        self.kept = np.empty((self.rows, model.outputs), model.dtype) if whole_epochs else None
         plan = runner.plan
         self.workers = dispatch.choose_workers(model.threads, plan.step_flops(self.batch_size))
-        speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED else GUESSED_IN_PYTHON
+        speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED and plan.compiled else GUESSED_IN_PYTHON
         self.seconds = plan.step_flops(self.batch_size) / speed + 1e-5
         self.orders: dict[tuple[int, int], np.ndarray | None] = {}
         self.take_snapshot(0)
-
-    @property
-    def direct(self) -> bool:
-        """Whether the engine reads the user's arrays themselves."""
-        return self.x.direct and self.t.direct
 
     def run(self, batch: int, last_batch: int) -> tuple[int, np.ndarray]:
         """Train on a slice from ``batch`` on, up to ``last_batch`` at most.
@@ -99,6 +118,8 @@ class Trainer:
             self.take_snapshot(batch)
         started = time.perf_counter()
         done, results = self._train(batch, batch + count)
+        if self.converged:
+            return batch + len(results), results
         if len(results) < count or done < count:
             self._restore(batch + done)
             self._explain(batch + done)
@@ -106,18 +127,19 @@ class Trainer:
         return batch + count, results
 
     def _train(self, first: int, last: int) -> tuple[int, np.ndarray]:
-        """Train on batches ``first`` to ``last``; returns (batches done, their results)."""
-        parts, done = [], 0
+        """Train on batches ``first`` to ``last``; returns (steps done, results of the batches)."""
+        model, parts, done = self.model, [], 0
         while done < last - first:
             begin = first + done
             end, call = self._call(begin, last)
-            rates = np.full(end - begin, self.model.optimizer.learning_rate)
-            status, steps, results = call(rates, self.model.step, self.model.seed, self.workers)
-            self.model.step += steps
+            rates = self.rates(model.step, end - begin)
+            status, steps, results = call(rates, model.step, model.seed, self.workers)
+            model.step += steps
             done += steps
-            parts.append(results[:steps])
+            self.converged = status == CONVERGED
+            parts.append(results[: steps + int(self.converged)])
             if steps < end - begin:
-                if status != 2:
+                if status not in (NOT_FINITE, CONVERGED):
                     raise RuntimeError(
                         f"the engine stopped with status {status} in batch {begin + steps}: a fault of fastnn, "
                         "please report it"
@@ -125,26 +147,38 @@ class Trainer:
                 break
         return done, np.concatenate(parts)
 
+    def rates(self, step: int, count: int) -> np.ndarray:
+        """The learning rates of ``count`` steps from ``step`` on."""
+        rate = self.model.optimizer.learning_rate
+        if isinstance(rate, float):
+            return np.full(count, rate)
+        schedule = rate.resolved(self.epochs * self.batches)
+        # A schedule that leaves its length to the fit begins with the fit.
+        start = 0 if schedule is rate else self.first_step
+        rates: np.ndarray = schedule(np.arange(step - start, step - start + count))
+        return rates
+
     def _call(self, first: int, last: int) -> tuple[int, Any]:
         """(end, how to train on batches ``first`` to ``end``): as many of those asked for as one call takes."""
         from .kernels.cpu.runner import Data
 
         epoch, within = divmod(first, self.batches)
-        if self.direct:
-            epochs = max(1, ORDER_LENGTH // len(self.x)) if last > (epoch + 1) * self.batches else 1
+        if self.examples.direct:
+            ahead = self.kept is None and last > (epoch + 1) * self.batches
+            epochs = max(1, ORDER_LENGTH // self.rows) if ahead else 1
             end = min(last, (epoch + epochs) * self.batches)
             order = self._order(epoch, -(-end // self.batches) - epoch)
-            data = Data(self.x.array, self.t.array)
-            return end, lambda *rest: self.runner.train(
-                data, order, self.batch_size, within, within + end - first, *rest
-            )
-        most = max(1, self.x.block_rows // self.batch_size)
-        end = min(last, (epoch + 1) * self.batches, first + most)
-        order = self._order(epoch, 1)
-        rows = slice(within * self.batch_size, (within + end - first) * self.batch_size)
-        chosen = rows if order is None else order[rows]
-        data = Data(self.x.take(chosen), self.t.take(chosen))
-        return end, lambda *rest: self.runner.train(data, None, self.batch_size, 0, end - first, *rest)
+            data, kept, begin = Data(*self.examples.ready()), self.kept, within
+        else:
+            most = max(1, self.examples.x.block_rows // self.batch_size)
+            end = min(last, (epoch + 1) * self.batches, first + most)
+            rows = slice(within * self.batch_size, (within + end - first) * self.batch_size)
+            chosen = self._order(epoch, 1)
+            data = Data(*self.examples.take(rows if chosen is None else chosen[rows]))
+            kept, order, begin = None if self.kept is None else self.kept[rows], None, 0
+        return end, lambda *rest: self.runner.train(
+            data, order, self.batch_size, begin, begin + end - first, *rest, kept, self.tolerance
+        )
 
     def _order(self, epoch: int, epochs: int) -> np.ndarray | None:
         """The row numbers of ``epochs`` epochs from ``epoch`` on, or None where rows stay in order."""
@@ -153,7 +187,7 @@ class Trainer:
         if (epoch, epochs) not in self.orders:
             from .kernels.random import shuffled_order
 
-            order = np.empty(epochs * len(self.x), np.int64)
+            order = np.empty(epochs * self.rows, np.int64)
             for number, part in enumerate(order.reshape(epochs, -1)):
                 shuffled_order(part, self.model.seed, self.first_epoch + epoch + number)
             self.orders = {(epoch, epochs): order}
@@ -176,14 +210,112 @@ class Trainer:
 
     def _explain(self, batch: int) -> None:
         epoch, within = divmod(batch, self.batches)
+        rate = float(self.rates(self.model.step, 1)[0])
         raise FloatingPointError(
             f"the loss or a weight became NaN or infinite in epoch {epoch + 1}, batch {within + 1} of "
-            f"{self.batches} (learning_rate={self.model.optimizer.learning_rate:g}); the model keeps the weights "
+            f"{self.batches} (learning_rate={rate:g}); the model keeps the weights "
             "of before that step. A smaller learning rate or standardized inputs usually help"
         )
 
-    def means(self, results: np.ndarray) -> np.ndarray:
-        """The epoch's means over rows from the means of its batches."""
-        rows = np.full(self.batches, self.batch_size, np.float64)
-        rows[-1] = len(self.x) - (self.batches - 1) * self.batch_size
-        return np.asarray(rows @ results / len(self.x))
+    def logs(self, epoch: int, results: np.ndarray) -> dict[str, float]:
+        """The loss and the metrics of an epoch, the last one trained, from the results of its batches."""
+        weights = np.full(self.batches, self.batch_size, np.float64)
+        weights[-1] = self.rows - (self.batches - 1) * self.batch_size
+        order = self._order(epoch, 1) if self.kept is not None else None
+        return logs(self.model.metrics, weights @ results / self.rows, self.examples.t, self.kept, order)
+
+
+def logs(
+    metrics: Sequence[Metric], means: np.ndarray, t: Rows, kept: np.ndarray | None, order: np.ndarray | None
+) -> dict[str, float]:
+    """The loss and the metrics by name, from the means over rows of those that have one, and from the outputs."""
+    found, columns = {"loss": float(means[0])}, iter(means[1:])
+    y_true = None
+    for metric in metrics:
+        if metric.by_rows:
+            found[metric.name] = metric.finish(float(next(columns)))
+        else:
+            assert kept is not None
+            if y_true is None:
+                y_true = t.take(slice(None) if order is None else order)
+                if y_true.shape[1] == 1 and kept.shape[1] > 1:
+                    y_true = y_true[:, 0].astype(np.int64)
+            found[metric.name] = metric.of_epoch(y_true, kept)
+    return found
+
+
+def run_fit(
+    trainer: Trainer,
+    callbacks: Callbacks,
+    validate: Callable[[], dict[str, float]] | None,
+    progress: Progress,
+    interrupt: DeferredInterrupt,
+) -> None:
+    """Train for the trainer's epochs, and tell the model's history, the callbacks and the progress line of each."""
+    model, batches, epochs = trainer.model, trainer.batches, trainer.epochs
+    watched = callbacks.given or validate is not None or progress.lines or trainer.kept is not None
+    batch, last, finished, pending = 0, epochs * batches, 0, np.empty((0, 0))
+    first_epoch = model.epoch
+    while batch < last and not model.stop_training and not trainer.converged:
+        if watched and batch % batches == 0:
+            callbacks.notify("on_epoch_begin", finished)
+        limit = batch + 1 if callbacks.by_batch else (batch // batches + 1) * batches if watched else last
+        start = batch
+        batch, results = trainer.run(batch, limit)
+        pending = np.concatenate((pending, results)) if len(pending) else results
+        if callbacks.by_batch:
+            values = logs(model.metrics, results[-1], trainer.examples.t, None, None) if trainer.kept is None else {}
+            callbacks.notify("on_train_batch_end", start % batches, values or {"loss": float(results[-1, 0])})
+            trainer.take_snapshot(batch)
+        interrupt.check()
+        progress.show(batch / last, f"epoch {-(-batch // batches)}/{epochs}  loss {results[-1, 0]:.4f}")
+        if batch // batches == finished:
+            continue
+        for _ in range(batch // batches - finished):
+            found = trainer.logs(finished, pending[:batches])
+            pending = pending[batches:]
+            if validate is not None:
+                found.update({f"val_{name}": value for name, value in validate().items()})
+            model.history.append(found)
+            finished += 1
+            model.epoch = first_epoch + finished
+            progress.epoch(finished, epochs, found)
+            callbacks.notify("on_epoch_end", finished - 1, found)
+        if callbacks.given:  # which may have changed the weights or the learning rate
+            trainer.take_snapshot(batch)
+            interrupt.check()
+
+
+class Callbacks:
+    """The callbacks of a fit; each has any of the methods that are called.
+
+    given : whether there are any; by_batch : whether one asks for the end of each batch.
+    """
+
+    METHODS = (
+        "set_model",
+        "on_train_begin",
+        "on_train_end",
+        "on_epoch_begin",
+        "on_epoch_end",
+        "on_train_batch_end",
+    )
+
+    def __init__(self, callbacks: Any):
+        if any(hasattr(callbacks, method) for method in self.METHODS):
+            raise TypeError("callbacks is a single callback; expected a list of them")
+        self.callbacks = list(callbacks)
+        for index, callback in enumerate(self.callbacks):
+            if not any(callable(getattr(callback, method, None)) for method in self.METHODS):
+                raise TypeError(
+                    f"callbacks[{index}] is {shown(callback)}; expected an object with on_epoch_end(epoch, logs)"
+                )
+        self.given = bool(self.callbacks)
+        self.by_batch = any(callable(getattr(callback, "on_train_batch_end", None)) for callback in self.callbacks)
+
+    def notify(self, method: str, *arguments: Any) -> None:
+        """Call ``method`` of every callback that has it."""
+        for callback in self.callbacks:
+            function = getattr(callback, method, None)
+            if callable(function):
+                function(*arguments)

@@ -18,7 +18,7 @@ from .jit import formula
 from .memory import item_size, matrix, vector
 
 #: Statuses of a plan's function. An exception that leaves a C function is swallowed and reads as 0.
-FAULT, OK, NOT_FINITE = 0, 1, 2
+FAULT, OK, NOT_FINITE, CONVERGED = 0, 1, 2, 3
 
 # The run record.
 (
@@ -40,14 +40,18 @@ FAULT, OK, NOT_FINITE = 0, 1, 2
     WORKSPACE,  # address of this worker's room for packing
     OPTIONS,  # address of the plan's float64 options
     RATE,  # address of the learning rate of this step, float64
+    SCALE,  # address of the factor of the gradient in this step, float64: below 1 where its norm is clipped
     SOURCE,  # what the gather reads: address of all inputs, or 0
     SOURCE_ROW_STRIDE,  # in bytes
     SOURCE_COLUMN_STRIDE,  # in bytes
     TARGET_SOURCE,  # address of all targets, row after row, or 0
     ORDER,  # address of the row numbers (int64) of the batch under way, or 0: as they stand
+    WEIGHTS,  # address of the float64 weights of all rows (of the batch under way where ORDER is 0), or 0: all are 1
+    KEPT,  # address where the outputs of the batch under way are kept, row after row, or 0
     PENALTIES,  # address of the penalty of each chunk of the parameters, float64
+    NORMS,  # address of the squared norm of each row of the parameters' gradients, float64
     RUN_FIELDS,
-) = range(25)
+) = range(29)
 
 # An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
 # the width of the targets.
@@ -76,10 +80,15 @@ FAULT, OK, NOT_FINITE = 0, 1, 2
     COLUMNS,  # elements of such a row
     OPERATION,  # which operation of the plan it belongs to
     PENALTY,  # its l1 and l2 in the options: two numbers; -1: none
+    PENALTY_VALUE,  # address: function(run, parameter, first chunk, last chunk), or 0
+    PENALTY_SLOPE,  # address: function(run, parameter, first element, last element), or 0: the update adds l2's
     DECAY,  # 1 where decoupled weight decay applies, else 0
+    CONSTRAINT,  # address: function(run, parameter, rank, size), or 0
+    CONSTRAINT_OPTION,  # its first option in the options
     FIRST_CHUNK,  # where its chunks begin among the penalties
+    FIRST_NORM,  # where its rows begin among the norms
     PARAMETER_FIELDS,
-) = range(10)
+) = range(15)
 
 # The program: what all workers of one engine call share.
 (
@@ -91,8 +100,13 @@ FAULT, OK, NOT_FINITE = 0, 1, 2
     METRIC_COUNT,
     PARAMETER_RECORDS,  # address of the first trainable parameter
     PARAMETER_COUNT,
-    PENALTY_FUNCTION,  # address: function(run, parameter, first chunk, last chunk)
     PENALTY_CHUNKS,  # chunks of all parameters that have a penalty
+    NORM,  # address: function(run, parameter, first row, last row), or 0: nobody asks for the gradient's norm
+    NORM_COUNT,  # rows of all parameters
+    NORM_LIMITS,  # address of two float64: the norm that a gradient is clipped to, and the one that ends the training
+    CONSTRAINED,  # whether a parameter has a constraint
+    WEIGH,  # address: function(run, loss's operation, first row, last row), or 0: rows have no weights
+    KEEP,  # address: function(run, loss's operation, first row, last row), or 0: outputs are not kept
     GATHER,  # address: function(run, operation, first row, last row), or 0: the data is used in place
     GATHER_OPERATION,  # address of its operation: width of the inputs and of the targets
     ROWS,  # rows of the data
@@ -103,7 +117,10 @@ FAULT, OK, NOT_FINITE = 0, 1, 2
     TARGET_ROW_BYTES,
     OUTPUT_ROW_BYTES,
     PROGRAM_FIELDS,
-) = range(20)
+) = range(25)
+
+#: Options of the optimizer, at the beginning of a plan's options: the limit of a gradient's elements, then its own.
+OPTIMIZER_OPTIONS = 8
 
 #: Elements of a parameter whose penalty is one term of the sum, whoever computes it.
 PENALTY_CHUNK = 4096

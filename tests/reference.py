@@ -122,24 +122,57 @@ def binary_accuracy(y, target):
 # Updates: the new (p, slots...)
 
 
-def sgd_update(p, g, rate, l1, l2):
-    return soft_threshold(p - rate * (g + 2 * l2 * p), rate * l1)
+def slope_of(g, p, scale, limit, l2):
+    """The slope that every update sees: the gradient with that of L2, scaled, then clipped."""
+    return np.clip(scale * (g + 2 * l2 * p), -limit, limit)
 
 
-def momentum_update(p, velocity, g, rate, momentum, nesterov, l1, l2):
-    g = g + 2 * l2 * p
+def sgd_update(p, g, rate, scale, limit, l1, l2):
+    return soft_threshold(p - rate * slope_of(g, p, scale, limit, l2), rate * l1)
+
+
+def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, l2):
+    g = slope_of(g, p, scale, limit, l2)
     velocity = momentum * velocity - rate * g
     p = p + (momentum * velocity - rate * g if nesterov else velocity)
     return soft_threshold(p, rate * l1), velocity
 
 
-def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, l1, l2):
-    g = g + 2 * l2 * p
+def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2):
+    g = slope_of(g, p, scale, limit, l2)
+    total = total + g**2
+    return soft_threshold(p - rate * g / np.sqrt(total + epsilon), rate * l1), total
+
+
+def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, limit, l1, l2):
+    g = slope_of(g, p, scale, limit, l2)
+    mean = rho * mean + (1 - rho) * g**2
+    step = rate * g / np.sqrt(mean + epsilon)
+    if len(velocity):
+        velocity = step = momentum * velocity + step
+    return soft_threshold(p - step, rate * l1), mean, velocity
+
+
+def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, scale, limit, l1, l2):
+    g = slope_of(g, p, scale, limit, l2)
     m = beta_1 * m + (1 - beta_1) * g
     v = beta_2 * v + (1 - beta_2) * g**2
     m_hat, v_hat = m / (1 - beta_1**step), v / (1 - beta_2**step)
     p = p - rate * m_hat / (np.sqrt(v_hat) + epsilon) - rate * decay * p
     return soft_threshold(p, rate * l1), m, v
+
+
+def squared_norms(p, g, l1, l2):
+    """Of each row: the slope of loss, L2 and L1; where p is 0, L1's slope is the one that brings it nearest to 0."""
+    p, g = np.float64(p), np.float64(g)
+    slope = g + 2 * l2 * p
+    slope = np.where(p != 0, slope + l1 * np.sign(p), soft_threshold(slope, l1))
+    return (slope**2).sum(axis=1)
+
+
+def max_norm(p, limit):
+    norms = np.sqrt((np.float64(p) ** 2).sum(axis=0))
+    return p * np.minimum(1, limit / np.maximum(norms, 1e-300))
 
 
 def soft_threshold(p, threshold):

@@ -6,7 +6,7 @@ import pytest
 import fastnn as fn
 from fastnn.kernels.cpu.runner import Data
 from fastnn.kernels.jit import COMPILED
-from fastnn.kernels.layout import NOT_FINITE, OK
+from fastnn.kernels.layout import CONVERGED, NOT_FINITE, OK
 from fastnn.slow_path import SlowPath
 
 STEPS = 20 if COMPILED else 3
@@ -15,6 +15,31 @@ WORKERS = (1, 2, 3, 4) if COMPILED else (1, 2)
 
 def dense(units, activation=None, **options):
     return fn.Dense(units, activation, **options)
+
+
+class Lion(fn.Optimizer):
+    """An optimizer of one's own: the sign of a running mean (Chen et al. 2023)."""
+
+    slots = 1
+
+    def settings(self):
+        return (0.9, 0.99)
+
+    @staticmethod
+    def update(p, g, slots, rate, step, settings):
+        mean = slots[0]
+        for i in range(len(p)):
+            direction = settings[0] * mean[i] + (1 - settings[0]) * g[i]
+            p[i] -= rate * np.sign(direction)
+            mean[i] = settings[1] * mean[i] + (1 - settings[1]) * g[i]
+
+
+def smooth(w):
+    return 0.1 * w * w / (1 + w * w)
+
+
+def smooth_slope(w):
+    return 0.2 * w / ((1 + w * w) * (1 + w * w))
 
 
 #: One with dropout that is quick in every mode.
@@ -73,6 +98,33 @@ ARCHITECTURES = {
         "adam",
         9,
     ),
+    "clipped by norm": (
+        4,
+        lambda: [dense(6, "tanh", kernel_regularizer="l1_l2", bias_regularizer=fn.L1(0.01)), dense(2)],
+        "mse",
+        fn.Adam(0.01, clip_norm=0.3),
+        9,
+    ),
+    "clipped by value": (4, lambda: [dense(6, "tanh"), dense(2)], "mse", fn.RMSprop(clip_value=0.02), 9),
+    "max norm": (
+        5,
+        lambda: [
+            dense(21, "relu", kernel_constraint=fn.MaxNorm(0.9)),
+            dense(3, "softmax", kernel_constraint="max_norm", bias_constraint=fn.MaxNorm(0.01)),
+        ],
+        "cross_entropy",
+        fn.RMSprop(0.01, momentum=0.5, clip_norm=1.0),
+        9,
+    ),
+    "adagrad": (5, lambda: [dense(7, "relu"), dense(3, "softmax")], "cross_entropy", "adagrad", 9),
+    "own update": (5, lambda: [dense(7, "relu"), dense(3, "softmax")], "cross_entropy", Lion(0.01), 9),
+    "own penalty": (
+        5,
+        lambda: [dense(7, "relu", kernel_regularizer=fn.Penalty(smooth, smooth_slope)), dense(3, "softmax")],
+        "cross_entropy",
+        "adam",
+        9,
+    ),
     "frozen": (
         6,
         lambda: [dense(8, "relu", trainable=False), dense(8, "tanh"), dense(8, trainable=False), dense(2, "sigmoid")],
@@ -121,9 +173,17 @@ def train(model, runner, X, y, batch_size, workers):
     epochs = -(-STEPS // batches)
     order = np.concatenate([np.random.default_rng(e).permutation(len(X)) for e in range(epochs)])
     rates = np.linspace(0.01, 0.02, STEPS)
-    status, done, results = runner.train(Data(X, y), order, batch_size, 0, STEPS, rates, 0, model.seed, workers)
-    assert done == STEPS
-    return status, results, model.arenas.parameters.copy()
+    weights = np.random.default_rng(1).uniform(0, 2, len(X))
+    kept = np.full((len(X) * epochs, model.outputs), np.nan, model.dtype)
+    found = []
+    for epoch in range(epochs):  # outputs are kept for one epoch at a time
+        first, last = epoch * batches, min((epoch + 1) * batches, STEPS)
+        rows = slice(epoch * len(X), (epoch + 1) * len(X))
+        call = Data(X, y, weights), order[rows], batch_size, 0, last - first, rates[first:last], first
+        status, done, results = runner.train(*call, model.seed, workers, kept[rows])
+        assert done == last - first
+        found.append(results)
+    return status, (np.concatenate(found), kept), model.arenas.parameters.copy()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -140,7 +200,8 @@ def test_engine_has_the_bits_of_the_slow_path_for_any_number_of_workers(name, dt
         status, engine_results, parameters = train(model, model._training_runner(y.shape[1]), X, y, batch_size, workers)
         assert status == OK
         np.testing.assert_array_equal(parameters, expected, err_msg=f"{workers} workers")
-        np.testing.assert_array_equal(engine_results, results, err_msg=f"{workers} workers")
+        np.testing.assert_array_equal(engine_results[0], results[0], err_msg=f"{workers} workers")
+        np.testing.assert_array_equal(engine_results[1], results[1], err_msg=f"{workers} workers")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -195,6 +256,23 @@ def test_a_loss_that_is_not_finite_stops_all_workers_before_the_update(workers):
     status, done, _ = runner.train(Data(X, y), None, batch_size, 0, 3, np.full(3, 0.01), 0, 0, workers)
     assert (status, done) == (NOT_FINITE, 0)
     np.testing.assert_array_equal(model.arenas.parameters, before)
+
+
+@pytest.mark.parametrize("name", ["clipped by norm", "logistic regression"])
+def test_training_ends_where_the_gradient_is_small_for_any_number_of_workers(name):
+    found = []
+    for workers in (0, *WORKERS):  # 0: the slow path
+        model, X, y, _ = problem(name, "float64")
+        norm = np.sqrt(sum((gradient**2).sum() for gradient in model.gradients(X, y).values()))
+        runner = model._training_runner(y.shape[1])
+        runner = runner if workers else SlowPath(runner.plan, model.arenas)
+        call = Data(X, y), None, len(X), 0, 40, np.full(40, 0.05), 0, 0, max(1, workers), None
+        status, done, results = runner.train(*call, 0.95 * norm)
+        assert status == CONVERGED and 0 < done < 40
+        assert results[done, 0] > 0 and results[done + 1 :].sum() == 0
+        found.append((done, results.tobytes(), model.arenas.parameters.tobytes()))
+        assert runner.train(*call, 1e-12)[:2] == (OK, 40), "no gradient is that small"
+    assert len(set(found)) == 1
 
 
 def test_a_worker_that_fails_leaves_nobody_spinning(monkeypatch):

@@ -368,12 +368,12 @@ def _epoch_and_batch(text):
 
 def _steps(model, X, y, steps):
     """``steps`` steps of a shuffled fit with batches of 32 rows."""
-    from fastnn.data import Rows
+    from fastnn.data import Examples, Rows
     from fastnn.training import Trainer
 
     x = Rows("X", np.ascontiguousarray(X, np.float32), "float32")
     t = Rows("y", y[:, None].astype(np.float32), "float32")
-    trainer = Trainer(model, model._training_runner(1), x, t, 32, True)
+    trainer = Trainer(model, model._training_runner(1), Examples(x, t), 32, 10**6, True)
     done = 0
     while done < steps:
         done, _ = trainer.run(done, steps)

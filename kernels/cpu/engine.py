@@ -7,6 +7,8 @@ Every worker runs the same function with its own ``rank`` of ``size``. A trainin
 * **weights**: after a barrier, it forms its share of the gradient of every parameter over the whole
   batch, and updates it. After another barrier the next batch begins.
 
+What needs the whole gradient (its norm) or whole columns of the new weights (max-norm) costs one barrier more.
+
 Every sum is formed by one worker in an order that does not depend on ``size``: the bits are the same
 for any number of workers.
 """
@@ -22,18 +24,28 @@ from ..layout import (
     BLOCK,
     CAPACITY,
     COLUMNS,
+    CONSTRAINED,
+    CONSTRAINT,
+    CONVERGED,
     FORWARD,
     GATHER,
     GATHER_OPERATION,
     GRADIENT,
     INPUT,
     INPUT_ROW_BYTES,
+    KEEP,
+    KEPT,
     LENGTH,
     LOSS,
     LOSSES,
     METRIC_COUNT,
     METRIC_OPERATIONS,
     METRICS,
+    NORM,
+    NORM_COUNT,
+    NORM_LIMITS,
+    NORMS,
+    NOT_FINITE,
     OK,
     OPERATION,
     OPERATION_COUNT,
@@ -46,13 +58,14 @@ from ..layout import (
     PARAMETER_FIELDS,
     PARAMETER_RECORDS,
     PENALTIES,
-    PENALTY,
     PENALTY_CHUNK,
     PENALTY_CHUNKS,
-    PENALTY_FUNCTION,
+    PENALTY_SLOPE,
+    PENALTY_VALUE,
     RATE,
     ROW_ORDER,
     ROWS,
+    SCALE,
     SOURCE,
     SOURCE_ROW_STRIDE,
     STEP,
@@ -60,6 +73,8 @@ from ..layout import (
     TARGET_ROW_BYTES,
     TARGET_SOURCE,
     UPDATE,
+    WEIGH,
+    WEIGHTS,
     operation_record,
     parameter_record,
     share,
@@ -108,6 +123,10 @@ def forward_rows(run_address, program, first, last):
     status = OK
     if program[LOSS] != 0:
         status = call(operation_record(program[LOSS])[FORWARD], run_address, program[LOSS], first, last)
+        if program[WEIGH] != 0 and status == OK:
+            status = call(program[WEIGH], run_address, program[LOSS], first, last)
+        if program[KEEP] != 0 and status == OK:
+            status = call(program[KEEP], run_address, program[LOSS], first, last)
         metric = program[METRIC_OPERATIONS]
         for _ in range(program[METRIC_COUNT]):
             if status == OK:
@@ -136,27 +155,64 @@ def penalty_terms(run_address, program, rank, size):
     for index in range(program[PARAMETER_COUNT]):
         address = program[PARAMETER_RECORDS] + WORD * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
-        if parameter[PENALTY] >= 0:
+        if parameter[PENALTY_VALUE] != 0:
             length = parameter[LENGTH] * parameter[COLUMNS]
             first, last = share((length + PENALTY_CHUNK - 1) // PENALTY_CHUNK, rank, size)
             if first < last:
-                done += call(program[PENALTY_FUNCTION], run_address, address, first, last)
+                done += call(parameter[PENALTY_VALUE], run_address, address, first, last)
     return done
 
 
 @formula
-def update_weights(run_address, program, rank, size):
-    """This worker's share of every parameter: its gradient over the whole batch, then its update."""
+def update_weights(run_address, program, rank, size, forms, updates):
+    """This worker's share of every parameter: its gradient over the whole batch, if it ``forms`` it, then its update,
+    if it ``updates`` it. Where the gradient's norm is asked for, forming includes the squared norm of each row.
+    """
     for index in range(program[PARAMETER_COUNT]):
         address = program[PARAMETER_RECORDS] + WORD * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
         first, last = share(parameter[LENGTH], rank, size)
+        columns = parameter[COLUMNS]
         if first < last:
-            operation = program[OPERATIONS] + WORD * OPERATION_FIELDS * parameter[OPERATION]
-            status = call(parameter[GRADIENT], run_address, operation, first, last)
-            if status == OK and parameter[UPDATE] != 0:
-                columns = parameter[COLUMNS]
+            status = OK
+            if forms:
+                operation = program[OPERATIONS] + WORD * OPERATION_FIELDS * parameter[OPERATION]
+                status = call(parameter[GRADIENT], run_address, operation, first, last)
+                if status == OK and parameter[PENALTY_SLOPE] != 0:
+                    status = call(parameter[PENALTY_SLOPE], run_address, address, first * columns, last * columns)
+                if status == OK and program[NORM] != 0:
+                    status = call(program[NORM], run_address, address, first, last)
+            if status == OK and updates and parameter[UPDATE] != 0:
                 status = call(parameter[UPDATE], run_address, address, first * columns, last * columns)
+            if status != OK:
+                return status
+    return OK
+
+
+@formula
+def look_at_norm(run, program):
+    """Set the scale that brings the gradient to the norm it is clipped to.
+
+    Returns OK, CONVERGED where the norm says that the training has come to its end, or NOT_FINITE. All workers find
+    the same.
+    """
+    norm = np.sqrt(sum_in_order(run[NORMS], program[NORM_COUNT]))
+    limits = vector(program[NORM_LIMITS], 2, np.float64)
+    scale = vector(run[SCALE], 1, np.float64)
+    scale[0] = limits[0] / norm if norm > limits[0] else 1.0
+    if norm <= limits[1]:
+        return CONVERGED
+    return OK if norm - norm == 0.0 else NOT_FINITE
+
+
+@formula
+def constrain_weights(run_address, program, rank, size):
+    """This worker's share of the columns of the parameters that have a constraint."""
+    for index in range(program[PARAMETER_COUNT]):
+        address = program[PARAMETER_RECORDS] + WORD * PARAMETER_FIELDS * index
+        function = parameter_record(address)[CONSTRAINT]
+        if function != 0:
+            status = call(function, run_address, address, rank, size)
             if status != OK:
                 return status
     return OK
@@ -171,10 +227,10 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
     sync : address of the workers' synchronization memory.
 
     Returns OK, or why it stopped: then STEP of the run record counts the steps that were finished, and
-    the weights may be those of a step half done.
+    the weights may be those of a step half done (but for CONVERGED: then that step was not begun).
     """
     run_address = run.ctypes.data
-    source, target_source = run[SOURCE], run[TARGET_SOURCE]
+    source, target_source, weights, kept = run[SOURCE], run[TARGET_SOURCE], run[WEIGHTS], run[KEPT]
     batches = (program[ROWS] + program[BATCH_SIZE] - 1) // program[BATCH_SIZE]
     number = 0
     for batch in range(first_batch, last_batch):
@@ -185,7 +241,8 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
         if program[ROW_ORDER] != 0:
             run[ORDER] = program[ROW_ORDER] + WORD * (batch // batches * program[ROWS] + start)
         else:
-            locate(run, program, source, target_source, start)
+            locate(run, program, source, target_source, weights, start)
+        run[KEPT] = kept + start * program[OUTPUT_ROW_BYTES]
 
         first, last = share(rows, rank, size)
         status = OK
@@ -208,10 +265,20 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
             for metric in range(program[METRIC_COUNT]):
                 values = run[METRICS] + WORD * metric * run[CAPACITY]
                 results[batch - first_batch, 1 + metric] = sum_in_order(values, rows) / rows
-        status = update_weights(run_address, program, rank, size)
+        status = update_weights(run_address, program, rank, size, True, program[NORM] == 0)
 
         number += 1
         status = barrier(sync, rank, size, number, status)
+        if program[NORM] != 0 and status == OK:
+            status = look_at_norm(run, program)
+            if status == OK:
+                status = update_weights(run_address, program, rank, size, False, True)
+                number += 1
+                status = barrier(sync, rank, size, number, status)
+        if program[CONSTRAINED] != 0 and status == OK:
+            status = constrain_weights(run_address, program, rank, size)
+            number += 1
+            status = barrier(sync, rank, size, number, status)
         if status != OK:
             return status
         run[STEP] += 1
@@ -219,8 +286,9 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
 
 
 @formula
-def locate(run, program, source, target_source, row):
+def locate(run, program, source, target_source, weights, row):
     """Point the run record at the data from ``row`` on, for data that is read in the order it stands."""
+    run[WEIGHTS] = weights + WORD * row if weights != 0 else 0
     if program[GATHER] != 0:
         run[SOURCE] = source + row * run[SOURCE_ROW_STRIDE]
         run[TARGET_SOURCE] = target_source + row * program[TARGET_ROW_BYTES]
@@ -238,14 +306,16 @@ def infer(run, program, results, first_block, last_block, rank, size):
     """
     run_address = run.ctypes.data
     source, target_source, output = run[SOURCE], run[TARGET_SOURCE], run[OUTPUT]
+    weights, kept = run[WEIGHTS], run[KEPT]
     own = rank * program[BLOCK]
     first, last = share(last_block - first_block, rank, size)
     for block in range(first_block + first, first_block + last):
         start = block * program[BLOCK]
         rows = min(program[BLOCK], program[ROWS] - start)
         run[BATCH_ROWS] = rows
-        locate(run, program, source, target_source, start - own)
+        locate(run, program, source, target_source, weights, start - own)
         run[OUTPUT] = output + (start - own) * program[OUTPUT_ROW_BYTES]
+        run[KEPT] = kept + (start - own) * program[OUTPUT_ROW_BYTES]
         status = forward_rows(run_address, program, own, own + rows)
         if status != OK:
             return status

@@ -11,6 +11,7 @@ from ..layout import (
     METRICS,
     OK,
     OPTION,
+    OPTIONS,
     OUTPUTS,
     TARGET,
     Y,
@@ -29,7 +30,9 @@ __all__ = [
     "plan_binary_accuracy",
     "plan_categorical_accuracy",
     "plan_squared_error",
+    "plan_top_k_accuracy",
     "squared_error",
+    "top_k_accuracy",
 ]
 
 
@@ -57,6 +60,22 @@ def categorical_accuracy(values, y, target, rank, size):
         else:
             hit = largest(target, row) == largest(y, row)
         values[row] = 1.0 if hit else 0.0
+
+
+@kernel
+def top_k_accuracy(values, y, target, k, rank, size):
+    """1 where fewer than ``k`` outputs are above that of the label, else 0.
+
+    values : (rows,) float64; y : (rows, classes); target : (rows, 1), the label, or (rows, classes).
+    """
+    classes, width = y.shape[1], target.shape[1]
+    first, last = share(y.shape[0], rank, size)
+    for row in range(first, last):
+        label = int(target[row, 0]) if width == 1 and classes > 1 else largest(target, row)
+        above = 0
+        for column in range(classes):
+            above += y[row, column] > y[row, label]
+        values[row] = 1.0 if above < k else 0.0
 
 
 @kernel
@@ -105,17 +124,38 @@ def absolute_error(values, y, target, rank, size):
         values[row] = total / width
 
 
+@formula
+def _rows(run, operation, first, last, real):
+    """values, y and target of rows first .. last; the first option says which metric of the batch it is."""
+    rows, width = last - first, operation[OUTPUTS]
+    number = int(vector(run[OPTIONS] + 8 * operation[OPTION], 1, np.float64)[0])
+    values = vector(run[METRICS] + 8 * (number * run[CAPACITY] + first), rows, np.float64)
+    y = activation(run, operation[Y], operation[INPUTS], first, last, real)
+    return values, y, matrix(run[TARGET] + first * width * item_size(real), rows, width, real)
+
+
 @functools.cache
 def plan_metric(metric, real):
-    """A metric for a plan: y at Y; INPUTS: width of y, OUTPUTS: of the target, OPTION: which metric it is."""
+    """A metric for a plan: y at Y; INPUTS: width of y, OUTPUTS: of the target; its option: which metric it is."""
 
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        rows, width = last - first, operation[OUTPUTS]
-        values = vector(run[METRICS] + 8 * (operation[OPTION] * run[CAPACITY] + first), rows, np.float64)
-        y = activation(run, operation[Y], operation[INPUTS], first, last, real)
-        target = matrix(run[TARGET] + first * width * item_size(real), rows, width, real)
+        values, y, target = _rows(run, operation, first, last, real)
         metric(values, y, target, 0, 1)
+        return OK
+
+    return measure
+
+
+@functools.cache
+def plan_top_k_accuracy(real):
+    """``top_k_accuracy`` for a plan, as in ``plan_metric``; the next option: k."""
+
+    def measure(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        values, y, target = _rows(run, operation, first, last, real)
+        k = int(vector(run[OPTIONS] + 8 * (operation[OPTION] + 1), 1, np.float64)[0])
+        top_k_accuracy(values, y, target, k, 0, 1)
         return OK
 
     return measure

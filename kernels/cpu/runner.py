@@ -14,7 +14,7 @@ from ..formulas import losses as loss_formulas
 from ..formulas.activations import ACTIVATIONS
 from ..jit import address
 from ..layout import OK, PENALTY_CHUNK
-from . import activations, dense, dropout, gather, gemm, losses, metrics, updates
+from . import activations, dense, dropout, gather, gemm, losses, metrics, rows, updates
 from .engine import infer, train
 from .workers import ABORTED, abort, new_sync
 
@@ -61,14 +61,23 @@ def operation_functions(operation, real):
     return losses.plan_elementwise_loss(value, slope, real), None
 
 
-class Data(SimpleNamespace):
-    """The rows that an engine call reads: inputs (rows, width) and targets (rows, target width) or None.
+def update_function(plan, real):
+    """The function that updates a parameter of the plan."""
+    if callable(plan.update):
+        return updates.plan_own_update(plan.update, plan.slots, real)
+    return getattr(updates, f"plan_{plan.update}_update")(real)
 
-    Both have the plan's float type; the targets are C-contiguous, the inputs may have any strides.
+
+class Data(SimpleNamespace):
+    """The rows that an engine call reads: inputs (rows, width), targets (rows, target width) or None, and weights
+    (rows,) or None.
+
+    Inputs and targets have the plan's float type; the targets are C-contiguous, the inputs may have any strides.
+    The weights are float64.
     """
 
-    def __init__(self, inputs: np.ndarray, targets: np.ndarray | None = None):
-        super().__init__(inputs=inputs, targets=targets)
+    def __init__(self, inputs: np.ndarray, targets: np.ndarray | None = None, weights: np.ndarray | None = None):
+        super().__init__(inputs=inputs, targets=targets, weights=weights)
 
 
 class Runner:
@@ -88,7 +97,8 @@ class Runner:
         self.gather_operation = np.zeros(layout.OPERATION_FIELDS, np.int64)
         self.gather_operation[layout.INPUTS] = plan.inputs
         self.gather_operation[layout.OUTPUTS] = plan.target_width
-        self.rates = np.zeros(1)
+        self.norms = np.zeros(max(1, sum(parameter.shape[0] for parameter in plan.parameters)))
+        self.norm_limits = np.array([plan.clip_norm, -1.0])
         self.capacity = 0
         self.workers = 0
         self.workspace = None
@@ -118,23 +128,34 @@ class Runner:
         return self.tables[name]
 
     def _parameters(self):
+        plan, real = self.plan, self.real
         gradients = {"weights": dense.plan_dense_weights, "bias": dense.plan_dense_bias}
-        update = {"sgd": updates.plan_sgd_update, "momentum": updates.plan_momentum_update}
-        update["adam"] = updates.plan_adam_update
-        table = np.zeros((len(self.plan.parameters), layout.PARAMETER_FIELDS), np.int64)
-        for record, parameter in zip(table, self.plan.parameters, strict=True):
-            record[layout.GRADIENT] = address(gradients[parameter.role](self.real))
-            if self.plan.update is not None:
-                record[layout.UPDATE] = address(update[self.plan.update](self.real))
+        update = address(update_function(plan, real)) if plan.update is not None else 0
+        norms = 0
+        table = np.zeros((len(plan.parameters), layout.PARAMETER_FIELDS), np.int64)
+        for record, parameter in zip(table, plan.parameters, strict=True):
+            record[layout.GRADIENT] = address(gradients[parameter.role](real))
+            record[layout.UPDATE] = update
             record[layout.OFFSET] = parameter.offset
             record[layout.LENGTH] = parameter.shape[0]
             record[layout.COLUMNS] = parameter.shape[1] if len(parameter.shape) > 1 else 1
             record[layout.OPERATION] = parameter.operation
             record[layout.PENALTY] = parameter.penalty
             record[layout.DECAY] = parameter.decay
-            record[layout.FIRST_CHUNK] = self.chunks
-            if parameter.penalty >= 0:
+            record[layout.FIRST_NORM] = norms
+            norms += parameter.shape[0]
+            if parameter.own_penalty is not None:
+                value, slope = parameter.own_penalty
+                record[layout.PENALTY_VALUE] = address(updates.plan_own_penalty(value, real))
+                record[layout.PENALTY_SLOPE] = address(updates.plan_own_penalty_slope(slope, real))
+            elif parameter.penalty >= 0:
+                record[layout.PENALTY_VALUE] = address(updates.plan_penalty(real))
+            if record[layout.PENALTY_VALUE] != 0:
+                record[layout.FIRST_CHUNK] = self.chunks
                 self.chunks += -(-parameter.size // PENALTY_CHUNK)
+            if parameter.constraint >= 0:
+                record[layout.CONSTRAINT] = address(updates.plan_max_norm(real))
+                record[layout.CONSTRAINT_OPTION] = parameter.constraint
         return table
 
     def _reserve(self, capacity, workers):
@@ -151,9 +172,10 @@ class Runner:
             self.penalties = np.zeros(max(1, self.chunks))
         if workers > self.workers:
             self.workers = workers
+            self.scales = np.ones((workers, ALIGNMENT // 8))  # a cache line for each worker
             self.workspace = gemm.workspace(self.real, workers)
 
-    def _run_record(self, data, step, seed):
+    def _run_record(self, data, kept, step, seed):
         run = np.zeros(layout.RUN_FIELDS, np.int64)
         arenas = self.arenas
         run[layout.PARAMETERS] = arenas.parameters.ctypes.data
@@ -168,12 +190,15 @@ class Runner:
         run[layout.STEP], run[layout.SEED] = step, seed
         run[layout.OPTIONS] = self.options.ctypes.data
         run[layout.PENALTIES] = self.penalties.ctypes.data
+        run[layout.NORMS] = self.norms.ctypes.data
+        run[layout.WEIGHTS] = 0 if data.weights is None else data.weights.ctypes.data
+        run[layout.KEPT] = 0 if kept is None else kept.ctypes.data
         run[layout.SOURCE] = data.inputs.ctypes.data
         run[layout.SOURCE_ROW_STRIDE], run[layout.SOURCE_COLUMN_STRIDE] = data.inputs.strides
         run[layout.TARGET_SOURCE] = 0 if data.targets is None else data.targets.ctypes.data
         return run
 
-    def _program(self, data, name, with_loss, gathered):
+    def _program(self, data, kept, name, with_loss, gathered):
         plan, item = self.plan, np.dtype(self.real).itemsize
         program = np.zeros(layout.PROGRAM_FIELDS, np.int64)
         operations = self._table(name)
@@ -191,9 +216,12 @@ class Runner:
             program[layout.LOSS] = self._table("loss").ctypes.data
             program[layout.METRIC_OPERATIONS] = self._table("metrics").ctypes.data
             program[layout.METRIC_COUNT] = len(plan.metrics)
-        if self.chunks:
-            program[layout.PENALTY_FUNCTION] = address(updates.plan_penalty(self.real))
-            program[layout.PENALTY_CHUNKS] = self.chunks
+        if with_loss and data.weights is not None:
+            program[layout.WEIGH] = address(rows.plan_weigh_rows(self.real))
+        if kept is not None:
+            program[layout.KEEP] = address(rows.plan_keep_rows(self.real))
+        program[layout.PENALTY_CHUNKS] = self.chunks
+        program[layout.CONSTRAINED] = any(self.parameters[:, layout.CONSTRAINT])
         contiguous = data.inputs.strides == (item * plan.inputs, item)
         if gathered or not contiguous:
             program[layout.GATHER] = address(gather.plan_gather(self.real))
@@ -202,14 +230,34 @@ class Runner:
 
     # Running.
 
-    def train(self, data, order, batch_size, first_batch, last_batch, rates, step, seed, workers):
+    def train(
+        self,
+        data,
+        order,
+        batch_size,
+        first_batch,
+        last_batch,
+        rates,
+        step,
+        seed,
+        workers,
+        kept=None,
+        tolerance=-1.0,
+    ):
         """Train on batches ``first_batch`` to ``last_batch`` of ``data``; returns (status, steps done, results).
 
         order : row numbers (int64), epoch after epoch, or None: as they stand; rates : the learning rate of
-        each batch; step : steps done before, over the model's life; results : (batches, 1 + metrics).
+        each batch; step : steps done before, over the model's life; kept : (rows, outputs), gets the outputs in the
+        order in which the epoch took the rows, or None; tolerance : the gradient's norm that ends the training;
+        results : (batches, 1 + metrics).
         """
         self._reserve(min(batch_size, len(data.inputs)), workers)
-        program = self._program(data, "operations", True, order is not None)
+        program = self._program(data, kept, "operations", True, order is not None)
+        if tolerance >= 0 or self.plan.clip_norm < np.inf:
+            program[layout.NORM] = address(updates.plan_squared_norms(self.real))
+            program[layout.NORM_COUNT] = len(self.norms)
+            self.norm_limits[1] = tolerance
+            program[layout.NORM_LIMITS] = self.norm_limits.ctypes.data
         program[layout.BATCH_SIZE] = batch_size
         program[layout.ROW_ORDER] = 0 if order is None else order.ctypes.data
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
@@ -217,26 +265,27 @@ class Runner:
         def work(run, sync, rank, size):
             return train(run, program, rates, results, first_batch, last_batch, sync, rank, size)
 
-        status, runs = self._run(work, self._run_record(data, step, seed), workers)
+        status, runs = self._run(work, self._run_record(data, kept, step, seed), workers)
         if status == ABORTED and workers > 1 and runs[0][layout.STEP] == step:  # a thread could not start
-            status, runs = self._run(work, self._run_record(data, step, seed), 1)
+            status, runs = self._run(work, self._run_record(data, kept, step, seed), 1)
         return status, int(runs[0][layout.STEP]) - step, results
 
-    def infer(self, data, outputs, first_block, last_block, workers):
+    def infer(self, data, outputs, first_block, last_block, workers, kept=None):
         """Predict blocks of rows into ``outputs``, or evaluate them where ``outputs`` is None.
 
+        kept : (rows, outputs), gets the outputs of an evaluation, or None.
         Returns (status, results), results : (blocks, 1 + metrics), sums over each block.
         """
         evaluating = outputs is None
         workers = max(1, min(workers, last_block - first_block))
         self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)
-        program = self._program(data, "evaluation" if evaluating else "prediction", evaluating, False)
+        program = self._program(data, kept, "evaluation" if evaluating else "prediction", evaluating, False)
         results = np.zeros((last_block - first_block, 1 + len(self.plan.metrics)))
 
         def work(run, sync, rank, size):
             return infer(run, program, results, first_block, last_block, rank, size)
 
-        run = self._run_record(data, 0, 0)
+        run = self._run_record(data, kept, 0, 0)
         run[layout.OUTPUT] = 0 if evaluating else outputs.ctypes.data
         return self._run(work, run, workers)[0], results
 
@@ -247,6 +296,8 @@ class Runner:
         runs = [run.copy() for _ in range(size)]
         for rank, record in enumerate(runs):
             record[layout.WORKSPACE] = self.workspace.ctypes.data + rank * stride
+            self.scales[rank, 0] = 1.0
+            record[layout.SCALE] = self.scales[rank].ctypes.data
         statuses, faults = [ABORTED] * size, []
 
         def worker(rank):

@@ -3,24 +3,34 @@
 import numpy as np
 import pytest
 
+from fastnn.kernels.cpu import updates
 from fastnn.kernels.cpu.updates import (
+    adagrad_update,
     adam_update,
+    max_norm,
     momentum_update,
+    own_penalty,
+    own_penalty_slope,
+    own_update,
     penalty_sum,
-    plan_adam_update,
-    plan_momentum_update,
+    plan_max_norm,
     plan_penalty,
-    plan_sgd_update,
+    plan_squared_norms,
+    rmsprop_update,
     sgd_update,
+    squared_norms,
 )
 from fastnn.kernels.jit import COMPILED
 from fastnn.kernels.layout import (
     COLUMNS,
+    CONSTRAINT_OPTION,
     DECAY,
     FIRST_CHUNK,
+    FIRST_NORM,
     FIRST_SLOT,
     GRADIENTS,
     LENGTH,
+    NORMS,
     NOT_FINITE,
     OFFSET,
     OK,
@@ -32,6 +42,7 @@ from fastnn.kernels.layout import (
     PENALTY_CHUNK,
     RATE,
     RUN_FIELDS,
+    SCALE,
     SECOND_SLOT,
     STEP,
 )
@@ -44,73 +55,135 @@ def numbers(length, real=np.float64, seed=0):
     return np.random.default_rng(seed).standard_normal(length).astype(real)
 
 
-def steps(update, start, gradients, slots, *options):
-    """The parameter after each step; for ``adam_update``, 'step' among the options is the step's number."""
-    p = np.array([start])
-    state = [np.zeros(1) for _ in range(slots)]
-    path = []
-    for number, gradient in enumerate(gradients, 1):
-        numbered = [number if option == "step" else option for option in options]
-        assert update(p, *state, np.array([gradient]), *numbered, 0, 1) == OK
-        path.append(p[0])
-    return path
+#: No clipping: scale, limit.
+WHOLE = 1.0, np.inf
+
+#: No penalty: l1, l2.
+NONE = 0.0, 0.0
 
 
-def test_sgd_by_hand():
+#: name -> (update, start, gradients, slots, options, the path that a person computed)
+BY_HAND = {
     # 1 - 0.1 * 0.5 = 0.95; 0.95 - 0.1 * (-1) = 1.05
-    assert steps(sgd_update, 1.0, [0.5, -1.0], 0, 0.1, 0.0, 0.0) == pytest.approx([0.95, 1.05], rel=1e-15)
+    "sgd": (sgd_update, 1.0, [0.5, -1.0], (), (0.1, *WHOLE, *NONE), [0.95, 1.05]),
     # l2 = 0.25 adds 2 * 0.25 * p to the gradient: 1 - 0.1 * 0.5 = 0.95; 0.95 - 0.1 * 0.475 = 0.9025
-    assert steps(sgd_update, 1.0, [0.0, 0.0], 0, 0.1, 0.0, 0.25) == pytest.approx([0.95, 0.9025], rel=1e-15)
+    "l2": (sgd_update, 1.0, [0.0, 0.0], (), (0.1, *WHOLE, 0.0, 0.25), [0.95, 0.9025]),
     # l1 = 2 moves by 0.1 * 2 towards zero after the step, and stops there
-    path = steps(sgd_update, -0.5, [0.0, 0.5, 0.0, 0.1], 0, 0.1, 2.0, 0.0)
-    assert path == pytest.approx([-0.3, -0.15, 0.0, 0.0], rel=1e-15)
-    assert path[2:] == [0.0, 0.0]
-
-
-def test_momentum_by_hand():
+    "l1": (sgd_update, -0.5, [0.0, 0.5, 0.0, 0.1], (), (0.1, *WHOLE, 2.0, 0.0), [-0.3, -0.15, 0.0, 0.0]),
+    # the gradient 0.5 is halved to 0.25; -4 is halved to -2 and clipped to -1: 0.975, then 1.075
+    "clipped": (sgd_update, 1.0, [0.5, -4.0], (), (0.1, 0.5, 1.0, *NONE), [0.975, 1.075]),
     # v = -0.05, p = 0.95; v = 0.9 * -0.05 - 0.05 = -0.095, p = 0.855
-    path = steps(momentum_update, 1.0, [0.5, 0.5], 1, 0.1, 0.9, False, 0.0, 0.0)
-    assert path == pytest.approx([0.95, 0.855], rel=1e-15)
-    # Nesterov: p = 1 + 0.9 * -0.05 - 0.05 = 0.905; p = 0.905 + 0.9 * -0.095 - 0.05 = 0.7695
-    path = steps(momentum_update, 1.0, [0.5, 0.5], 1, 0.1, 0.9, True, 0.0, 0.0)
-    assert path == pytest.approx([0.905, 0.7695], rel=1e-15)
-
-
-def test_adam_by_hand():
+    "momentum": (momentum_update, 1.0, [0.5, 0.5], (0.0,), (0.1, 0.9, False, *WHOLE, *NONE), [0.95, 0.855]),
+    # p = 1 + 0.9 * -0.05 - 0.05 = 0.905; p = 0.905 + 0.9 * -0.095 - 0.05 = 0.7695
+    "nesterov": (momentum_update, 1.0, [0.5, 0.5], (0.0,), (0.1, 0.9, True, *WHOLE, *NONE), [0.905, 0.7695]),
+    # total = 0.75 + 0.25 = 1, p = 1 - 0.1 * 0.5 / 1 = 0.95; total = 1 + 3 = 4 with g = -sqrt(3) = -1.7320508,
+    # p = 0.95 + 0.1 * 1.7320508 / 2 = 1.03660254
+    "adagrad": (
+        adagrad_update,
+        1.0,
+        [0.5, -1.7320508075688772],
+        (0.75,),
+        (0.1, 0.0, *WHOLE, *NONE),
+        [0.95, 1.0366025403784438],
+    ),
+    # mean = 0.25 * 4 = 1 with rho = 0.75, p = 1 - 0.1 * 2 / 1 = 0.8; mean = 0.75 + 0.25 * 1 = 1, p = 0.8 + 0.1 = 0.9
+    "rmsprop": (rmsprop_update, 1.0, [2.0, -1.0], (0.0, ()), (0.1, 0.75, 0.0, 0.0, *WHOLE, *NONE), [0.8, 0.9]),
+    # the same with momentum 0.5: v = 0.2, p = 0.8; v = 0.5 * 0.2 - 0.1 = 0, p = 0.8
+    "rmsprop, momentum": (
+        rmsprop_update,
+        1.0,
+        [2.0, -1.0],
+        (0.0, 0.0),
+        (0.1, 0.75, 0.5, 0.0, *WHOLE, *NONE),
+        [0.8, 0.8],
+    ),
     # Without epsilon the first step is the rate, whatever the gradient. Then m = 0.9 * 0.05 - 0.1 = -0.055,
     # m_hat = -0.055 / 0.19 = -0.28947; v = 0.999 * 0.00025 + 0.001 = 0.00124975,
     # v_hat = v / 0.001999 = 0.625188; p = 0.9 + 0.1 * 0.28947 / 0.790688 = 0.9366103
-    path = steps(adam_update, 1.0, [0.5, -1.0], 2, 0.1, 0.9, 0.999, 0.0, "step", 0.0, 0.0, 0.0)
-    assert path == pytest.approx([0.9, 0.9366103], rel=1e-7)
+    "adam": (
+        adam_update,
+        1.0,
+        [0.5, -1.0],
+        (0.0, 0.0),
+        (0.1, 0.9, 0.999, 0.0, "step", 0.0, *WHOLE, *NONE),
+        [0.9, 0.9366103],
+    ),
     # epsilon stands outside the root, beside the corrected moment: 1 - 0.1 * 0.5 / (0.5 + 0.5) = 0.95
-    path = steps(adam_update, 1.0, [0.5], 2, 0.1, 0.9, 0.999, 0.5, "step", 0.0, 0.0, 0.0)
-    assert path == pytest.approx([0.95], rel=1e-12)
+    "adam, epsilon": (
+        adam_update,
+        1.0,
+        [0.5],
+        (0.0, 0.0),
+        (0.1, 0.9, 0.999, 0.5, "step", 0.0, *WHOLE, *NONE),
+        [0.95],
+    ),
     # decay is decoupled: 1 - 0.1 - 0.1 * 0.5 * 1 = 0.85
-    path = steps(adam_update, 1.0, [0.5], 2, 0.1, 0.9, 0.999, 0.0, "step", 0.5, 0.0, 0.0)
-    assert path == pytest.approx([0.85], rel=1e-12)
+    "adamw": (adam_update, 1.0, [0.5], (0.0, 0.0), (0.1, 0.9, 0.999, 0.0, "step", 0.5, *WHOLE, *NONE), [0.85]),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_by_hand(name):
+    update, start, gradients, slots, options, path = BY_HAND[name]
+    slots = [np.array(slot, float).reshape(-1) for slot in slots]
+    p, found = np.array([start]), []
+    for number, gradient in enumerate(gradients, 1):
+        numbered = [number if option == "step" else option for option in options]
+        assert update(p, *slots, np.array([gradient]), *numbered, 0, 1) == OK
+        found.append(p[0])
+    assert found == pytest.approx(path, rel=1e-7 if name == "adam" else 1e-15)
+    if 0.0 in path:
+        assert found[path.index(0.0) :] == [0.0] * (len(path) - path.index(0.0))
+
+
+def own(p, g, slots, rate, step, settings):
+    """Momentum by another name: a user's own update."""
+    for i in range(len(p)):
+        slots[0][i] = settings[0] * slots[0][i] - rate * g[i]
+        p[i] += slots[0][i]
+
+
+def own_with_the_arguments_of_the_others(p, velocity, g, rate, step, *options):
+    return own_update(own, 1)(p, velocity, velocity[:0], g.copy(), rate, step, np.array([0.9]), *options)
 
 
 UPDATES = {
     "sgd": (sgd_update, reference.sgd_update, 0, lambda step: ()),
     "momentum": (momentum_update, reference.momentum_update, 1, lambda step: (0.9, False)),
     "nesterov": (momentum_update, reference.momentum_update, 1, lambda step: (0.8, True)),
+    "adagrad": (adagrad_update, reference.adagrad_update, 1, lambda step: (1e-3,)),
+    "rmsprop": (
+        lambda p, mean, g, *rest: rmsprop_update(p, mean, mean[:0], g, *rest),
+        lambda p, mean, g, *rest: reference.rmsprop_update(p, mean, mean[:0], g, *rest)[:2],
+        1,
+        lambda step: (0.9, 0.0, 1e-3),
+    ),
+    "rmsprop, momentum": (rmsprop_update, reference.rmsprop_update, 2, lambda step: (0.8, 0.7, 1e-3)),
     "adam": (adam_update, reference.adam_update, 2, lambda step: (0.9, 0.999, 1e-7, step, 0.0)),
     "adamw": (adam_update, reference.adam_update, 2, lambda step: (0.8, 0.99, 1e-3, step, 0.1)),
+    "own": (
+        own_with_the_arguments_of_the_others,
+        lambda p, v, g, rate, step, *rest: reference.momentum_update(p, v, g, rate, 0.9, False, *rest),
+        1,
+        lambda step: (step,),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", UPDATES)
-@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.0), (0.03, 0.02)])
+@pytest.mark.parametrize(
+    ("scale", "limit", "l1", "l2"), [(1.0, np.inf, 0.0, 0.0), (1.0, np.inf, 0.03, 0.02), (0.7, 0.8, 0.01, 0.1)]
+)
 @pytest.mark.parametrize("length", [1, 37])
-def test_fifty_steps_are_the_twin_s(name, l1, l2, length):
+def test_fifty_steps_are_the_twin_s(name, scale, limit, l1, l2, length):
     update, twin, slots, options = UPDATES[name]
     p = numbers(length)
     state = [p, *(np.zeros(length) for _ in range(slots))]
     expected = tuple(array.copy() for array in state)
     for step in range(1, 51):
         g = numbers(length, seed=step)
-        assert update(*state, g, 0.05, *options(step), l1, l2, 0, 1) == OK
-        expected = twin(*expected, g, 0.05, *options(step), l1, l2)
+        assert update(*state, g, 0.05, *options(step), scale, limit, l1, l2, 0, 1) == OK
+        expected = twin(*expected, g, 0.05, *options(step), scale, limit, l1, l2)
         expected = expected if slots else (expected,)
     for array, wanted in zip(state, expected, strict=True):
         np.testing.assert_allclose(array, wanted, rtol=1e-12, atol=1e-14)
@@ -122,7 +195,7 @@ def test_bits_do_not_depend_on_the_slices(name, real):
     update, _, slots, options = UPDATES[name]
     length = 1003 if COMPILED else 67
     start = [numbers(length, real, seed) for seed in range(slots + 1)]
-    start[2:] = [slot * slot for slot in start[2:]]
+    start[1:] = [slot * slot for slot in start[1:]]
     g = numbers(length, real, 9)
 
     def result(parts):
@@ -130,7 +203,7 @@ def test_bits_do_not_depend_on_the_slices(name, real):
         for first, last, size in parts:
             for rank in range(size):
                 arrays = [array[first:last] for array in [*state, g]]
-                assert update(*arrays, 0.01, *options(3), 0.01, 0.02, rank, size) == OK
+                assert update(*arrays, 0.01, *options(3), 0.9, 1.0, 0.01, 0.02, rank, size) == OK
         return b"".join(array.tobytes() for array in state)
 
     whole = result([(0, length, 1)])
@@ -143,7 +216,8 @@ def test_bits_do_not_depend_on_the_slices(name, real):
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("name", UPDATES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_number_that_is_not_finite_is_seen(name, real, bad):
+@pytest.mark.parametrize("limit", [np.inf, 1.0])
+def test_a_number_that_is_not_finite_is_seen(name, real, bad, limit):
     update, _, slots, options = UPDATES[name]
     for length in (1, 40):
         for place in {0, length // 2, length - 1}:
@@ -151,7 +225,7 @@ def test_a_number_that_is_not_finite_is_seen(name, real, bad):
                 state = [numbers(length, real, seed) ** 2 for seed in range(slots + 2)]
                 state[which][place] = bad
                 with np.errstate(all="ignore"):
-                    status = update(*state, 0.01, *options(1), 0.01, 0.02, 0, 1)
+                    status = update(*state, 0.01, *options(1), 1.0, limit, 0.01, 0.02, 0, 1)
                 assert status == NOT_FINITE
                 others = np.arange(length) != place
                 assert np.isfinite(state[0][others]).all()
@@ -159,7 +233,7 @@ def test_a_number_that_is_not_finite_is_seen(name, real, bad):
 
 def test_the_soft_threshold_keeps_nan():
     p = np.full(20, np.nan, np.float32)
-    assert sgd_update(p, np.zeros_like(p), 0.1, 1.0, 0.0, 0, 1) == NOT_FINITE
+    assert sgd_update(p, np.zeros_like(p), 0.1, *WHOLE, 1.0, 0.0, 0, 1) == NOT_FINITE
     assert np.isnan(p).all()
 
 
@@ -170,12 +244,62 @@ def test_penalty(real, length):
     assert penalty_sum(p, 0.1, 0.03) == pytest.approx(reference.penalty_sum(p, 0.1, 0.03), rel=1e-13)
 
 
+def smooth(w):
+    return 0.1 * w * w / (1 + w * w)
+
+
+def smooth_slope(w):
+    return 0.2 * w / ((1 + w * w) * (1 + w * w))
+
+
+@pytest.mark.parametrize("real", REALS)
+def test_own_penalty(real):
+    p = numbers(37, real)
+    assert own_penalty(smooth)(p, 0.0, 0.0) == pytest.approx(smooth(p.astype(float)).sum(), rel=1e-6)
+    g = numbers(37, real, 1)
+    expected = g + smooth_slope(p.astype(float))
+    for rank in range(3):
+        own_penalty_slope(smooth_slope)(g, p, rank, 3)
+    np.testing.assert_allclose(g, expected, rtol=1e-5 if real is np.float32 else 1e-14)
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (40, 5), (2, 64)])
+@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.0), (0.3, 0.2)])
+def test_squared_norms(real, shape, l1, l2):
+    p, g = numbers(shape, real), numbers(shape, real, 1)
+    p[0, 0], p[-1, -1] = 0, 0
+    expected = reference.squared_norms(p, g, l1, l2)
+    for size in (1, 2, 5):
+        found = np.full(len(p), np.nan)
+        for rank in range(size):
+            squared_norms(found, p, g, l1, l2, rank, size)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (40, 5), (2, 64)])
+def test_max_norm(real, shape):
+    start = numbers(shape, real)
+    start[:, 0] *= 1e-3  # short enough
+    expected = reference.max_norm(start.astype(float), 0.5)
+    for size in (1, 2, 9):
+        p = start.copy()
+        for rank in range(size):
+            assert max_norm(p, 0.5, rank, size) == OK
+        np.testing.assert_allclose(p, expected, rtol=1e-6 if real is np.float32 else 1e-14)
+        np.testing.assert_array_equal(p[:, 0], start[:, 0])
+    p[0, -1] = np.inf
+    assert max_norm(p, 0.5, 0, 1) == NOT_FINITE
+
+
 def plan_records(real, length, offset, penalty=True, decay=1):
     """(run, parameter, arenas): one parameter of ``length`` elements among others."""
     arenas = [numbers(offset + length + 5, real, seed) for seed in range(4)]
+    arenas[2] *= arenas[2]
     arenas[3] *= arenas[3]
-    options = np.array([0.9, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.01, 0.02])
-    rate = np.array([0.05])
+    options = np.array([0.7, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.01, 0.02])
+    rate, scale = np.array([0.05]), np.array([0.9])
     run = reference.record(
         RUN_FIELDS,
         {
@@ -185,6 +309,7 @@ def plan_records(real, length, offset, penalty=True, decay=1):
             SECOND_SLOT: arenas[3],
             OPTIONS: options,
             RATE: rate,
+            SCALE: scale,
             STEP: 6,
         },
     )
@@ -192,38 +317,69 @@ def plan_records(real, length, offset, penalty=True, decay=1):
         PARAMETER_FIELDS,
         {OFFSET: offset, LENGTH: length, COLUMNS: 1, PENALTY: 8 if penalty else -1, DECAY: decay},
     )
-    return run, parameter, arenas, (options, rate)
+    return run, parameter, arenas, (options, rate, scale)
+
+
+#: name -> (plan's update, its options after the limit, the twin's arguments after the rate, how many slots)
+PLANS = {
+    "sgd": ("sgd", (), (), 0),
+    "momentum": ("momentum", (0.9, 1.0), (0.9, True), 1),
+    "adagrad": ("adagrad", (1e-3,), (1e-3,), 1),
+    "rmsprop": ("rmsprop", (0.9, 0.8, 1e-3), (0.9, 0.8, 1e-3), 2),
+    "adam": ("adam", (0.9, 0.99, 1e-7, 0.3), (0.9, 0.99, 1e-7, 7, 0.0), 2),
+    "adamw": ("adam", (0.9, 0.99, 1e-7, 0.3), (0.9, 0.99, 1e-7, 7, 0.3), 2),
+}
 
 
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("penalty", [False, True])
-@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
+@pytest.mark.parametrize("name", [*PLANS, "own"])
 def test_plans(name, penalty, real):
-    length, offset, decay = 30, 7, int(name == "adamw")
-    run, parameter, arenas, (options, rate) = plan_records(real, length, offset, penalty, decay)
-    if name.startswith("adam"):
-        options[:4] = 0.9, 0.99, 1e-7, 0.3
-    plans = {"sgd": plan_sgd_update, "momentum": plan_momentum_update}
+    length, offset = 30, 7
+    run, parameter, arenas, (options, rate, _scale) = plan_records(real, length, offset, penalty, int(name == "adamw"))
+    if name == "own":
+        options[1] = 0.9
+        plan, twin, further, slots = updates.plan_own_update(own, 1, real), "momentum", (0.9, False), 1
+    else:
+        twin, settings, further, slots = PLANS[name]
+        options[1 : 1 + len(settings)] = settings
+        plan = getattr(updates, f"plan_{twin}_update")(real)
     before = [arena.copy() for arena in arenas]
     for first, last in ((0, 1), (1, 20), (20, length)):
-        status = reference.run_plan(plans.get(name, plan_adam_update)(real), run, parameter, first, last)
-        assert status == OK
-    l1, l2 = (0.01, 0.02) if penalty else (0.0, 0.0)
-    p, g, first_slot, second_slot = (arena[offset : offset + length].astype(float) for arena in before)
-    if name == "sgd":
-        expected = [reference.sgd_update(p, g, rate[0], l1, l2), g, first_slot, second_slot]
-    elif name == "momentum":
-        p, velocity = reference.momentum_update(p, first_slot, g, rate[0], 0.9, True, l1, l2)
-        expected = [p, g, velocity, second_slot]
-    else:
-        decay = 0.3 * decay
-        p, m, v = reference.adam_update(p, first_slot, second_slot, g, rate[0], 0.9, 0.99, 1e-7, 7, decay, l1, l2)
-        expected = [p, g, m, v]
+        assert reference.run_plan(plan, run, parameter, first, last) == OK
+    penalties = (0.01, 0.02) if penalty else (0.0, 0.0)
+    p, g, *state = (arena[offset : offset + length].astype(float) for arena in before)
+    found = getattr(reference, f"{twin}_update")(p, *state[:slots], g, rate[0], *further, 0.9, 0.7, *penalties)
+    found = found if slots else (found,)
+    if name == "own":
+        g = reference.slope_of(g, p, 0.9, 0.7, penalties[1])
+    expected = [found[0], g, *found[1:], *state[slots:]]
     tolerance = 1e-5 if real is np.float32 else 1e-12
     for arena, old, wanted in zip(arenas, before, expected, strict=True):
         np.testing.assert_array_equal(arena[:offset], old[:offset])
         np.testing.assert_array_equal(arena[offset + length :], old[offset + length :])
         np.testing.assert_allclose(arena[offset : offset + length], wanted, rtol=tolerance, atol=tolerance / 10)
+
+
+@pytest.mark.parametrize("real", REALS)
+def test_plans_of_whole_rows_and_columns(real):
+    rows, columns, offset = 6, 5, 7
+    run, parameter, arenas, (options, *_alive) = plan_records(real, rows * columns, offset)
+    parameter[LENGTH], parameter[COLUMNS], parameter[FIRST_NORM], parameter[CONSTRAINT_OPTION] = rows, columns, 2, 7
+    p, g = (arena[offset : offset + rows * columns].reshape(rows, columns) for arena in arenas[:2])
+    norms = np.full(rows + 4, np.nan)
+    run[NORMS] = norms.ctypes.data
+    for first, last in ((0, 2), (2, rows)):
+        assert reference.run_plan(plan_squared_norms(real), run, parameter, first, last) == OK
+    np.testing.assert_allclose(norms[2 : 2 + rows], reference.squared_norms(p, g, 0.01, 0.02), rtol=1e-12)
+    assert np.isnan(norms[[0, 1, -2, -1]]).all()
+    options[7] = 0.4
+    before, outside = p.astype(float), [arenas[0][:offset].copy(), arenas[0][offset + rows * columns :].copy()]
+    for rank in range(2):
+        assert reference.run_plan(plan_max_norm(real), run, parameter, rank, 2) == OK
+    np.testing.assert_allclose(p, reference.max_norm(before, 0.4), rtol=1e-6)
+    np.testing.assert_array_equal(arenas[0][:offset], outside[0])
+    np.testing.assert_array_equal(arenas[0][offset + rows * columns :], outside[1])
 
 
 @pytest.mark.parametrize("real", REALS)

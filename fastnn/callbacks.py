@@ -1,0 +1,302 @@
+"""What may happen between epochs: stop early, save, lower the learning rate, write a log.
+
+A callback is any object with some of the methods of ``Callback``. One that has no ``on_train_batch_end`` costs nothing
+per batch: the engine then runs whole epochs.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .checks import choice, flag, nearest, number, shown, whole_number
+
+if TYPE_CHECKING:
+    from .model import Model
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "LambdaCallback",
+    "ModelCheckpoint",
+    "ReduceLROnPlateau",
+    "TimeLimit",
+]
+
+#: Parts of the names of quantities of which more is better.
+LARGER_IS_BETTER = ("accuracy", "auc", "f1", "precision", "recall", "r2")
+
+
+class Callback:
+    """The base of all callbacks; override what you need.
+
+    ``self.model`` is the model that is being trained. ``logs`` has the loss and the metrics of the epoch, and with
+    validation data the same again after ``val_``. A callback may read and set weights, set
+    ``model.optimizer.learning_rate``, and set ``model.stop_training = True`` to end the fit after the epoch.
+
+    ``on_train_batch_end(batch, logs)``, where it is defined, is called after every batch of an epoch.
+    """
+
+    model: Model
+
+    def set_model(self, model: Model) -> None:
+        """Called first, with the model."""
+        self.model = model
+
+    def on_train_begin(self) -> None:
+        """Before the first epoch of a fit."""
+
+    def on_train_end(self) -> None:
+        """After the last epoch of a fit, when nothing went wrong."""
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Before epoch 0, 1, ... of the fit."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """After epoch 0, 1, ... of the fit, and its validation."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class _Monitor(Callback):
+    """A callback that follows one quantity and knows which direction is better."""
+
+    def __init__(self, monitor: str, mode: str, min_delta: float):
+        if not isinstance(monitor, str) or not monitor:
+            raise TypeError(f"monitor is {shown(monitor)}; expected the name of a quantity, such as 'val_loss'")
+        self.monitor = monitor
+        self.mode = choice("mode", mode, ("auto", "min", "max"))
+        self.min_delta = number("min_delta", min_delta, least=0)
+        larger = mode == "max" or (mode == "auto" and any(part in monitor for part in LARGER_IS_BETTER))
+        self.sign = -1.0 if larger else 1.0
+        self.best = math.inf  # of sign · value
+
+    def on_train_begin(self) -> None:
+        self.best = math.inf
+
+    def value(self, logs: dict[str, float]) -> float:
+        """The monitored quantity, or an error that says what there is."""
+        if self.monitor not in logs:
+            hint = " (validation_data or validation_split gives the val_ ones)" if "val_" in self.monitor else ""
+            raise ValueError(
+                f"monitor is {self.monitor!r}, which is not reported; there is {', '.join(map(repr, logs))}"
+                f"{hint}{nearest(self.monitor, logs)}"
+            )
+        return logs[self.monitor]
+
+    def improved(self, value: float) -> bool:
+        """Whether the value is better than the best so far, by more than ``min_delta``; it then is the best."""
+        if self.sign * value < self.best - self.min_delta:
+            self.best = self.sign * value
+            return True
+        return False
+
+
+class EarlyStopping(_Monitor):
+    """Ends the fit when a quantity has not become better for ``patience`` epochs (Prechelt 1998).
+
+    monitor : such as "val_loss"; min_delta : what counts as better; patience : epochs to wait; mode : "min", "max" or
+    "auto", by the name; baseline : a value that must be beaten; restore_best_weights : go back to the weights of
+    the best epoch at the end; start_from_epoch : epochs that do not count.
+
+    ``best_epoch`` tells which epoch was the best, ``stopped_epoch`` after which one the fit ended, or None.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = True,
+        start_from_epoch: int = 0,
+    ):
+        super().__init__(monitor, mode, min_delta)
+        self.patience = whole_number("patience", patience, 0)
+        self.baseline = None if baseline is None else number("baseline", baseline)
+        self.restore_best_weights = flag("restore_best_weights", restore_best_weights)
+        self.start_from_epoch = whole_number("start_from_epoch", start_from_epoch, 0)
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+
+    def on_train_begin(self) -> None:
+        super().on_train_begin()
+        self.best_epoch = self.stopped_epoch = None
+        self._parameters: np.ndarray | None = None
+        self._wait = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        value = self.value(logs)
+        if epoch < self.start_from_epoch:
+            return
+        self._wait += 1
+        if self.improved(value):
+            self.best_epoch = epoch
+            if self.restore_best_weights:
+                self._parameters = self.model.arenas.parameters.copy()
+            if self.baseline is None or self.sign * value < self.sign * self.baseline:
+                self._wait = 0
+        if self._wait > 0 and self._wait >= self.patience:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self) -> None:
+        if self._parameters is not None:
+            self.model.arenas.parameters[:] = self._parameters
+            self._parameters = None
+
+
+class ReduceLROnPlateau(_Monitor):
+    """Multiplies the learning rate by ``factor`` when a quantity has not become better for ``patience`` epochs.
+
+    cooldown : epochs to wait after it; min_lr : not below this rate. The learning rate must be a number.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ):
+        super().__init__(monitor, mode, min_delta)
+        self.factor = number("factor", factor, above=0, below=1)
+        self.patience = whole_number("patience", patience, 0)
+        self.cooldown = whole_number("cooldown", cooldown, 0)
+        self.min_lr = number("min_lr", min_lr, least=0)
+
+    def on_train_begin(self) -> None:
+        super().on_train_begin()
+        self._wait = self._cooling = 0
+        rate = self.model.optimizer.learning_rate
+        if not isinstance(rate, float):
+            raise ValueError(f"learning_rate is {rate!r}; expected a number, which ReduceLROnPlateau can change")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        value = self.value(logs)
+        if self._cooling > 0:
+            self._cooling -= 1
+            self._wait = 0
+        if self.improved(value):
+            self._wait = 0
+        elif self._cooling == 0:
+            self._wait += 1
+            rate = self.model.optimizer.learning_rate
+            if self._wait >= self.patience and rate > self.min_lr:
+                self.model.optimizer.learning_rate = max(self.min_lr, rate * self.factor)
+                self._cooling, self._wait = self.cooldown, 0
+
+
+class ModelCheckpoint(_Monitor):
+    """Saves the model after every epoch, or with ``save_best_only`` after those that were the best so far.
+
+    filepath : where to; ``{epoch}`` and the names of the logs may stand in it, as in
+    "model-{epoch:03d}-{val_loss:.3f}.safetensors"; save_weights_only : without the optimizer's state.
+    A file is replaced whole or not at all.
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        save_best_only: bool = False,
+        mode: str = "auto",
+        save_weights_only: bool = False,
+    ):
+        super().__init__(monitor, mode, 0.0)
+        self.filepath = os.fspath(filepath)
+        self.save_best_only = flag("save_best_only", save_best_only)
+        self.save_weights_only = flag("save_weights_only", save_weights_only)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        if self.save_best_only and not self.improved(self.value(logs)):
+            return
+        try:
+            path = self.filepath.format(epoch=epoch + 1, **logs)
+        except (KeyError, IndexError, ValueError) as fault:
+            raise ValueError(
+                f"filepath is {self.filepath!r}, which cannot be filled in ({fault}); expected only names of "
+                f"{', '.join(map(repr, ('epoch', *logs)))}"
+            ) from None
+        if self.save_weights_only:
+            self.model.save_weights(path)
+        else:
+            self.model.save(path)
+
+
+class CSVLogger(Callback):
+    """Writes the numbers of every epoch to a CSV file, a line each, readable while the fit runs.
+
+    append : go on in a file that is there already.
+    """
+
+    def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False):
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise ValueError(f"separator is {shown(separator)}; expected one character")
+        self.filename, self.separator = os.fspath(filename), separator
+        self.append = flag("append", append)
+
+    def on_train_begin(self) -> None:
+        self._begun = self.append and os.path.exists(self.filename) and os.path.getsize(self.filename) > 0
+        with open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8"):
+            pass  # a path that cannot be written is found out before the work
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        with open(self.filename, "a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
+            if not self._begun:
+                writer.writerow(["epoch", *logs])
+                self._begun = True
+            writer.writerow([epoch, *(repr(value) for value in logs.values())])
+
+
+class TimeLimit(Callback):
+    """Ends the fit after the epoch in which ``seconds`` have passed since it began."""
+
+    def __init__(self, seconds: float):
+        self.seconds = number("seconds", seconds, above=0)
+
+    def on_train_begin(self) -> None:
+        self._end = time.monotonic() + self.seconds
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        if time.monotonic() >= self._end:
+            self.model.stop_training = True
+
+
+class LambdaCallback:
+    """A callback from functions, each called with the arguments of the method of its name."""
+
+    def __init__(
+        self,
+        on_epoch_begin: Callable[[int], None] | None = None,
+        on_epoch_end: Callable[[int, dict[str, float]], None] | None = None,
+        on_train_begin: Callable[[], None] | None = None,
+        on_train_end: Callable[[], None] | None = None,
+        on_train_batch_end: Callable[[int, dict[str, float]], None] | None = None,
+    ):
+        given = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_end": on_train_batch_end,
+        }
+        for name, function in given.items():
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} is {shown(function)}; expected a function or None")
+            setattr(self, name, function)
+        if all(function is None for function in given.values()):
+            raise ValueError(f"LambdaCallback was given nothing; expected a function for one of {', '.join(given)}")

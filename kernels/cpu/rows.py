@@ -1,0 +1,85 @@
+"""What happens to each row beside the network: its weight in the loss, and its outputs kept for metrics."""
+
+import functools
+
+import numpy as np
+
+from ..jit import kernel
+from ..layout import (
+    DY,
+    INPUTS,
+    KEPT,
+    LOSSES,
+    NOT_FINITE,
+    OK,
+    ORDER,
+    WEIGHTS,
+    Y,
+    activation,
+    derivative,
+    operation_record,
+    run_record,
+    share,
+)
+from ..memory import item_size, matrix, vector
+
+__all__ = ["keep_rows", "plan_keep_rows", "plan_weigh_rows", "weigh_rows"]
+
+
+@kernel
+def weigh_rows(losses, dy, weights, rank, size):
+    """losses *= weights; dy *= weights, row by row.
+
+    losses, weights : (rows,) float64; dy : (rows, outputs). Returns NOT_FINITE where a loss is not finite.
+    """
+    real = dy.dtype.type
+    first, last = share(dy.shape[0], rank, size)
+    bad = False
+    for row in range(first, last):
+        losses[row] *= weights[row]
+        bad |= losses[row] - losses[row] != 0.0
+        weight = real(weights[row])
+        for column in range(dy.shape[1]):
+            dy[row, column] *= weight
+    return NOT_FINITE if bad else OK
+
+
+@kernel
+def keep_rows(kept, y, rank, size):
+    """kept = y. kept, y : (rows, outputs)."""
+    first, last = share(y.shape[0], rank, size)
+    for row in range(first, last):
+        for column in range(y.shape[1]):
+            kept[row, column] = y[row, column]
+
+
+@functools.cache
+def plan_weigh_rows(real):
+    """``weigh_rows`` for a plan: y's derivative at DY; row r of the batch has the weight of ORDER[r] in the data."""
+
+    def weigh(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        losses = vector(run[LOSSES], last, np.float64)
+        dy = derivative(run, operation[DY], operation[INPUTS], 0, last, real)
+        status = OK
+        for row in range(first, last):
+            number = vector(run[ORDER] + 8 * row, 1, np.int64)[0] if run[ORDER] != 0 else row
+            weight = vector(run[WEIGHTS] + 8 * number, 1, np.float64)
+            status = max(status, weigh_rows(losses[row : row + 1], dy[row : row + 1], weight, 0, 1))
+        return status
+
+    return weigh
+
+
+@functools.cache
+def plan_keep_rows(real):
+    """``keep_rows`` for a plan: y at Y; KEPT is where the batch's first row goes."""
+
+    def keep(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        width = operation[INPUTS]
+        kept = matrix(run[KEPT] + first * width * item_size(real), last - first, width, real)
+        keep_rows(kept, activation(run, operation[Y], width, first, last, real), 0, 1)
+        return OK
+
+    return keep
