@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         callbacks,
         constraints,
         datasets,
+        files,
         history,
         initializers,
         layers,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         TimeLimit,
     )
     from .constraints import MaxNorm
+    from .files import ModelFileError, load
     from .history import History
     from .initializers import (
         Constant,
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = (
+    "files",
     "callbacks",
     "constraints",
     "datasets",
@@ -89,6 +92,7 @@ _MODULES = (
 )
 
 _HOMES = {
+    "files": ("ModelFileError", "load"),
     "callbacks": (
         "CSVLogger",
         "Callback",

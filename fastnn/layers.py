@@ -157,6 +157,7 @@ class Input(Layer):
             if len(shape) != 1:
                 raise ValueError(f"shape is {shown(shape)}; expected the number of columns, such as 64 or (64,)")
             shape = shape[0]
+        self.shape = (shape,)
         self.units = self.inputs = whole_number("shape", shape)
 
     def lower(self, builder: Builder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import secrets
 import threading
 import time
@@ -14,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from . import data, dispatch, losses, optimizers
+from . import data, dispatch, files, losses, optimizers
 from .checks import choice, flag, number, shown, whole_number
 from .data import Examples
 from .history import History
 from .layers import Dense, Dropout, Input, Layer
 from .metrics import Metric
 from .metrics import get as get_metrics
-from .plan import Plan, lower
+from .plan import Plan, lower, rounded
 from .progress import Progress, check_verbose
 from .slow_path import SlowPath
 from .training import Callbacks, DeferredInterrupt, Trainer, logs, run_fit
@@ -86,12 +87,10 @@ class Model:
             gradients=aligned_zeros(plan.length, self._dtype),
             slots=self._slots,
         )
-        place = 0
+        memory = self.named_parameters(self.arenas.parameters)
         for layer in self.layers:
-            for key, array in layer.parameters.items():
-                memory = self.arenas.parameters[place : place + array.size].reshape(array.shape)
-                layer.share_memory(key, memory)
-                place += -(-array.size // 16) * 16
+            for key in layer.parameters:
+                layer.share_memory(key, memory[f"{layer.name}.{key}"])
         self._runners: dict[str, Any] = {}
         self._lock = threading.RLock()
 
@@ -497,6 +496,33 @@ class Model:
                 for (layer, key), value in zip(targets, before, strict=True):
                     layer.assign(key, value)
                 raise
+
+    def named_parameters(self, arena: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """All parameters by name, "layer.W": the arrays themselves, or their places in another flat arena."""
+        found, place = {}, 0
+        for layer in self.layers:
+            for key, array in layer.parameters.items():
+                part = array if arena is None else arena[place : place + array.size].reshape(array.shape)
+                found[f"{layer.name}.{key}"] = part
+                place += rounded(array.size)
+        return found
+
+    # Files.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a safetensors file, for ``fn.load``; see ``fastnn.files``."""
+        with self._lock:
+            files.save(self, path)
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights alone, for ``load_weights``."""
+        with self._lock:
+            files.save_weights(self, path)
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Set the weights to those of a file of equal layers; on an error nothing has changed."""
+        with self._lock:
+            files.load_weights(self, path)
 
     # Copies. A prepared plan holds addresses, which mean nothing elsewhere: it is made anew.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .optimizers import Optimizer
     from .regularizers import Regularizer
 
-__all__ = ["Builder", "Operation", "Parameter", "Plan", "lower"]
+__all__ = ["Builder", "Operation", "Parameter", "Plan", "lower", "rounded"]
 
 #: Places outside of the arenas: nobody's, and the predictions that the caller asked for.
 NOWHERE, PREDICTIONS = -1, -2
@@ -281,16 +281,16 @@ class Builder:
         return self._derivative(self.width) if self.derivative == NOWHERE else self.derivative
 
     def _parameter(self, size: int) -> int:
-        place, self.plan.length = self.plan.length, self.plan.length + _rounded(size)
+        place, self.plan.length = self.plan.length, self.plan.length + rounded(size)
         return place
 
     def _activation(self, width: int) -> int:
-        place, self.plan.columns = self.plan.columns, self.plan.columns + _rounded(width)
+        place, self.plan.columns = self.plan.columns, self.plan.columns + rounded(width)
         return place
 
     def _derivative(self, width: int) -> int:
         place = self.plan.derivative_columns
-        self.plan.derivative_columns += _rounded(width)
+        self.plan.derivative_columns += rounded(width)
         return place
 
     def _options(self, *values: float) -> int:
@@ -298,7 +298,8 @@ class Builder:
         return len(self.plan.options) - len(values)
 
 
-def _rounded(size: int) -> int:
+def rounded(size: int) -> int:
+    """Elements or columns that something of this size takes in an arena."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 

@@ -17,6 +17,7 @@ KERNELS = sorted((ROOT / "kernels").rglob("*.py"))
 ORDER = (
     "__main__",
     "model",
+    "files",
     "training",
     "callbacks",
     "progress",

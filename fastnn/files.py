@@ -1,0 +1,392 @@
+"""Models on disk, in the safetensors format: a JSON header, then the numbers. There is no pickle anywhere.
+
+The header's ``__metadata__`` holds two strings: ``fastnn``, a JSON text that says what the model is, and ``sha256``, a
+digest of the whole file with its own place zeroed. A file is checked before anything in it is believed. It is written
+to a temporary file beside the old one, which it then replaces: a crash leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .checks import nearest, shown
+
+if TYPE_CHECKING:
+    from .model import Model
+
+__all__ = ["ModelFileError", "load", "load_weights", "save", "save_weights"]
+
+#: Raised when the meaning of a file changes; a file with a larger number is refused.
+FORMAT = 1
+
+#: Bytes of a header at most; a model of thousands of layers needs a few hundred kilobytes.
+MOST_HEADER = 1 << 24
+
+#: safetensors' names of the types of numbers.
+TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+
+#: The files whose public classes a model file may name.
+MODULES = ("layers", "losses", "optimizers", "schedules", "initializers", "regularizers", "constraints", "metrics")
+
+
+class ModelFileError(ValueError):
+    """A file that is no model, or is damaged; the message says what is wrong."""
+
+
+# What a model is, as JSON.
+
+
+def known_classes() -> dict[str, type]:
+    """The classes that a file may name."""
+    found = {}
+    for name in MODULES:
+        module = import_module(f".{name}", __package__)
+        found.update({key: value for key in module.__all__ if isinstance(value := getattr(module, key), type)})
+    return found
+
+
+def describe(value: Any, classes: Mapping[str, type]) -> Any:
+    """``value`` as JSON: one of our objects by its class and arguments, a user's own part by its name."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [describe(entry, classes) for entry in value]
+    kind = type(value)
+    if classes.get(kind.__name__) is kind:
+        return {"class": kind.__name__, "arguments": _arguments(value, classes)}
+    if inspect.isroutine(value):
+        return {"own": value.__name__}
+    return {"own": kind.__name__, "arguments": _arguments(value, classes)}
+
+
+def _arguments(value: Any, classes: Mapping[str, type]) -> dict[str, Any]:
+    """The arguments that make an equal object: each is kept as the attribute of its name."""
+    found = {}
+    for name, parameter in inspect.signature(type(value)).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        attribute = "given_name" if name == "name" and hasattr(value, "given_name") else name
+        if not hasattr(value, attribute):
+            raise TypeError(
+                f"{type(value).__name__} cannot be saved: it does not keep its argument {name!r} as an attribute; "
+                f"expected self.{name} = {name} in its __init__"
+            )
+        found[name] = describe(getattr(value, attribute), classes)
+    return found
+
+
+def revive(text: Any, classes: Mapping[str, type], parts: Mapping[str, Any]) -> Any:
+    """The object that ``describe`` described."""
+    if isinstance(text, list):
+        return [revive(entry, classes, parts) for entry in text]
+    if not isinstance(text, dict):
+        return text
+    arguments = text.get("arguments", {})
+    if set(text) - {"class", "own", "arguments"} or not isinstance(arguments, dict):
+        raise ModelFileError(f"the file describes a part by {shown(text)}; expected a class and its arguments")
+    if "own" in text:
+        name = text["own"]
+        if not isinstance(name, str) or name not in parts:
+            raise ModelFileError(
+                f"the model has a part of your own, {shown(name)}; expected load(path, parts={{{shown(name)}: ...}})"
+            )
+        if "arguments" not in text:
+            return parts[name]
+        kind = parts[name]
+    else:
+        name = text.get("class")
+        if not isinstance(name, str) or name not in classes:
+            raise ModelFileError(f"the file names the class {shown(name)}, which fastnn does not have")
+        kind = classes[name]
+    revived = {key: revive(value, classes, parts) for key, value in arguments.items()}
+    try:
+        return kind(**revived)
+    except (TypeError, ValueError, OverflowError) as fault:
+        raise ModelFileError(f"the file describes a {name} that cannot be: {fault}") from None
+
+
+# Writing.
+
+
+def save(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write the model to ``path``: layers, weights, optimizer and its state, loss, metrics, seed and step.
+
+    A model that is loaded from it continues with the same bits. Raises an OSError where the file cannot be written
+    (an older one then stays as it was), and a TypeError where a part of your own cannot be described.
+    """
+    classes = known_classes()
+    compiled = None
+    if model.loss is not None:
+        compiled = {
+            "optimizer": describe(model.optimizer, classes),
+            "loss": describe(model.loss, classes),
+            "metrics": describe(model.metrics, classes),
+            "threads": model.threads,
+        }
+    description = {
+        "format": FORMAT,
+        "name": model.name,
+        "dtype": model.dtype,
+        "seed": model.seed,
+        "step": model.step,
+        "epoch": model.epoch,
+        "layers": describe(model.layers, classes),
+        "compiled": compiled,
+    }
+    tensors = model.named_parameters()
+    for number, slot in enumerate(model.arenas.slots):
+        tensors |= {f"optimizer.{number}.{name}": array for name, array in model.named_parameters(slot).items()}
+    write(path, description, tensors)
+
+
+def save_weights(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write the weights alone, for ``load_weights`` of a model with equal layers."""
+    write(path, {"format": FORMAT, "weights": True}, model.named_parameters())
+
+
+def write(path: str | os.PathLike[str], description: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file, whole or not at all."""
+    header: dict[str, Any] = {"__metadata__": {"fastnn": json.dumps(description, allow_nan=False), "sha256": "0" * 64}}
+    names = {dtype: name for name, dtype in TYPES.items()}
+    place = 0
+    for name, array in tensors.items():
+        end = place + array.nbytes
+        dtype = names[array.dtype.newbyteorder("<")]
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256(len(text).to_bytes(8, "little") + text)
+    arrays = [np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for array in tensors.values()]
+    for array in arrays:
+        digest.update(array.data)
+    text = text.replace(b'"sha256":"' + b"0" * 64, b'"sha256":"' + digest.hexdigest().encode())
+    with _replacing(path) as write_bytes:
+        write_bytes(len(text).to_bytes(8, "little") + text)
+        for array in arrays:
+            write_bytes(array)
+
+
+@contextlib.contextmanager
+def _replacing(path: str | os.PathLike[str]) -> Iterator[Callable[[Any], Any]]:
+    """Writes to a new file beside ``path``, which takes its place when all is on the disk."""
+    path = os.path.realpath(os.fspath(path))
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else None
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file.write
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if os.name == "posix":  # the folder's entry, too, has to reach the disk
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# Reading.
+
+
+def load(path: str | os.PathLike[str], parts: Mapping[str, Any] | None = None) -> Model:
+    """The model in the file ``path``, as ``Model.save`` wrote it; it continues training with the same bits.
+
+    parts : your own functions and classes by name, where the model has any. They are the only code of yours that runs.
+
+    Raises a ModelFileError that says what is wrong with a file that is damaged, hostile or newer, before it takes more
+    memory than the file has bytes; an OSError where the file cannot be read.
+    """
+    from .model import Model
+
+    if parts is not None and not isinstance(parts, Mapping):
+        raise TypeError(f"parts is {shown(parts)}; expected a dict {{name: function or class}}")
+    description, tensors = read(path)
+    if description.get("weights") is True:
+        raise ModelFileError("the file holds weights alone; expected a model, or model.load_weights(path)")
+    missing = {"name", "dtype", "seed", "step", "epoch", "layers", "compiled"} - set(description)
+    if missing:
+        raise ModelFileError(f"the file does not say the model's {', '.join(sorted(missing))}")
+    for key in ("step", "epoch", "seed"):
+        if type(description[key]) is not int or not 0 <= description[key] < 2**63:
+            raise ModelFileError(f"the file says that the model's {key} is {shown(description[key])}")
+    classes, parts = known_classes(), parts or {}
+    layers = revive(description["layers"], classes, parts)
+    _check_sizes(layers, tensors)
+    try:
+        model = Model(layers, seed=description["seed"], dtype=description["dtype"], name=description["name"])
+    except (TypeError, ValueError, OverflowError, MemoryError) as fault:
+        raise ModelFileError(f"the file describes a model that cannot be: {fault}") from None
+    compiled = description["compiled"]
+    if compiled is not None:
+        if not isinstance(compiled, dict) or set(compiled) != {"optimizer", "loss", "metrics", "threads"}:
+            raise ModelFileError("the file does not say how the model was compiled")
+        arguments = {key: revive(value, classes, parts) for key, value in compiled.items()}
+        try:
+            model.compile(**arguments)
+        except (TypeError, ValueError, OverflowError) as fault:
+            raise ModelFileError(f"the file describes a training that cannot be: {fault}") from None
+    model.step, model.epoch = description["step"], description["epoch"]
+    wanted = model.named_parameters()
+    for number, slot in enumerate(model.arenas.slots):
+        wanted |= {f"optimizer.{number}.{name}": array for name, array in model.named_parameters(slot).items()}
+    _fill(wanted, tensors, "the model")
+    return model
+
+
+def load_weights(model: Model, path: str | os.PathLike[str]) -> None:
+    """Set the model's weights to those in the file; its layers need the same names and shapes.
+
+    Raises a ModelFileError that says what does not fit; then nothing has changed.
+    """
+    _, tensors = read(path)
+    weights = {name: array for name, array in tensors.items() if not name.startswith("optimizer.")}
+    _fill(model.named_parameters(), weights, f"the model {model.name!r}")
+
+
+def _check_sizes(layers: Any, tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse layers that are larger than the tensors of the file, before they take memory."""
+    from .layers import Dense, Layer
+
+    if not isinstance(layers, list) or not all(isinstance(layer, Layer) for layer in layers):
+        raise ModelFileError("the file does not describe a list of layers")
+    shapes = {array.shape for array in tensors.values()}
+    width = 0
+    for layer in layers:
+        if isinstance(layer, Dense) and (width, layer.units) not in shapes:
+            raise ModelFileError(f"the file describes weights of shape {(width, layer.units)}, which it does not hold")
+        width = layer.units or width
+
+
+def _fill(wanted: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray], what: str) -> None:
+    """Copy the tensors into the arrays of the same names, or raise an error and copy nothing."""
+    missing, further = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    if missing:
+        raise ModelFileError(f"the file has no {missing[0]!r}, which {what} has{nearest(missing[0], tensors)}")
+    if further:
+        raise ModelFileError(f"the file has {further[0]!r}, which {what} does not have{nearest(further[0], wanted)}")
+    for name, array in wanted.items():
+        given = tensors[name]
+        if given.shape != array.shape:
+            raise ModelFileError(f"{name!r} has shape {given.shape} in the file; expected {array.shape}, as in {what}")
+        if given.dtype.newbyteorder("=") != array.dtype:
+            raise ModelFileError(f"{name!r} is {given.dtype.name} in the file; expected {array.dtype.name}")
+    for name, array in wanted.items():
+        array[...] = tensors[name]
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(description, tensors) of a file that has been checked from its first byte to its last."""
+    with open(path, "rb") as file:
+        content = file.read()
+    if len(content) < 8:
+        raise ModelFileError(f"the file has {len(content)} bytes; expected a safetensors file, of at least 8")
+    length = int.from_bytes(content[:8], "little")
+    if length > min(MOST_HEADER, len(content) - 8):
+        raise ModelFileError(
+            f"the file says that its header has {length} bytes, of {len(content)} in all: it is cut off, or no "
+            "safetensors file"
+        )
+    text = content[8 : 8 + length]
+    header = _json(text, "header")
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or set(metadata) != {"fastnn", "sha256"}:
+        raise ModelFileError("the file was not written by fastnn: its metadata are not fastnn's")
+    data = memoryview(content)[8 + length :]
+    _check_digest(content[:8], text, metadata["sha256"], data)
+    description = _json(metadata["fastnn"], "description")
+    version = description.get("format")
+    if type(version) is not int or version < 1:
+        raise ModelFileError(f"the file's format is {shown(version)}; expected a whole number")
+    if version > FORMAT:
+        raise ModelFileError(f"the file was written by a newer fastnn (format {version}; this one reads {FORMAT})")
+    return description, _tensors(header, data)
+
+
+def _check_digest(length: bytes, text: bytes, claimed: Any, data: memoryview) -> None:
+    """Compare the digest of the file, its own place zeroed, with what the header claims."""
+    if not isinstance(claimed, str) or len(claimed) != 64:
+        raise ModelFileError("the file has no SHA-256 digest")
+    field = b'"sha256":"' + claimed.encode(errors="replace")
+    if text.count(field) != 1:
+        raise ModelFileError("the file's digest does not stand where fastnn writes it")
+    digest = hashlib.sha256(length + text.replace(field, b'"sha256":"' + b"0" * 64))
+    digest.update(data)
+    if digest.hexdigest() != claimed:
+        raise ModelFileError("the file is damaged: its bytes do not have the digest that it states")
+
+
+def _json(text: Any, what: str) -> dict[str, Any]:
+    """A JSON object, with each name once and no number that is none."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a name stands twice")
+        return found
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    try:
+        found = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+    except (ValueError, TypeError, RecursionError) as fault:
+        raise ModelFileError(f"the file's {what} cannot be read: {fault}") from None
+    if not isinstance(found, dict):
+        raise ModelFileError(f"the file's {what} is no JSON object")
+    return found
+
+
+def _tensors(header: Mapping[str, Any], data: memoryview) -> dict[str, np.ndarray]:
+    """The tensors that the header describes; together they are the data, without gaps and overlaps."""
+    found: dict[str, np.ndarray] = {}
+    place = 0
+    for name, entry in sorted(header.items(), key=lambda item: _offsets(*item)):
+        begin, end = _offsets(name, entry)
+        shape = entry["shape"]
+        if not isinstance(entry["dtype"], str) or entry["dtype"] not in TYPES:
+            raise ModelFileError(f"{name!r} has the type {shown(entry['dtype'])}; expected one of {', '.join(TYPES)}")
+        if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
+            raise ModelFileError(f"{name!r} has the shape {shown(shape)}; expected a list of sizes")
+        dtype = TYPES[entry["dtype"]]
+        if begin != place or end - begin != math.prod(shape) * dtype.itemsize or end > len(data):
+            raise ModelFileError(f"{name!r} has a place in the file that does not fit its shape or the others")
+        array: np.ndarray = np.frombuffer(data[begin:end], dtype).reshape(shape)
+        if not np.isfinite(array).all():
+            raise ModelFileError(f"{name!r} holds numbers that are not finite")
+        found[name], place = array, end
+    if place != len(data):
+        raise ModelFileError(f"the file has {len(data) - place} bytes after its last tensor; expected none")
+    return found
+
+
+def _offsets(name: str, entry: Any) -> tuple[int, int]:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise ModelFileError(f"the header's entry {shown(name)} does not describe a tensor")
+    offsets = entry["data_offsets"]
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(place) is int for place in offsets):
+        raise ModelFileError(f"{name!r} has the offsets {shown(offsets)}; expected two whole numbers")
+    if not 0 <= offsets[0] <= offsets[1] < 2**63:
+        raise ModelFileError(f"{name!r} has the offsets {shown(offsets)}; expected increasing ones")
+    return offsets[0], offsets[1]
