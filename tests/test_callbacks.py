@@ -1,0 +1,215 @@
+"""Callbacks: when they are called, what they do, and what they refuse."""
+
+import csv
+import time
+
+import numpy as np
+import pytest
+
+import fastnn as fn
+
+
+def data(rows=60):
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((rows, 3))
+    return X, (X[:, 0] > 0).astype(int)
+
+
+def compiled(optimizer="sgd", seed=0):
+    model = fn.Model([fn.Input(3), fn.Dense(2, "softmax")], seed=seed)
+    model.compile(optimizer, "cross_entropy", ["accuracy"])
+    return model
+
+
+class Script(fn.Callback):
+    """Writes the numbers that a test wants into the logs, before the callbacks after it read them."""
+
+    def __init__(self, **curves):
+        self.curves = curves
+
+    def on_epoch_end(self, epoch, logs):
+        logs.update({name: curve[epoch] for name, curve in self.curves.items()})
+
+
+def fit(*callbacks, epochs=10, model=None, **options):
+    model = model or compiled()
+    return model, model.fit(*data(), batch_size=30, epochs=epochs, callbacks=callbacks, **options)
+
+
+def test_the_order_of_the_calls():
+    calls = []
+
+    class Told:
+        def __getattr__(self, name):
+            if name.startswith(("on_", "set_")):
+                return lambda *arguments: calls.append((name, *arguments[:1]))
+            raise AttributeError(name)
+
+    model, _ = fit(Told(), epochs=2)
+    assert calls == [
+        ("set_model", model),
+        ("on_train_begin",),
+        ("on_epoch_begin", 0),
+        ("on_train_batch_end", 0),
+        ("on_train_batch_end", 1),
+        ("on_epoch_end", 0),
+        ("on_epoch_begin", 1),
+        ("on_train_batch_end", 0),
+        ("on_train_batch_end", 1),
+        ("on_epoch_end", 1),
+        ("on_train_end",),
+    ]
+
+
+def test_batches_are_reported_with_their_loss_and_change_nothing():
+    found = []
+    model, history = fit(fn.LambdaCallback(on_train_batch_end=lambda batch, logs: found.append(dict(logs))), epochs=2)
+    other, expected = fit(epochs=2)
+    assert history.to_dict() == expected.to_dict()
+    np.testing.assert_array_equal(model.arenas.parameters, other.arenas.parameters)
+    assert [set(logs) for logs in found] == [{"loss", "accuracy"}] * 4
+    assert np.mean([logs["loss"] for logs in found[:2]]) == pytest.approx(history["loss"][0], rel=1e-12)
+
+
+def test_epoch_callbacks_leave_the_engine_its_slices(monkeypatch):
+    from fastnn.kernels.cpu.runner import Runner
+
+    train, sizes = Runner.train, []
+
+    def counted(self, data, order, batch_size, first, last, *rest):
+        sizes.append(last - first)
+        return train(self, data, order, batch_size, first, last, *rest)
+
+    monkeypatch.setattr(Runner, "train", counted)
+    model = compiled()
+    model.fit(*data(), batch_size=1, epochs=3, callbacks=[fn.EarlyStopping("loss", patience=5), fn.TimeLimit(100)])
+    assert sum(sizes) == 180 and max(sizes) == 60
+
+
+def test_early_stopping_ends_and_goes_back():
+    weights = []
+    keep = fn.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(model.get_weights()))
+    stop = fn.EarlyStopping("val_loss", patience=2)
+    model = compiled()
+    _, history = fit(keep, Script(val_loss=[5, 4, 3, 3.5, 3.2, 1, 0, 0, 0, 0]), stop, model=model)
+    assert history.epochs == 5 and (stop.best_epoch, stop.stopped_epoch) == (2, 4)
+    np.testing.assert_array_equal(model.get_weights()[0], weights[2][0])
+
+
+#: (options, the curve, the epochs that are trained, the best one)
+STOPS = [
+    ({"patience": 0}, [5, 4, 4, 3, 2], 3, 1),
+    ({"patience": 1}, [5, 4, 4, 3, 2], 3, 1),
+    ({"patience": 2}, [5, 4, 4, 3, 2], 5, 4),
+    ({"patience": 1, "min_delta": 1.0}, [5, 4.5, 3, 2, 1], 2, 0),
+    ({"patience": 1, "monitor": "val_accuracy"}, [0.5, 0.6, 0.7, 0.7, 0.9], 4, 2),
+    ({"patience": 1, "mode": "max"}, [1, 2, 3, 2, 1], 4, 2),
+    ({"patience": 1, "mode": "min", "monitor": "val_accuracy"}, [1, 2, 3, 2, 1], 2, 0),
+    ({"patience": 1, "start_from_epoch": 2}, [1, 9, 5, 4, 6], 5, 3),
+    ({"patience": 2, "baseline": 3}, [5, 4, 3.5, 2, 1], 2, 1),
+    ({"patience": 3, "baseline": 3}, [5, 4, 2, 3, 1], 5, 4),
+]
+
+
+@pytest.mark.parametrize(("options", "curve", "epochs", "best"), STOPS)
+def test_when_early_stopping_stops(options, curve, epochs, best):
+    stop = fn.EarlyStopping(**options)
+    for _ in range(2):  # it can be used again
+        _, history = fit(Script(**{stop.monitor: curve}), stop, epochs=5)
+        assert (history.epochs, stop.best_epoch) == (epochs, best)
+
+
+def test_without_going_back_the_last_weights_stay():
+    model, _ = fit(Script(val_loss=range(10)), fn.EarlyStopping(patience=3, restore_best_weights=False))
+    other, _ = fit(epochs=4)
+    np.testing.assert_array_equal(model.arenas.parameters, other.arenas.parameters)
+
+
+def test_reduce_on_plateau():
+    rates = []
+    model = compiled(fn.SGD(1.0))
+    note = fn.LambdaCallback(on_epoch_end=lambda epoch, logs: rates.append(model.optimizer.learning_rate))
+    plateau = fn.ReduceLROnPlateau("loss", factor=0.5, patience=2, cooldown=1, min_lr=0.2)
+    fit(Script(loss=[3, 2, 2, 2, 2, 2, 2, 2, 2, 2]), plateau, note, model=model)
+    # two epochs without gain: 0.5; one to cool down, of which the next count: 0.25; then the floor
+    assert rates == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2, 0.2]
+    with pytest.raises(ValueError, match=r"learning_rate is CosineDecay.*expected a number"):
+        fit(fn.ReduceLROnPlateau("loss"), model=compiled(fn.SGD(fn.CosineDecay())))
+
+
+def test_checkpoints(tmp_path):
+    curve = Script(val_loss=[3, 2, 4, 1])
+    model, _ = fit(
+        curve,
+        fn.ModelCheckpoint(tmp_path / "{epoch:02d}-{val_loss:.1f}.safetensors"),
+        fn.ModelCheckpoint(tmp_path / "best", save_best_only=True),
+        fn.ModelCheckpoint(tmp_path / "weights", save_weights_only=True),
+        epochs=4,
+    )
+    names = {"01-3.0.safetensors", "02-2.0.safetensors", "03-4.0.safetensors", "04-1.0.safetensors", "best", "weights"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert (tmp_path / "best").read_bytes() == (tmp_path / "04-1.0.safetensors").read_bytes()
+    continued = fn.load(tmp_path / "02-2.0.safetensors")
+    assert continued.epoch == 2
+    continued.fit(*data(), batch_size=30, epochs=2)
+    np.testing.assert_array_equal(continued.arenas.parameters, model.arenas.parameters)
+    with pytest.raises(ValueError, match=r"filepath is .*expected only names of 'epoch', 'loss', 'accuracy'"):
+        fit(fn.ModelCheckpoint("{val_los}"))
+
+
+def test_csv_log(tmp_path):
+    path = tmp_path / "log.csv"
+    _, history = fit(fn.CSVLogger(path), epochs=3)
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [float(row["loss"]) for row in rows] == history["loss"] and [row["epoch"] for row in rows] == ["0", "1", "2"]
+    fit(fn.CSVLogger(path, append=True), epochs=2)
+    assert len(list(csv.DictReader(path.read_text().splitlines()))) == 5
+    fit(fn.CSVLogger(path, separator=";"), epochs=2)
+    assert path.read_text().splitlines()[0] == "epoch;loss;accuracy"
+    with pytest.raises(FileNotFoundError):
+        fit(fn.CSVLogger(tmp_path / "no folder" / "log.csv"))
+
+
+def test_time_limit():
+    wait = fn.LambdaCallback(on_epoch_end=lambda epoch, logs: time.sleep(0.02))
+    _, history = fit(wait, fn.TimeLimit(0.05), epochs=1000)
+    assert 1 <= history.epochs < 20
+
+
+def test_a_callback_may_set_weights_between_epochs():
+    def reset(epoch, logs):
+        model.set_weights([np.zeros_like(array) for array in model.get_weights()])
+
+    model = compiled()
+    _, history = fit(fn.LambdaCallback(on_epoch_end=reset), model=model, epochs=3)
+    assert history["loss"][1] == history["loss"][2] or abs(history["loss"][1] - history["loss"][2]) < 0.05
+    assert not model.get_weights()[0].any()
+
+
+BAD = {
+    "monitor is 3": lambda: fn.EarlyStopping(3),
+    "mode is 'least'": lambda: fn.EarlyStopping(mode="least"),
+    "patience is -1": lambda: fn.EarlyStopping(patience=-1),
+    "min_delta is -1": lambda: fn.EarlyStopping(min_delta=-1),
+    "baseline is 'x'": lambda: fn.EarlyStopping(baseline="x"),
+    "restore_best_weights is 1": lambda: fn.EarlyStopping(restore_best_weights=1),
+    "factor is 1": lambda: fn.ReduceLROnPlateau(factor=1),
+    "min_lr is -1": lambda: fn.ReduceLROnPlateau(min_lr=-1),
+    "seconds is 0": lambda: fn.TimeLimit(0),
+    "separator is ';;'": lambda: fn.CSVLogger("x", ";;"),
+    "save_best_only is 1": lambda: fn.ModelCheckpoint("x", save_best_only=1),
+    "on_epoch_end is 3": lambda: fn.LambdaCallback(on_epoch_end=3),
+    "LambdaCallback was given nothing": fn.LambdaCallback,
+    "monitor is 'val_loss', which is not reported; there is 'loss', 'accuracy' .validation_data": lambda: fit(
+        fn.EarlyStopping()
+    ),
+    "monitor is 'los', .*did you mean 'loss'": lambda: fit(fn.EarlyStopping("los")),
+    "callbacks is a single callback": lambda: compiled().fit(*data(), callbacks=fn.EarlyStopping()),
+    r"callbacks\[0\] is 3": lambda: fit(3),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input(message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        BAD[message]()

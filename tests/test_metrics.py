@@ -1,0 +1,161 @@
+"""Metrics in fit and evaluate: those of scikit-learn, for any number of threads, in one pass."""
+
+import numpy as np
+import pytest
+
+import fastnn as fn
+from fastnn import metrics, scores
+
+sklearn = pytest.importorskip("sklearn.metrics")
+
+
+def data(rows=300, classes=6):
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((rows, 4))
+    return X, (X @ generator.standard_normal((4, classes)) + generator.standard_normal((rows, classes))).argmax(axis=1)
+
+
+def model_for(loss, outputs, chosen, dtype="float64", threads=None, dropout=0.0):
+    last = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}.get(loss)
+    layers = [fn.Input(4), fn.Dense(8, "relu"), fn.Dropout(dropout), fn.Dense(outputs, last)]
+    model = fn.Model(layers, seed=0, dtype=dtype)
+    model.compile("adam", loss, chosen, threads=threads)
+    return model
+
+
+CLASSES = ["accuracy", "top_k", metrics.TopKAccuracy(2), "precision", "recall", "f1", "auc", "log_loss"]
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.filterwarnings("ignore:.*were not represented")
+def test_several_classes(one_hot):
+    X, labels = data()
+    model = model_for("cross_entropy", 6, CLASSES)
+    y = np.eye(6)[labels] if one_hot else labels
+    model.fit(X, y, epochs=5)
+    found, p = model.evaluate(X, y), model.predict(X)
+    said = p.argmax(axis=1)
+    expected = {
+        "accuracy": sklearn.accuracy_score(labels, said),
+        "top_5_accuracy": sklearn.top_k_accuracy_score(labels, p, k=5),
+        "top_2_accuracy": sklearn.top_k_accuracy_score(labels, p, k=2),
+        "precision": sklearn.precision_score(labels, said, average="macro", zero_division=0),
+        "recall": sklearn.recall_score(labels, said, average="macro"),
+        "f1": sklearn.f1_score(labels, said, average="macro"),
+        "auc": sklearn.roc_auc_score(labels, p, multi_class="ovr"),
+        "log_loss": sklearn.log_loss(labels, p),
+    }
+    assert list(found) == ["loss", *expected]
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-12), name
+    assert found["loss"] == pytest.approx(expected["log_loss"], rel=1e-10)
+
+
+def test_quantities():
+    X, _ = data()
+    t = X @ np.arange(8.0).reshape(4, 2) + 3
+    model = model_for("mse", 2, ["mse", "rmse", "mae", "r2"])
+    model.fit(X, t, epochs=20)
+    found, y = model.evaluate(X, t), model.predict(X)
+    assert found["mse"] == found["loss"] == pytest.approx(sklearn.mean_squared_error(t, y), rel=1e-12)
+    assert found["rmse"] == pytest.approx(np.sqrt(found["mse"]), rel=1e-15)
+    assert found["mae"] == pytest.approx(sklearn.mean_absolute_error(t, y), rel=1e-12)
+    assert found["r2"] == pytest.approx(sklearn.r2_score(t, y), rel=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_metrics_of_an_epoch_are_of_the_outputs_that_were_trained_on(threads, shuffle):
+    """Steps of size 0 leave the weights: the metrics of the training are then those of an evaluation."""
+    X, y = data()
+    model = model_for("cross_entropy", 6, [*CLASSES, "acc"], threads=threads)
+    model.optimizer.learning_rate = 0
+    history = model.fit(X, y, epochs=2, batch_size=32, validation_data=(X, y), shuffle=shuffle)
+    for name, curve in history.to_dict().items():
+        if not name.startswith("val_"):
+            assert curve[0] == pytest.approx(curve[1], rel=1e-12)
+            assert curve == pytest.approx(history[f"val_{name}"], rel=1e-12), name
+
+
+def test_with_dropout_and_moving_weights_they_agree_with_the_loss():
+    """log_loss, from the outputs that were kept, and the loss, added up by the engine, are the same number."""
+    X, y = data()
+    model = model_for("cross_entropy", 6, ["log_loss"], dropout=0.5)
+    history = model.fit(X, y, epochs=3, batch_size=17)
+    assert history["log_loss"] == pytest.approx(history["loss"], rel=1e-9)
+
+
+def test_rows_that_are_converted_a_block_at_a_time(monkeypatch):
+    from fastnn import data as module
+
+    X, y = data()
+    expected = model_for("cross_entropy", 6, CLASSES).fit(X, y, epochs=2).to_dict()
+    monkeypatch.setattr(module, "BLOCK_BYTES", 700)
+    found = model_for("cross_entropy", 6, CLASSES).fit(X.astype(">f8"), y, epochs=2).to_dict()
+    assert found == expected
+
+
+def test_a_function_gets_all_rows_once_an_epoch():
+    X, y = data()
+    seen = []
+
+    def share_of_zero(y_true, y_pred):
+        seen.append((y_true.shape, y_true.dtype, y_pred.shape))
+        return (y_true == 0).mean()
+
+    model = model_for("cross_entropy", 6, [share_of_zero, metrics.FunctionMetric(scores.f1, "my_f1"), "f1"])
+    history = model.fit(X, y, epochs=2, validation_split=0.1)
+    assert seen == [((270,), np.int64, (270, 6)), ((30,), np.int64, (30, 6))] * 2
+    assert history["share_of_zero"] == [pytest.approx((y[:270] == 0).mean())] * 2
+    assert history["my_f1"] == history["f1"]
+
+
+def test_metrics_cost_no_second_pass():
+    from fastnn.kernels.cpu.runner import Runner
+
+    X, y = data()
+    model = model_for("cross_entropy", 6, CLASSES)
+    calls = []
+    infer = Runner.infer
+    try:
+        Runner.infer = lambda self, *rest: calls.append(1) or infer(self, *rest)
+        model.fit(X, y, epochs=2)
+        assert calls == []
+        model.evaluate(X, y)
+        assert calls == [1]
+    finally:
+        Runner.infer = infer
+
+
+BAD = {
+    "metrics has 'f1', which is about classes, but the model predicts numbers": ("mse", 1, ["f1"]),
+    "metrics has 'auc', which is about classes": ("mse", 1, ["auc"]),
+    "metrics has 'top_5_accuracy', but the model has 3 outputs; expected more than 5": ("cross_entropy", 3, ["top_k"]),
+    "metrics has 'top_2_accuracy', but the model has 3 outputs that are not exclusive": (
+        "binary_cross_entropy",
+        3,
+        [metrics.TopKAccuracy(2)],
+    ),
+    "metrics has 'preccision'; .*did you mean 'precision'": ("cross_entropy", 3, ["preccision"]),
+    "metrics has 3; expected 'accuracy'": ("cross_entropy", 3, [3]),
+    "metrics is 'f1'; expected a list": ("cross_entropy", 3, "f1"),
+    "metrics is TopKAccuracy": ("cross_entropy", 9, metrics.TopKAccuracy()),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input(message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        model_for(*BAD[message])
+
+
+def test_what_shows_only_with_the_targets():
+    X, y = data()
+    model = model_for("cross_entropy", 6, ["r2"])
+    with pytest.raises(ValueError, match="metrics has 'r2', which compares outputs with targets of the same width"):
+        model.fit(X, y)
+    model = model_for("cross_entropy", 6, [lambda y_true, y_pred: "high"])
+    with pytest.raises(TypeError, match="returned 'high'; expected a number"):
+        model.fit(X, y)
+    with pytest.raises(ValueError, match="k is 0"):
+        metrics.TopKAccuracy(0)

@@ -1,0 +1,95 @@
+"""Metrics of an epoch: the numbers of scikit-learn."""
+
+import numpy as np
+import pytest
+
+from fastnn import scores
+
+metrics = pytest.importorskip("sklearn.metrics")
+
+
+def classes(rows, count, seed, missing=False):
+    """Labels, and probabilities with many ties."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, count - missing, rows)
+    p = np.round(generator.uniform(0, 1, (rows, count)) + 0.5 * (labels[:, None] == np.arange(count)), 1) + 0.05
+    return labels, p / p.sum(axis=1, keepdims=True)
+
+
+CASES = [
+    (rows, count, seed, missing)
+    for rows in (1, 2, 30, 200)
+    for count in (2, 3, 5)
+    for seed in range(3)
+    for missing in (False, True)
+    if count - missing > 1
+]
+
+
+@pytest.mark.parametrize(("rows", "count", "seed", "missing"), CASES)
+@pytest.mark.filterwarnings("ignore")
+def test_several_classes(rows, count, seed, missing):
+    labels, p = classes(rows, count, seed, missing)
+    said = p.argmax(axis=1)
+    for y_true in (labels, np.eye(count)[labels]):
+        if y_true.ndim == 1 or rows > 1:
+            for name in ("precision", "recall", "f1"):
+                wanted = getattr(metrics, f"{name}_score")(labels, said, average="macro", zero_division=0)
+                assert getattr(scores, name)(y_true, p) == pytest.approx(wanted, rel=1e-12), name
+        wanted = metrics.log_loss(labels, p, labels=np.arange(count))
+        assert scores.log_loss(y_true, p) == pytest.approx(wanted, rel=1e-12)
+        wanted = metrics.confusion_matrix(labels, said, labels=np.arange(count))
+        np.testing.assert_array_equal(scores.confusion_matrix(y_true, p), wanted)
+        both = [j for j in range(count) if 0 < (labels == j).sum() < rows]
+        if both:
+            wanted = np.mean([metrics.roc_auc_score(labels == j, p[:, j]) for j in both])
+            assert scores.roc_auc(y_true, p) == pytest.approx(wanted, rel=1e-12)
+        else:
+            assert np.isnan(scores.roc_auc(y_true, p))
+
+
+@pytest.mark.parametrize("rows", [2, 30, 200])
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.filterwarnings("ignore")
+def test_one_output(rows, seed):
+    labels, p = classes(rows, 2, seed)
+    y_true, p = labels[:, None].astype(float), p[:, 1:]
+    said = p[:, 0] > 0.5
+    for name in ("precision", "recall", "f1"):
+        wanted = getattr(metrics, f"{name}_score")(labels, said, zero_division=0)
+        assert getattr(scores, name)(y_true, p) == pytest.approx(wanted, rel=1e-12), name
+    assert scores.log_loss(y_true, p) == pytest.approx(metrics.log_loss(labels, p[:, 0], labels=[0, 1]), rel=1e-12)
+    if 0 < labels.sum() < rows:
+        assert scores.roc_auc(y_true, p) == pytest.approx(metrics.roc_auc_score(labels, p[:, 0]), rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.filterwarnings("ignore")
+def test_several_yes_or_no_columns(seed):
+    generator = np.random.default_rng(seed)
+    y_true, p = (
+        generator.integers(0, 2, (50, 4)).astype(float),
+        np.round(generator.uniform(0, 1, (50, 4)), 1) * 0.9 + 0.04,
+    )
+    for name in ("precision", "recall", "f1"):
+        wanted = getattr(metrics, f"{name}_score")(y_true, p > 0.5, average="macro", zero_division=0)
+        assert getattr(scores, name)(y_true, p) == pytest.approx(wanted, rel=1e-12), name
+    assert scores.roc_auc(y_true, p) == pytest.approx(metrics.roc_auc_score(y_true, p), rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (30, 1), (30, 3)])
+def test_r2(shape):
+    generator = np.random.default_rng(0)
+    t, y = generator.standard_normal(shape) + 100, generator.standard_normal(shape) + 100
+    assert scores.r2(t, y) == pytest.approx(metrics.r2_score(t, y), rel=1e-12)
+    assert scores.r2(np.ones(shape), np.ones(shape)) == 1.0 and scores.r2(np.ones(shape), y) == 0.0
+
+
+def test_by_hand():
+    # scores 0.1 0.4 0.35 0.8 of no, no, yes, yes: of 4 pairs one is the wrong way round
+    p = np.array([[0.1], [0.4], [0.35], [0.8]])
+    assert scores.roc_auc(np.array([[0.0], [0], [1], [1]]), p) == 0.75
+    # taken for yes: one row, rightly; one of two found
+    assert scores.precision(np.array([[0.0], [0], [1], [1]]), p) == 1.0
+    assert scores.recall(np.array([[0.0], [0], [1], [1]]), p) == 0.5
+    assert scores.f1(np.array([[0.0], [0], [1], [1]]), p) == pytest.approx(2 / 3)
