@@ -5,6 +5,7 @@ import math
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -169,7 +170,8 @@ for method in (history.plot, history.to_frame):
     except ImportError as fault:
         print(fault)
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    root = Path(__file__).parents[1]
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == [
         'pictures need matplotlib: python -m pip install "fastnn[plot]"',
         "to_frame needs pandas: python -m pip install pandas",

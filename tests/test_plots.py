@@ -75,7 +75,17 @@ def test_binary_boundary_shades_the_probability(binary):
     (low, high), colors = axes.get_images()[0].get_clim(), axes.get_images()[0].get_cmap()
     assert (low, high) == (0, 1) and colors(0.5)[:3] == pytest.approx((1, 1, 1), abs=0.01)
     assert figure.axes[1].get_ylabel() == "probability of class 1"
-    assert drawn(figure).std() > 0
+
+
+def test_the_picture_itself_has_the_shades(binary):
+    figure = fn.plots.decision_boundary(binary, [[-1.5, -1.0], [2.5, 1.5]], [0, 1])  # the other points would cover them
+    axes, pixels = figure.axes[0], drawn(figure)
+    x = np.stack(np.meshgrid(np.linspace(-1.2, 2.2, 12), np.linspace(-0.8, 1.3, 12)), axis=-1).reshape(-1, 2)
+    columns, rows = axes.transData.transform(x).round().astype(int).T
+    found = pixels[-1 - rows, columns, :3] / 255
+    expected = axes.get_images()[0].get_cmap()(binary.predict(x)[:, 0])[:, :3]
+    close = np.abs(found - expected).max(axis=1) < 0.1
+    assert close.mean() > 0.9  # the black line covers a few
 
 
 def line_of(axes):
