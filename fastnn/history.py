@@ -2,64 +2,171 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .checks import choice, shown
 
 __all__ = ["History"]
 
+#: A longer table shows this many epochs at its beginning, and as many at its end.
+SHOWN_EPOCHS = 10
 
-class History:
+
+class History(dict[str, list[float]]):
     """The curves of a fit: ``history["loss"]`` is a list with one number an epoch.
 
-    Keys are "loss", the metrics, and with validation data the same again after ``val_``.
+    Keys are "loss", the metrics, and with validation data the same again after ``val_``. It is a dictionary, so
+    ``pandas.DataFrame(history)`` works; ``print(history)`` shows a table, ``history.plot()`` the curves, and a
+    notebook shows the table by itself.
     """
 
-    def __init__(self) -> None:
-        self.history: dict[str, list[float]] = {}
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """The curves as a plain dictionary, as Keras has it."""
+        return dict(self)
 
     @property
     def epochs(self) -> int:
         """Epochs that were finished."""
-        return max((len(curve) for curve in self.history.values()), default=0)
+        return max(map(len, self.values()), default=0)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch, counted from 1, of the least validation loss; None where nothing was validated."""
+        losses = [(loss, epoch) for epoch, loss in enumerate(self.get("val_loss", ()), 1) if not math.isnan(loss)]
+        return min(losses)[1] if losses else None
 
     def append(self, logs: dict[str, float]) -> None:
-        """Add the numbers of one epoch."""
-        for key, value in logs.items():
-            self.history.setdefault(key, []).append(value)
+        """Add the numbers of one epoch. What is missing in an epoch is NaN there, so all curves are of one length."""
+        before = self.epochs
+        for key in logs:
+            self.setdefault(key, [math.nan] * before)
+        for key, curve in self.items():
+            curve.append(logs.get(key, math.nan))
 
     def to_dict(self) -> dict[str, list[float]]:
         """A copy of the curves."""
-        return {key: list(curve) for key, curve in self.history.items()}
+        return {key: list(curve) for key, curve in self.items()}
 
-    def keys(self) -> list[str]:
-        return list(self.history)
+    def to_frame(self) -> Any:
+        """The curves as a pandas.DataFrame: a row an epoch, counted from 1, and a column a curve.
 
-    def __getitem__(self, key: str) -> list[float]:
-        if key not in self.history:
-            raise KeyError(f"{key!r} was not recorded; there is {', '.join(map(repr, self.history)) or 'nothing yet'}")
-        return self.history[key]
+        Raises an ImportError without pandas.
+        """
+        try:
+            import pandas
+        except ImportError as fault:
+            raise ImportError("to_frame needs pandas: python -m pip install pandas") from fault
+        return pandas.DataFrame(dict(self), index=pandas.RangeIndex(1, self.epochs + 1, name="epoch"))
 
-    def __contains__(self, key: object) -> bool:
-        return key in self.history
+    def plot(self, names: str | Sequence[str] | None = None, *, axes: Any = None) -> Any:
+        """Draw the curves, training and validation together, one axes a quantity; returns the matplotlib Figure.
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.history)
+        names : which quantities, such as "loss" or ["loss", "accuracy"], by default all; axes : matplotlib axes to
+        draw into, one for each, instead of a new figure. The dotted line is the epoch of the least validation loss.
 
-    def __len__(self) -> int:
-        return len(self.history)
+        A notebook shows the figure; elsewhere save it, ``history.plot().savefig("fit.png")``, or draw into
+        the axes of ``matplotlib.pyplot.subplots``.
+
+        Raises an ImportError without matplotlib, a ValueError before the first epoch or for a name that was not
+        recorded, and a ValueError or TypeError for axes that do not fit.
+        """
+        from . import figures
+
+        if self.epochs == 0:
+            raise ValueError("the history has no epochs yet; call fit first")
+        chosen = self._quantities(names)
+        figure, places = figures.panels(axes, len(chosen))
+        for name, place in zip(chosen, places, strict=True):
+            self._draw(name, place, figures.COLORS[:2], figures.GRAY)
+        labels = next((place for name, place in zip(chosen, places, strict=True) if f"val_{name}" in self), None)
+        if labels is not None and axes is None:
+            figure.legend(*labels.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+        elif labels is not None:
+            labels.legend()
+        return figure
+
+    def _draw(self, name: str, axes: Any, colors: Sequence[str], gray: str) -> None:
+        """One quantity over the epochs, and where the validation loss was least."""
+        epochs = range(1, self.epochs + 1)
+        marker = "o" if self.epochs == 1 else None  # a line of one point is invisible
+        axes.plot(epochs, self[name], color=colors[0], marker=marker, label="training")
+        if f"val_{name}" in self:
+            curve, best = self[f"val_{name}"], self.best_epoch
+            axes.plot(epochs, curve, color=colors[1], linestyle="--", marker=marker, label="validation")
+            if best is not None:
+                axes.axvline(best, color=gray, linestyle=":", linewidth=1, zorder=0)
+                axes.plot([best], curve[best - 1], "o", color=colors[1], markeredgecolor="white", markersize=8)
+                title = f"best epoch {best}: validation {number_text(curve[best - 1])}"
+                axes.set_title(title, loc="left", size="small", color=gray)
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.spines[["top", "right"]].set_visible(False)
+        if self.epochs == 1:
+            axes.set_xticks([1])
+        else:
+            axes.locator_params(axis="x", integer=True)
+
+    def _quantities(self, names: Any) -> list[str]:
+        """The quantities that ``names`` asks for, each once."""
+        recorded = [key for key in self if not (key.startswith("val_") and key.removeprefix("val_") in self)]
+        if names is None:
+            return recorded
+        if not isinstance(names, (str, list, tuple)) or len(names) == 0:
+            raise TypeError(f'names is {shown(names)}; expected a name or a list of names, such as ["loss"]')
+        wanted = [names] if isinstance(names, str) else names
+        return list(dict.fromkeys(choice("names", name, recorded) for name in wanted))
+
+    def _table(self) -> list[list[str]]:
+        """The header, then a row an epoch; a row of dots stands for what is left out of a long table."""
+        header = ["epoch", *self]
+        rows, dots = [header], ["..."] * len(header)
+        for epoch in range(self.epochs):
+            if SHOWN_EPOCHS <= epoch < self.epochs - SHOWN_EPOCHS and epoch + 1 != self.best_epoch:
+                if rows[-1] is not dots:
+                    rows.append(dots)
+            else:
+                rows.append([str(epoch + 1), *(number_text(curve[epoch]) for curve in self.values())])
+        return rows
+
+    def _headline(self) -> str:
+        """How many epochs, and which was the best."""
+        best = self.best_epoch
+        epochs = f"{self.epochs} epoch{'s' if self.epochs != 1 else ''}"
+        return epochs + (f", least val_loss {number_text(self['val_loss'][best - 1])} in epoch {best}" if best else "")
+
+    def __missing__(self, key: str) -> list[float]:
+        raise KeyError(f"{key!r} was not recorded; there is {', '.join(map(repr, self)) or 'nothing yet'}")
 
     def __str__(self) -> str:
-        if not self.history:
+        if not self.epochs:
             return "History: no epochs yet"
-        header = ["epoch", *self.history]
-        rows = [
-            [str(epoch + 1), *(f"{curve[epoch]:.4f}" for curve in self.history.values())]
-            for epoch in range(self.epochs)
-        ]
-        widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-        return "\n".join(
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]
-        )
+        rows = self._table()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join([*lines, self._headline()])
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{key}={curve[-1]:.4f}" for key, curve in self.history.items())
+        last = ", ".join(f"{key}={number_text(curve[-1])}" for key, curve in self.items())
         return f"<History of {self.epochs} epochs{': ' + last if last else ''}>"
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook; the best epoch stands in bold."""
+        if not self.epochs:
+            return "<p>History: no epochs yet</p>"
+        header, *rows = self._table()
+        lines = [f"<caption>{html.escape(self._headline())}</caption>", f"<thead>{_html_row('th', header)}</thead>"]
+        lines += ["<tbody>", *(_html_row("td", row, row[0] == str(self.best_epoch)) for row in rows), "</tbody>"]
+        return "\n".join(['<table style="text-align: right">', *lines, "</table>"])
+
+
+def _html_row(tag: str, cells: Sequence[str], bold: bool = False) -> str:
+    style = ' style="font-weight: bold"' if bold else ""
+    return f"<tr{style}>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def number_text(value: float) -> str:
+    """``value`` with four decimals, or with a power of ten where these would not show it."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"

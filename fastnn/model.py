@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import data, dispatch, files, losses, optimizers
+from . import data, dispatch, files, losses, optimizers, summary
 from .checks import choice, flag, number, shown, whole_number
 from .data import Examples
 from .history import History
@@ -140,24 +140,12 @@ class Model:
         counts = [(sum(a.size for a in layer.parameters.values()), layer.trainable) for layer in self.layers]
         return sum(count for count, _ in counts), sum(count for count, trainable in counts if trainable)
 
-    def summary(self) -> None:
-        """Print the layers with their shapes, parameters and work."""
-        rows = [("layer", "output", "parameters", "")]
-        for layer in self.layers:
-            count = sum(array.size for array in layer.parameters.values())
-            detail = layer.activation_name if layer.activation_name != "linear" else ""
-            detail = f"rate {layer.rate:g}" if isinstance(layer, Dropout) else detail
-            detail += "" if layer.trainable else " (frozen)"
-            rows.append((layer.name, f"({layer.units},)", f"{count:,}", detail.strip()))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        print(f"{self.name}: {self._dtype}, seed {self._seed}")
-        for row in rows:
-            cells = (row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]), row[3])
-            print("  ".join(cells).rstrip())
-        total, trainable = self.count_parameters()
-        plan = self._lower()
-        print(f"parameters: {total:,} ({total * plan.item_size:,} bytes), {trainable:,} trainable")
-        print(f"a prediction of one row: {plan.forward_flops(1):,} FLOPs")
+    def summary(self, batch_size: int = 32) -> None:
+        """Print the layers with their shapes and parameters, and the memory and FLOPs of a training step.
+
+        batch_size : rows of the step, which the activations' memory and the FLOPs grow with.
+        """
+        print(summary.summary(self, whole_number("batch_size", batch_size)))
 
     def __repr__(self) -> str:
         widths = "-".join(str(layer.units) for layer in self.layers if isinstance(layer, (Input, Dense)))
@@ -273,7 +261,8 @@ class Model:
         """Train for ``epochs`` epochs; called again, it continues.
 
         X : (rows, inputs); y : targets as the loss wants them; the last batch of an epoch may be smaller;
-        verbose : "auto" or 1 shows a progress line in a terminal, 0 nothing, 2 a line each epoch;
+        verbose : "auto" shows a progress line in a terminal or a bar in a notebook, 1 does so, too, and prints a line
+        each epoch where it is neither, 2 a line each epoch, 0 nothing;
         callbacks : objects with any of the methods of ``fastnn.callbacks.Callback``; validation_split : the share of
         rows, taken from the end before shuffling, to validate on; validation_data : or (X, y) or (X, y,
         sample_weight) to validate on; class_weight : {label: weight}, or "balanced": rows / (classes · rows of the

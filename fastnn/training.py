@@ -18,6 +18,7 @@ import numpy as np
 
 from . import dispatch
 from .checks import shown
+from .history import number_text
 
 if TYPE_CHECKING:
     from .data import Examples, Rows
@@ -268,7 +269,7 @@ def run_fit(
             callbacks.notify("on_train_batch_end", start % batches, values or {"loss": float(results[-1, 0])})
             trainer.take_snapshot(batch)
         interrupt.check()
-        progress.show(batch / last, f"epoch {-(-batch // batches)}/{epochs}  loss {results[-1, 0]:.4f}")
+        progress.show(batch / last, f"epoch {-(-batch // batches)}/{epochs}  loss {number_text(results[-1, 0])}")
         if batch // batches == finished:
             continue
         for _ in range(batch // batches - finished):

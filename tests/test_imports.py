@@ -16,11 +16,13 @@ KERNELS = sorted((ROOT / "kernels").rglob("*.py"))
 #: The house from roof to cellar: a file imports only what stands below it.
 ORDER = (
     "__main__",
+    "plots",
     "model",
     "files",
     "training",
     "callbacks",
     "progress",
+    "summary",
     "slow_path",
     "layers",
     "optimizers",
@@ -33,6 +35,7 @@ ORDER = (
     "regularizers",
     "constraints",
     "history",
+    "figures",
     "datasets",
     "data",
     "dispatch",

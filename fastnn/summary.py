@@ -1,0 +1,78 @@
+"""What ``model.summary()`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .layers import Dropout, Layer
+
+if TYPE_CHECKING:
+    from .model import Model
+    from .plan import Plan
+
+__all__ = ["summary"]
+
+
+def summary(model: Model, batch_size: int) -> str:
+    """The layers of a model, its parameters, and what a training step on ``batch_size`` rows takes.
+
+    The memory is that of the engine's arenas, their padding to cache lines included; an optimizer that is not chosen
+    yet has none. A multiplication and an addition are two floating-point operations (FLOPs).
+    """
+    plan = model.plan
+    flops = [0] * len(model.layers)
+    for operation in plan.prediction:
+        flops[operation.layer] += operation.flops
+    table = [("layer", "output", "parameters", "FLOPs a row", "")]
+    for layer, work in zip(model.layers, flops, strict=True):
+        count = sum(array.size for array in layer.parameters.values())
+        table.append((layer.name, f"({layer.units},)", f"{count:,}", f"{work:,}", _detail(layer)))
+    lines = [f"{model.name}: {model.dtype}, seed {model.seed}", "", *_aligned(table, "<>>><"), ""]
+
+    total, trainable = model.count_parameters()
+    lines.append(f"parameters: {total:,}" + (f", {trainable:,} of them trained" if trainable < total else ""))
+    lines += [f"memory of a training step on {batch_size:,} rows:", *_aligned(_memory(model, plan, batch_size), "<>")]
+    lines.append(f"FLOPs of that step: {plan.step_flops(batch_size):,}; to predict one row: {plan.forward_flops(1):,}")
+    return "\n".join(lines)
+
+
+def _detail(layer: Layer) -> str:
+    facts = [layer.activation_name] if layer.activation_name != "linear" else []
+    facts += [f"rate {layer.rate:g}"] if isinstance(layer, Dropout) else []
+    facts += [] if layer.trainable else ["frozen"]
+    return ", ".join(facts)
+
+
+def _memory(model: Model, plan: Plan, rows: int) -> list[tuple[str, str]]:
+    """What takes memory, and how much."""
+    arena, row = plan.length * plan.item_size, rows * plan.item_size
+    optimizer = f"optimizer ({type(model.optimizer).__name__})" if model.loss is not None else "optimizer (none yet)"
+    sizes = {
+        "parameters": arena,
+        "gradients": arena,
+        optimizer: plan.slots * arena,
+        "activations": plan.columns * row,
+        "their derivatives": plan.derivative_columns * row,
+    }
+    sizes["together"] = sum(sizes.values())
+    return [(f"  {name}", bytes_text(size)) for name, size in sizes.items()]
+
+
+def bytes_text(size: int) -> str:
+    """``size`` bytes in the unit that leaves one to three digits before the point: 1 kB is 1000 bytes."""
+    amount, unit = float(size), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 999.5:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], sides: str) -> list[str]:
+    """The rows as lines of columns, each to the left (<) or right (>)."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in rows
+    ]
