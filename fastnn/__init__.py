@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from .losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
     from .metrics import Metric
     from .model import Model
-    from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+    from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
     from .regularizers import L1, L1L2, L2, Penalty, Regularizer
     from .schedules import (
         ConstantRate,
@@ -124,7 +124,7 @@ _HOMES = {
     "losses": ("BinaryCrossEntropy", "CrossEntropy", "Loss", "MeanSquaredError"),
     "model": ("Model",),
     "metrics": ("Metric",),
-    "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"),
+    "optimizers": ("LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"),
     "schedules": (
         "ConstantRate",
         "CosineDecay",

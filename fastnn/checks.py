@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import numbers
 from collections.abc import Iterable
@@ -19,6 +20,14 @@ def shown(value: Any) -> str:
     if isinstance(value, (str, int, float, type(None))):
         return text
     return f"{text} (a {type(value).__name__})"
+
+
+def shown_object(value: object) -> str:
+    """``value`` as the call that makes it: its class, and each argument that is not at its default."""
+    parameters = inspect.signature(type(value)).parameters.values()
+    given = [(p.name, getattr(value, p.name, p.default)) for p in parameters]
+    settings = [f"{name}={found!r}" for (name, found), p in zip(given, parameters, strict=True) if found != p.default]
+    return f"{type(value).__name__}({', '.join(settings)})"
 
 
 def nearest(value: str, options: Iterable[str]) -> str:

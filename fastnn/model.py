@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import data, dispatch, files, losses, optimizers, summary
+from . import data, dispatch, files, lbfgs, losses, optimizers, summary
 from .checks import choice, flag, number, shown, whole_number
 from .data import Examples
 from .history import History
@@ -25,7 +25,7 @@ from .metrics import get as get_metrics
 from .plan import Plan, lower, rounded
 from .progress import Progress, check_verbose
 from .slow_path import SlowPath
-from .training import Callbacks, DeferredInterrupt, Trainer, logs, run_fit
+from .training import Callbacks, DeferredInterrupt, EndOfEpoch, Trainer, logs, run_fit
 
 __all__ = ["Model"]
 
@@ -285,6 +285,9 @@ class Model:
         if isinstance(validation, int):
             examples, validation = examples.part(slice(0, validation)), examples.part(slice(validation, None))
         self._weigh_classes(examples, class_weight)
+        if isinstance(self.optimizer, optimizers.LBFGS):
+            lbfgs.check(self)
+            batch_size, shuffle = len(examples), False
         if tolerance is not None:
             tolerance = number("tolerance", tolerance, least=0)
             if batch_size < len(examples):
@@ -302,11 +305,16 @@ class Model:
                 self.history, self.stop_training = History(), False
                 watchers.notify("set_model", self)
                 watchers.notify("on_train_begin")
-                trainer = Trainer(self, runner, examples, batch_size, epochs, shuffle, tolerance)
+                in_engine = None if isinstance(self.optimizer, optimizers.LBFGS) else tolerance
+                trainer = Trainer(self, runner, examples, batch_size, epochs, shuffle, in_engine)
                 validate = None
                 if validation is not None:
                     validate = partial(self._evaluate, runner, validation, interrupt, "validation_data")
-                run_fit(trainer, watchers, validate, progress, interrupt)
+                end_epoch = EndOfEpoch(trainer, watchers, validate, progress)
+                if isinstance(self.optimizer, optimizers.LBFGS):
+                    lbfgs.minimize(trainer, end_epoch, self.optimizer.memory, tolerance)
+                else:
+                    run_fit(trainer, end_epoch, interrupt)
                 watchers.notify("on_train_end")
         finally:
             self._lock.release()
@@ -335,6 +343,9 @@ class Model:
         self, X: Any, y: Any, sample_weight: Any = None, class_weight: dict[int, float] | str | None = None
     ) -> dict[str, float]:
         """One step on all rows of X as one batch; returns the loss and the metrics of before it."""
+        self._compiled_loss("train_on_batch")
+        if isinstance(self.optimizer, optimizers.LBFGS):
+            raise ValueError("the optimizer is LBFGS, which trains on all rows for many steps; expected fit")
         examples = self._examples("train_on_batch", X, y, sample_weight)
         self._weigh_classes(examples, class_weight)
         with self._lock, DeferredInterrupt():

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import schedules
-from .checks import choice, flag, number, shown
+from .checks import choice, flag, number, shown, shown_object, whole_number
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
+__all__ = ["LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
 
 
 class Optimizer:
@@ -52,12 +52,7 @@ class Optimizer:
         return ()
 
     def __repr__(self) -> str:
-        settings = ", ".join(
-            f"{key.lstrip('_')}={value!r}"
-            for key, value in vars(self).items()
-            if not (key.startswith("clip_") and value is None)
-        )
-        return f"{type(self).__name__}({settings})"
+        return shown_object(self)
 
 
 class SGD(Optimizer):
@@ -193,12 +188,26 @@ class AdamW(Adam):
         return (self.beta_1, self.beta_2, self.epsilon, self.weight_decay)
 
 
+class LBFGS(Optimizer):
+    """L-BFGS (Liu & Nocedal 1989), for small data: all rows at every step, and a line search instead of a rate.
+
+    memory : steps from which it knows the curvature. One epoch is one iteration; batch_size and shuffle have no
+    meaning. It needs SciPy (the extra ``scipy``), a smooth loss, and no dropout; float64 lets it come nearest to the
+    minimum.
+    """
+
+    def __init__(self, memory: int = 10):
+        super().__init__(1.0)
+        self.memory = whole_number("memory", memory)
+
+
 BY_NAME: dict[str, Callable[[], Optimizer]] = {
     "sgd": SGD,
     "adagrad": Adagrad,
     "rmsprop": RMSprop,
     "adam": Adam,
     "adamw": AdamW,
+    "lbfgs": LBFGS,
 }
 
 

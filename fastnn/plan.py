@@ -324,7 +324,7 @@ def lower(
     if optimizer is not None:
         settings = (optimizer.clip_value or math.inf, *optimizer.settings())
         plan.options[: len(settings)] = settings
-        plan.update, plan.slots = optimizer.update, optimizer.slots
+        plan.update, plan.slots = optimizer.update or None, optimizer.slots
         plan.clip_norm = optimizer.clip_norm or math.inf
     if loss is not None:
         _append_loss(builder, loss, metrics, target_width)

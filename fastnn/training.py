@@ -18,7 +18,6 @@ import numpy as np
 
 from . import dispatch
 from .checks import shown
-from .history import number_text
 
 if TYPE_CHECKING:
     from .data import Examples, Rows
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .progress import Progress
 
-__all__ = ["Callbacks", "DeferredInterrupt", "Trainer", "logs", "run_fit"]
+__all__ = ["Callbacks", "DeferredInterrupt", "EndOfEpoch", "Trainer", "logs", "run_fit"]
 
 #: Statuses of the engine (``kernels/layout.py``): a number is not finite; the gradient is as small as was asked for.
 NOT_FINITE, CONVERGED = 2, 3
@@ -148,6 +147,15 @@ class Trainer:
                 break
         return done, np.concatenate(parts)
 
+    def whole_batch(self) -> np.ndarray:
+        """The results of all rows as one batch, with the gradients in their arena; counts no step."""
+        step = self.model.step
+        done, results = self._train(0, 1)
+        self.model.step = step
+        if done < 1:
+            self._explain(0)
+        return results
+
     def rates(self, step: int, count: int) -> np.ndarray:
         """The learning rates of ``count`` steps from ``step`` on."""
         rate = self.model.optimizer.learning_rate
@@ -227,7 +235,11 @@ class Trainer:
 
 
 def logs(
-    metrics: Sequence[Metric], means: np.ndarray, t: Rows, kept: np.ndarray | None, order: np.ndarray | None
+    metrics: Sequence[Metric],
+    means: np.ndarray,
+    t: Rows,
+    kept: np.ndarray | None = None,
+    order: np.ndarray | None = None,
 ) -> dict[str, float]:
     """The loss and the metrics by name, from the means over rows of those that have one, and from the outputs."""
     found, columns = {"loss": float(means[0])}, iter(means[1:])
@@ -245,46 +257,66 @@ def logs(
     return found
 
 
-def run_fit(
-    trainer: Trainer,
-    callbacks: Callbacks,
-    validate: Callable[[], dict[str, float]] | None,
-    progress: Progress,
-    interrupt: DeferredInterrupt,
-) -> None:
-    """Train for the trainer's epochs, and tell the model's history, the callbacks and the progress line of each."""
+class EndOfEpoch:
+    """What happens when an epoch of a fit is over: validation, history, progress line, callbacks.
+
+    finished : how many epochs were.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        callbacks: Callbacks,
+        validate: Callable[[], dict[str, float]] | None,
+        progress: Progress,
+    ):
+        self.trainer, self.callbacks, self.validate, self.progress = trainer, callbacks, validate, progress
+        self.first_epoch = trainer.model.epoch
+        self.finished = 0
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody wants to hear of each epoch before the next one begins."""
+        kept = self.trainer.kept is not None
+        return self.callbacks.given or self.validate is not None or self.progress.lines or kept
+
+    def __call__(self, results: np.ndarray) -> None:
+        """An epoch is over, with these results of its batches."""
+        trainer, model = self.trainer, self.trainer.model
+        found = trainer.logs(self.finished, results)
+        if self.validate is not None:
+            found.update({f"val_{name}": value for name, value in self.validate().items()})
+        model.history.append(found)
+        self.finished += 1
+        model.epoch = self.first_epoch + self.finished
+        self.progress.epoch(self.finished, trainer.epochs, found)
+        self.callbacks.notify("on_epoch_end", self.finished - 1, found)
+
+
+def run_fit(trainer: Trainer, end_epoch: EndOfEpoch, interrupt: DeferredInterrupt) -> None:
+    """Train for the trainer's epochs, slice by slice."""
     model, batches, epochs = trainer.model, trainer.batches, trainer.epochs
-    watched = callbacks.given or validate is not None or progress.lines or trainer.kept is not None
-    batch, last, finished, pending = 0, epochs * batches, 0, np.empty((0, 0))
-    first_epoch = model.epoch
+    callbacks, progress, watched = end_epoch.callbacks, end_epoch.progress, end_epoch.watched
+    batch, last, pending = 0, epochs * batches, np.empty((0, 0))
     while batch < last and not model.stop_training and not trainer.converged:
         if watched and batch % batches == 0:
-            callbacks.notify("on_epoch_begin", finished)
+            callbacks.notify("on_epoch_begin", end_epoch.finished)
         limit = batch + 1 if callbacks.by_batch else (batch // batches + 1) * batches if watched else last
         start = batch
         batch, results = trainer.run(batch, limit)
         pending = np.concatenate((pending, results)) if len(pending) else results
         if callbacks.by_batch:
-            values = logs(model.metrics, results[-1], trainer.examples.t, None, None) if trainer.kept is None else {}
-            callbacks.notify("on_train_batch_end", start % batches, values or {"loss": float(results[-1, 0])})
+            by_rows = [metric for metric in model.metrics if metric.by_rows]
+            callbacks.notify("on_train_batch_end", start % batches, logs(by_rows, results[-1], trainer.examples.t))
             trainer.take_snapshot(batch)
         interrupt.check()
-        progress.show(batch / last, f"epoch {-(-batch // batches)}/{epochs}  loss {number_text(results[-1, 0])}")
-        if batch // batches == finished:
-            continue
-        for _ in range(batch // batches - finished):
-            found = trainer.logs(finished, pending[:batches])
+        progress.show(batch / last, f"epoch {-(-batch // batches)}/{epochs}  loss {results[-1, 0]:.4f}")
+        while end_epoch.finished < batch // batches:
+            end_epoch(pending[:batches])
             pending = pending[batches:]
-            if validate is not None:
-                found.update({f"val_{name}": value for name, value in validate().items()})
-            model.history.append(found)
-            finished += 1
-            model.epoch = first_epoch + finished
-            progress.epoch(finished, epochs, found)
-            callbacks.notify("on_epoch_end", finished - 1, found)
-        if callbacks.given:  # which may have changed the weights or the learning rate
-            trainer.take_snapshot(batch)
-            interrupt.check()
+            if callbacks.given:  # which may have changed the weights or the learning rate
+                trainer.take_snapshot(batch)
+                interrupt.check()
 
 
 class Callbacks:

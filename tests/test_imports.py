@@ -19,6 +19,7 @@ ORDER = (
     "plots",
     "model",
     "files",
+    "lbfgs",
     "training",
     "callbacks",
     "progress",

@@ -1,0 +1,88 @@
+"""L-BFGS: full-batch training with an estimate of the curvature, for small data; through SciPy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .layers import Dropout
+from .training import EndOfEpoch, Trainer
+
+if TYPE_CHECKING:
+    from .model import Model
+
+__all__ = ["check", "minimize"]
+
+
+def check(model: Model) -> None:
+    """Raise an error where L-BFGS cannot train the model: it needs one smooth function, the same at every call."""
+    try:
+        import scipy.optimize  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            'the optimizer "lbfgs" needs SciPy, which is not installed: python -m pip install "fastnn[scipy]"'
+        ) from None
+    for layer in model.layers:
+        if isinstance(layer, Dropout) and layer.rate > 0:
+            raise ValueError(
+                f"the optimizer is LBFGS, but layer {layer.name!r} drops other units at every call; expected a model "
+                'without Dropout, or an optimizer such as "adam"'
+            )
+        for key in ("kernel", "bias"):
+            if getattr(getattr(layer, f"{key}_regularizer", None), "l1", 0.0) > 0:
+                raise ValueError(
+                    f"the optimizer is LBFGS, but layer {layer.name!r} has an L1 penalty, which is not smooth; "
+                    'expected L2, or an optimizer such as "adam"'
+                )
+            if getattr(layer, f"{key}_constraint", None) is not None:
+                raise ValueError(
+                    f"the optimizer is LBFGS, but layer {layer.name!r} has a constraint; expected none, or an "
+                    'optimizer such as "adam"'
+                )
+
+
+def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: float | None) -> None:
+    """Train by L-BFGS (Liu & Nocedal 1989); one iteration counts as one epoch.
+
+    It ends after the trainer's epochs, where the gradient's norm is at most ``tolerance``, where no step makes the loss
+    smaller any more, or where a callback says so. Raises a FloatingPointError where the loss is not
+    finite; the model then has the weights of the last iteration.
+    """
+    from scipy.optimize import minimize
+
+    model, plan = trainer.model, trainer.runner.plan
+    places = np.concatenate([np.arange(p.offset, p.offset + p.size) for p in plan.parameters])
+    double_l2 = np.concatenate(
+        [np.full(p.size, 2 * plan.options[p.penalty + 1] if p.penalty >= 0 else 0.0) for p in plan.parameters]
+    )
+    accepted = model.arenas.parameters[places].astype(np.float64)
+    last: dict[str, Any] = {}
+
+    def loss_and_gradient(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        model.arenas.parameters[places] = weights
+        results = trainer.whole_batch()
+        gradient = model.arenas.gradients[places] + double_l2 * weights
+        last.update(weights=weights.copy(), results=results, norm=float(np.linalg.norm(gradient)))
+        return float(results[0, 0]), gradient
+
+    def accept(intermediate_result: Any) -> None:
+        accepted[:] = intermediate_result.x
+        if not np.array_equal(last["weights"], accepted):
+            loss_and_gradient(accepted)
+        model.step += 1
+        end_epoch(last["results"])
+        if model.stop_training or last["norm"] <= (-1.0 if tolerance is None else tolerance):
+            raise StopIteration
+
+    options = {
+        "maxiter": trainer.epochs,
+        "maxfun": 20 * trainer.epochs + 20,
+        "maxcor": memory,
+        "ftol": 0.0,
+        "gtol": 0.0,
+    }
+    try:
+        minimize(loss_and_gradient, accepted.copy(), jac=True, method="L-BFGS-B", callback=accept, options=options)
+    finally:
+        model.arenas.parameters[places] = accepted

@@ -1,0 +1,289 @@
+"""Optimizers as a user meets them: until convergence, L-BFGS, clipping, constraints, penalties, one's own."""
+
+import numpy as np
+import pytest
+
+import fastnn as fn
+from fastnn import optimizers
+from fastnn.kernels.jit import COMPILED
+
+sklearn = pytest.importorskip("sklearn.linear_model")
+
+
+def two_classes(rows=200, seed=0):
+    generator = np.random.default_rng(seed)
+    X = generator.standard_normal((rows, 3))
+    return X, (X @ [1.0, -2.0, 0.5] + generator.standard_normal(rows) > 0.3).astype(int)
+
+
+def logistic(optimizer, regularizer=None, dtype="float64"):
+    model = fn.Model([fn.Input(3), fn.Dense(1, "sigmoid", kernel_regularizer=regularizer)], seed=0, dtype=dtype)
+    model.compile(optimizer, "binary_cross_entropy")
+    return model
+
+
+@pytest.mark.parametrize("optimizer", [fn.SGD(1.0), fn.SGD(0.5, momentum=0.9), fn.LBFGS()])
+@pytest.mark.parametrize("l2", [0.0, 0.01])
+def test_until_convergence_is_scikit_learn_s_logistic_regression(optimizer, l2):
+    X, y = two_classes()
+    strength = np.inf if l2 == 0 else 1 / (2 * l2 * len(X))
+    expected = sklearn.LogisticRegression(C=strength, tol=1e-12, max_iter=10_000).fit(X, y)
+    model = logistic(optimizer, fn.L2(l2))
+    history = model.fit(X, y, batch_size=len(X), epochs=20_000, tolerance=1e-7)
+    assert history.epochs < 20_000
+    np.testing.assert_allclose(model.layers[1].W[:, 0], expected.coef_[0], atol=2e-5)
+    np.testing.assert_allclose(model.layers[1].b, expected.intercept_, atol=2e-5)
+    gradients = np.concatenate([gradient.ravel() for gradient in model.gradients(X, y).values()])
+    assert np.linalg.norm(gradients) <= 1e-7
+    again = model.fit(X, y, batch_size=len(X), epochs=10, tolerance=1e-7)
+    assert again.epochs == 1 and again["loss"][0] == pytest.approx(history["loss"][-1], abs=1e-12)
+
+
+def test_until_convergence_with_l1_ends_at_exact_zeros():
+    X, y = two_classes()
+    X = np.hstack([X, np.random.default_rng(1).standard_normal((len(X), 5))])
+    model = fn.Model([fn.Input(8), fn.Dense(1, "sigmoid", kernel_regularizer=fn.L1(0.05))], seed=0, dtype="float64")
+    model.compile(fn.SGD(1.0), "binary_cross_entropy")
+    history = model.fit(X, y, batch_size=len(X), epochs=20_000, tolerance=1e-9)
+    expected = sklearn.LogisticRegression(
+        C=1 / (0.05 * len(X)), l1_ratio=1, solver="saga", tol=1e-10, max_iter=100_000
+    ).fit(X, y)
+    assert history.epochs < 20_000
+    np.testing.assert_allclose(model.layers[1].W[:, 0], expected.coef_[0], atol=1e-5)
+    np.testing.assert_array_equal(model.layers[1].W[:, 0] == 0, expected.coef_[0] == 0)
+    assert (model.layers[1].W == 0).sum() >= 4
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_the_epoch_that_converged_is_reported_and_not_stepped(watched):
+    X, y = two_classes()
+    seen = []
+    callbacks = [fn.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs["loss"]))] if watched else []
+    model = logistic(fn.SGD(1.0))
+    history = model.fit(X, y, batch_size=999, epochs=20_000, tolerance=1e-3, callbacks=callbacks)
+    assert model.step == history.epochs - 1 and model.epoch == history.epochs
+    assert history["loss"][-1] == pytest.approx(model.evaluate(X, y)["loss"], rel=1e-12)
+    assert seen == (history["loss"] if watched else [])
+
+
+def test_lbfgs_reports_every_iteration_and_stops_where_it_is_told():
+    X, y = two_classes()
+    model = fn.Model([fn.Input(3), fn.Dense(8, "tanh"), fn.Dense(2, "softmax")], seed=0, dtype="float64")
+    model.compile("lbfgs", "cross_entropy", ["accuracy", "auc"])
+    stop = fn.EarlyStopping("val_loss", patience=3)
+    history = model.fit(X[:120], y[:120], epochs=200, validation_data=(X[120:], y[120:]), callbacks=[stop])
+    assert stop.stopped_epoch == history.epochs - 1 == stop.best_epoch + 3
+    assert all(first >= second for first, second in zip(history["loss"], history["loss"][1:], strict=False))
+    assert model.evaluate(X[120:], y[120:])["loss"] == pytest.approx(min(history["val_loss"]), rel=1e-12)
+    without = fn.Model([fn.Input(3), fn.Dense(8, "tanh"), fn.Dense(2, "softmax")], seed=0, dtype="float64")
+    without.compile("lbfgs", "cross_entropy", ["accuracy", "auc"])
+    assert without.fit(X[:120], y[:120], epochs=5).to_dict() == {
+        name: curve[:5] for name, curve in history.to_dict().items() if not name.startswith("val_")
+    }
+    assert without.epoch == 5
+
+
+def test_lbfgs_trains_on_a_table_of_a_few_hundred_rows():
+    datasets = pytest.importorskip("sklearn.datasets")
+    X, y = datasets.load_diabetes(return_X_y=True)
+    X, y = (X - X.mean(axis=0)) / X.std(axis=0), (y - y.mean()) / y.std()
+    layers = [fn.Dense(8, "tanh", kernel_regularizer=fn.L2(0.03)), fn.Dense(1, kernel_regularizer=fn.L2(0.03))]
+    model = fn.Model([fn.Input(10), *layers], seed=0, dtype="float64")
+    model.compile("lbfgs", "mse", ["r2"])
+    history = model.fit(X[::2], y[::2], epochs=500, tolerance=1e-6)
+    assert history.epochs < 500
+    assert model.evaluate(X[1::2], y[1::2])["r2"] > 0.44
+
+
+def dense_model(optimizer, **options):
+    model = fn.Model([fn.Input(3), fn.Dense(6, "tanh", **options), fn.Dense(1, "sigmoid")], seed=0, dtype="float64")
+    model.compile(optimizer, "binary_cross_entropy")
+    return model
+
+
+def step_of(optimizer, **options):
+    """(the gradients of the first step, what it did to the parameters), by parameter."""
+    X, y = two_classes()
+    model = dense_model(optimizer, **options)
+    before = {name: array.copy() for name, array in model.named_parameters().items()}
+    gradients = model.gradients(X, y)
+    model.train_on_batch(X, y)
+    return gradients, {name: array - before[name] for name, array in model.named_parameters().items()}
+
+
+def test_clipping_by_norm_scales_the_whole_gradient():
+    gradients, steps = step_of(fn.SGD(1.0, clip_norm=0.01), kernel_regularizer="l2")
+    norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients.values()))
+    assert norm > 0.01
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(steps[name], -0.01 / norm * gradient, rtol=1e-9, atol=1e-15)
+    gradients, steps = step_of(fn.SGD(1.0, clip_norm=100.0))
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(steps[name], -gradient, rtol=1e-9, atol=1e-15)
+
+
+def test_clipping_by_value_clips_each_element():
+    gradients, steps = step_of(fn.SGD(1.0, clip_value=0.005))
+    assert any((np.abs(gradient) > 0.005).any() for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(steps[name], -np.clip(gradient, -0.005, 0.005), rtol=1e-9, atol=1e-15)
+
+
+def test_clipping_keeps_a_large_rate_from_diverging():
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((100, 3)) * 1e3
+    y = X @ [1.0, 2.0, 3.0]
+    with pytest.raises(FloatingPointError):
+        model = fn.Model([fn.Input(3), fn.Dense(1)], seed=0)
+        model.compile(fn.SGD(0.01), "mse")
+        model.fit(X, y, epochs=20)
+    model = fn.Model([fn.Input(3), fn.Dense(1)], seed=0)
+    model.compile(fn.SGD(0.01, clip_norm=1.0), "mse")
+    assert np.isfinite(model.fit(X, y, epochs=20)["loss"]).all()
+
+
+def test_max_norm_holds_after_every_step():
+    X, y = two_classes()
+    model = dense_model(fn.SGD(0.5), kernel_constraint=fn.MaxNorm(0.7), bias_constraint=fn.MaxNorm(0.05))
+    for _ in range(5):
+        model.train_on_batch(X, y)
+        norms = np.linalg.norm(model.layers[1].W, axis=0)
+        assert (norms <= 0.7 * (1 + 1e-12)).all() and np.linalg.norm(model.layers[1].b) <= 0.05 * (1 + 1e-12)
+    assert (norms > 0.69).any()
+
+
+def test_biases_are_penalized_only_where_that_is_asked_for():
+    plain = step_of(fn.SGD(1.0))[0]["dense_1.b"]
+    np.testing.assert_array_equal(step_of(fn.SGD(1.0), kernel_regularizer="l2")[0]["dense_1.b"], plain)
+    biased = {"bias_regularizer": fn.L2(0.1), "bias_initializer": fn.Constant(0.5)}
+    shifted = step_of(fn.SGD(1.0), bias_initializer=fn.Constant(0.5))[0]["dense_1.b"]
+    np.testing.assert_allclose(step_of(fn.SGD(1.0), **biased)[0]["dense_1.b"], shifted + 2 * 0.1 * 0.5, rtol=1e-12)
+
+
+# One's own.
+
+
+class Sign(fn.Optimizer):
+    """w -= rate · sign(g)."""
+
+    @staticmethod
+    def update(p, g, slots, rate, step, settings):
+        for i in range(len(p)):
+            p[i] -= rate * np.sign(g[i])
+
+
+class WithArrays(fn.Optimizer):
+    """The same as Adam, written with whole arrays."""
+
+    slots = 2
+
+    def settings(self):
+        return (0.9, 0.999, 1e-8)
+
+    @staticmethod
+    def update(p, g, slots, rate, step, settings):
+        mean, square = slots
+        mean[:] = settings[0] * mean + (1 - settings[0]) * g
+        square[:] = settings[1] * square + (1 - settings[1]) * g * g
+        m, v = mean / (1 - settings[0] ** step), square / (1 - settings[1] ** step)
+        p[:] = p - rate * m / (np.sqrt(v) + settings[2])
+
+
+def test_an_own_update_is_trained_with_by_the_engine():
+    gradients, steps = step_of(Sign(0.01))
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(steps[name], -0.01 * np.sign(gradient), rtol=1e-9)
+    X, y = two_classes()
+    found = []
+    for optimizer in (WithArrays(0.01), fn.Adam(0.01)):
+        for threads in (1, 3):
+            model = dense_model(optimizer)
+            model.compile(optimizer, "binary_cross_entropy", threads=threads)
+            model.fit(X, y, epochs=3)
+            found.append(model.arenas.parameters)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0], found[2], rtol=1e-12, atol=1e-15)
+
+
+def test_an_own_update_gets_penalties_and_clipping():
+    steps = step_of(Sign(0.01), kernel_regularizer=fn.L1(1.0))[1]
+    assert (np.abs(steps["dense_1.W"]) <= 0.02 + 1e-12).all() and (np.abs(steps["dense_1.W"]) > 0.0199).any()
+
+
+@pytest.mark.skipif(not COMPILED, reason="Python takes every function")
+def test_an_own_update_that_cannot_be_compiled_says_so():
+    class Wrong(fn.Optimizer):
+        @staticmethod
+        def update(p, g, slots, rate, step, settings):
+            p.cost = open("x")
+
+    with pytest.raises(Exception, match=r"open|cost"):
+        step_of(Wrong(0.1))
+
+
+def test_an_own_penalty_is_in_the_loss_the_gradient_and_the_step():
+    import math
+
+    def value(w):
+        return 0.1 * math.log(1 + w * w)
+
+    def slope(w):
+        return 0.2 * w / (1 + w * w)
+
+    X, y = two_classes()
+    model, plain = dense_model(fn.SGD(1.0), kernel_regularizer=fn.Penalty(value, slope)), dense_model(fn.SGD(1.0))
+    W = model.layers[1].W.copy()
+    assert model.evaluate(X, y)["loss"] == pytest.approx(plain.evaluate(X, y)["loss"] + (0.1 * np.log1p(W**2)).sum())
+    found, expected = model.gradients(X, y), plain.gradients(X, y)
+    np.testing.assert_allclose(found["dense_1.W"], expected["dense_1.W"] + 0.2 * W / (1 + W**2), rtol=1e-12)
+    model.train_on_batch(X, y)
+    np.testing.assert_allclose(model.layers[1].W, W - found["dense_1.W"], rtol=1e-12)
+
+
+BAD = {
+    "clip_norm is 0": lambda: fn.SGD(clip_norm=0),
+    "clip_norm is nan": lambda: fn.Adam(clip_norm=np.nan),
+    "clip_value is -1": lambda: fn.RMSprop(clip_value=-1),
+    "rho is 1": lambda: fn.RMSprop(rho=1),
+    "momentum is 1": lambda: fn.RMSprop(momentum=1),
+    "initial_accumulator_value is -1": lambda: fn.Adagrad(initial_accumulator_value=-1),
+    "epsilon is 0": lambda: fn.Adagrad(epsilon=0),
+    "memory is 0": lambda: fn.LBFGS(0),
+    "optimizer is 'rmspropp'; .*did you mean 'rmsprop'": lambda: optimizers.get("optimizer", "rmspropp"),
+    "max_value is 0": lambda: fn.MaxNorm(0),
+    "kernel_constraint is 3": lambda: fn.Dense(3, kernel_constraint=3),
+    "kernel_constraint is 'maxnorm'; .*did you mean 'max_norm'": lambda: fn.Dense(3, kernel_constraint="maxnorm"),
+    "bias_regularizer is 'l3'": lambda: fn.Dense(3, bias_regularizer="l3"),
+    "slope is 3; expected a function": lambda: fn.Penalty(abs, 3),
+    "tolerance is -1": lambda: logistic("sgd").fit(*two_classes(), batch_size=200, tolerance=-1),
+    "tolerance is 0.1, but batch_size is 32": lambda: logistic("sgd").fit(*two_classes(), tolerance=0.1),
+    "the optimizer is LBFGS, but layer 'dense_1' has an L1 penalty": lambda: logistic("lbfgs", "l1").fit(
+        *two_classes()
+    ),
+    "the optimizer is LBFGS, which trains on all rows": lambda: logistic("lbfgs").train_on_batch(*two_classes()),
+    "the optimizer is LBFGS, but layer 'dense_1' has a constraint": lambda: dense_model(
+        "lbfgs", kernel_constraint="max_norm"
+    ).fit(*two_classes()),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input(message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        BAD[message]()
+
+
+def test_lbfgs_without_scipy_names_the_extra(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ImportError, match=r'python -m pip install "fastnn\[scipy\]"'):
+        logistic("lbfgs").fit(*two_classes())
+
+
+def test_lbfgs_refuses_dropout():
+    model = fn.Model([fn.Input(3), fn.Dropout(0.2, name="drop"), fn.Dense(2, "softmax")], seed=0)
+    model.compile("lbfgs", "cross_entropy")
+    with pytest.raises(ValueError, match="layer 'drop' drops other units at every call"):
+        model.fit(*two_classes())

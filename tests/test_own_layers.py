@@ -1,0 +1,168 @@
+"""A layer written in Python: it trains, evaluates, predicts and saves, and says that it is slow."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import fastnn as fn
+
+
+class Scale(fn.Layer):
+    """y = x · s, one factor for each column."""
+
+    kind = "scale"
+
+    def __init__(self, start=1.0, *, name=None, trainable=True):
+        super().__init__(name=name, trainable=trainable)
+        self.start = start
+        self._arrays, self._x, self.ds = {}, None, None
+
+    def build(self, inputs, *, seed=None, dtype="float32", number=0):
+        super().build(inputs, seed=seed, dtype=dtype, number=number)
+        self._arrays["s"] = np.full(inputs, self.start, dtype)
+
+    @property
+    def parameters(self):
+        return self._arrays
+
+    @property
+    def gradients(self):
+        return {"s": self.ds}
+
+    def forward(self, x, training=False):
+        self._x = x
+        return x * self._arrays["s"]
+
+    def backward(self, dy):
+        self.ds = (dy * self._x).sum(axis=0)
+        return dy * self._arrays["s"]
+
+
+class Noise(fn.Layer):
+    """Gaussian noise in training alone."""
+
+    kind = "noise"
+
+    def __init__(self, stddev, *, name=None):
+        super().__init__(name=name)
+        self.stddev = stddev
+        self.generator = np.random.default_rng(0)
+
+    def forward(self, x, training=False):
+        return x + self.generator.normal(0, self.stddev, x.shape) if training else x
+
+    def backward(self, dy):
+        return dy
+
+
+def data(rows=70):
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((rows, 3))
+    return X, (X[:, 0] > X[:, 1]).astype(int)
+
+
+def compiled(*layers, optimizer="adam", dtype="float64", metrics=("accuracy", "auc")):
+    model = fn.Model([fn.Input(3), fn.Dense(6, "tanh"), *layers, fn.Dense(2, "softmax")], seed=0, dtype=dtype)
+    model.compile(optimizer, "cross_entropy", metrics)
+    return model
+
+
+WARNED = pytest.mark.filterwarnings("ignore:layer .* is written in Python")
+
+
+@WARNED
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_layer_that_changes_nothing_changes_nothing(dtype):
+    """The engine and the path through Python are the same training, to the bit."""
+    X, y = data()
+    plain, own = compiled(dtype=dtype), compiled(Noise(0.0), dtype=dtype)
+    own.set_weights(plain.get_weights())
+    first = plain.fit(X, y, epochs=3, batch_size=16, validation_split=0.2)
+    second = own.fit(X, y, epochs=3, batch_size=16, validation_split=0.2)
+    for name, curve in first.to_dict().items():
+        assert second[name] == pytest.approx(curve, rel=1e-12), name
+    for name, array in plain.named_parameters().items():
+        np.testing.assert_array_equal(own.named_parameters()[name], array)
+    np.testing.assert_array_equal(own.predict(X), plain.predict(X))
+    assert own.evaluate(X, y) == pytest.approx(plain.evaluate(X, y), rel=1e-12)
+
+
+@WARNED
+def test_its_parameters_are_trained():
+    X, y = data()
+    model = compiled(Scale(2.0))
+    scale = model.layers[2]
+    found = model.gradients(X, y)["scale_1.s"]
+    numerical = np.empty_like(found)
+    for i in range(len(found)):
+        losses = []
+        for step in (1e-6, -1e-6):
+            scale.parameters["s"][i] += step
+            losses.append(model.evaluate(X, y)["loss"])
+            scale.parameters["s"][i] -= step
+        numerical[i] = (losses[0] - losses[1]) / 2e-6
+    np.testing.assert_allclose(found, numerical, atol=1e-7)
+    history = model.fit(X, y, epochs=10)
+    assert history["loss"][-1] < history["loss"][0] and not np.allclose(scale.parameters["s"], 2.0)
+    frozen = compiled(Scale(2.0, trainable=False))
+    frozen.fit(X, y, epochs=2)
+    np.testing.assert_array_equal(frozen.layers[2].parameters["s"], np.full(6, 2.0))
+
+
+@WARNED
+def test_noise_is_for_training_alone():
+    X, y = data()
+    model, plain = compiled(Noise(1.0)), compiled()
+    model.set_weights(plain.get_weights())
+    np.testing.assert_array_equal(model.predict(X), plain.predict(X))
+    assert model.train_on_batch(X, y)["loss"] != plain.train_on_batch(X, y)["loss"]
+
+
+@WARNED
+def test_copies_files_and_threads(tmp_path):
+    X, y = data()
+    model = compiled(Scale(2.0))
+    model.fit(X, y, epochs=1)
+    model.save(tmp_path / "m")
+    twins = [copy.deepcopy(model), fn.load(tmp_path / "m", {"Scale": Scale})]
+    model.fit(X, y, epochs=2)
+    for twin in twins:
+        twin.fit(X, y, epochs=2)
+        np.testing.assert_array_equal(twin.arenas.parameters, model.arenas.parameters)
+
+
+def test_it_says_that_it_is_slow():
+    with pytest.warns(UserWarning, match="layer 'scale_1' is written in Python, so the model runs kernel by kernel"):
+        compiled(Scale()).fit(*data(), epochs=1)
+    model = compiled()
+    model.fit(*data(), epochs=1)  # warnings are errors here
+
+
+@WARNED
+def test_what_it_returns_is_checked():
+    class Wide(Scale):
+        def forward(self, x, training=False):
+            return np.hstack([x, x])
+
+    class Flat(Scale):
+        def backward(self, dy):
+            super().backward(dy)
+            return dy.ravel()
+
+    class Wrong(Scale):
+        @property
+        def gradients(self):
+            return {"s": np.ones(3)}
+
+    class Unfinished(fn.Layer):
+        pass
+
+    with pytest.raises(ValueError, match=r"forward of layer 'scale_1' returned shape \(32, 12\); expected \(32, 6\)"):
+        compiled(Wide()).fit(*data())
+    with pytest.raises(ValueError, match=r"backward of layer 'scale_1' returned shape \(192,\); expected \(32, 6\)"):
+        compiled(Flat()).fit(*data())
+    with pytest.raises(ValueError, match=r"gradients\['s'\] of layer 'scale_1' returned shape \(3,\); expected \(6,\)"):
+        compiled(Wrong()).fit(*data())
+    with pytest.raises(NotImplementedError, match="Unfinished does not define forward"):
+        compiled(Unfinished()).fit(*data())
