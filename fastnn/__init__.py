@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         TimeLimit,
     )
     from .constraints import MaxNorm
-    from .files import ModelFileError, load
+    from .files import ModelFileError
     from .history import History
     from .initializers import (
         Constant,
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from .layers import Activation, Dense, Dropout, Input, Layer
     from .losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
     from .metrics import Metric
-    from .model import Model
+    from .model import Model, load
     from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
     from .regularizers import L1, L1L2, L2, Penalty, Regularizer
     from .schedules import (
@@ -94,7 +94,7 @@ _MODULES = (
 )
 
 _HOMES = {
-    "files": ("ModelFileError", "load"),
+    "files": ("ModelFileError",),
     "callbacks": (
         "CSVLogger",
         "Callback",
@@ -122,7 +122,7 @@ _HOMES = {
     ),
     "layers": ("Activation", "Dense", "Dropout", "Input", "Layer"),
     "losses": ("BinaryCrossEntropy", "CrossEntropy", "Loss", "MeanSquaredError"),
-    "model": ("Model",),
+    "model": ("Model", "load"),
     "metrics": ("Metric",),
     "optimizers": ("LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"),
     "schedules": (

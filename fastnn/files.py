@@ -25,7 +25,7 @@ from .checks import nearest, shown
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["ModelFileError", "load", "load_weights", "save", "save_weights"]
+__all__ = ["ModelFileError", "fill", "load_weights", "read_model", "save", "save_weights", "state_tensors"]
 
 #: Raised when the meaning of a file changes; a file with a larger number is refused.
 FORMAT = 1
@@ -144,10 +144,15 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         "layers": describe(model.layers, classes),
         "compiled": compiled,
     }
+    write(path, description, state_tensors(model))
+
+
+def state_tensors(model: Model) -> dict[str, np.ndarray]:
+    """The arrays of the model's weights and of its optimizer's state, by the names that they have in a file."""
     tensors = model.named_parameters()
     for number, slot in enumerate(model.arenas.slots):
         tensors |= {f"optimizer.{number}.{name}": array for name, array in model.named_parameters(slot).items()}
-    write(path, description, tensors)
+    return tensors
 
 
 def save_weights(model: Model, path: str | os.PathLike[str]) -> None:
@@ -210,16 +215,10 @@ def _replacing(path: str | os.PathLike[str]) -> Iterator[Callable[[Any], Any]]:
 # Reading.
 
 
-def load(path: str | os.PathLike[str], parts: Mapping[str, Any] | None = None) -> Model:
-    """The model in the file ``path``, as ``Model.save`` wrote it; it continues training with the same bits.
-
-    parts : your own functions and classes by name, where the model has any. They are the only code of yours that runs.
-
-    Raises a ModelFileError that says what is wrong with a file that is damaged, hostile or newer, before it takes more
-    memory than the file has bytes; an OSError where the file cannot be read.
-    """
-    from .model import Model
-
+def read_model(
+    path: str | os.PathLike[str], parts: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(what the file says of the model, with its layers and the arguments of ``compile`` revived; its tensors)."""
     if parts is not None and not isinstance(parts, Mapping):
         raise TypeError(f"parts is {shown(parts)}; expected a dict {{name: function or class}}")
     description, tensors = read(path)
@@ -232,27 +231,14 @@ def load(path: str | os.PathLike[str], parts: Mapping[str, Any] | None = None) -
         if type(description[key]) is not int or not 0 <= description[key] < 2**63:
             raise ModelFileError(f"the file says that the model's {key} is {shown(description[key])}")
     classes, parts = known_classes(), parts or {}
-    layers = revive(description["layers"], classes, parts)
-    _check_sizes(layers, tensors)
-    try:
-        model = Model(layers, seed=description["seed"], dtype=description["dtype"], name=description["name"])
-    except (TypeError, ValueError, OverflowError, MemoryError) as fault:
-        raise ModelFileError(f"the file describes a model that cannot be: {fault}") from None
+    description["layers"] = revive(description["layers"], classes, parts)
+    _check_sizes(description["layers"], tensors)
     compiled = description["compiled"]
     if compiled is not None:
         if not isinstance(compiled, dict) or set(compiled) != {"optimizer", "loss", "metrics", "threads"}:
             raise ModelFileError("the file does not say how the model was compiled")
-        arguments = {key: revive(value, classes, parts) for key, value in compiled.items()}
-        try:
-            model.compile(**arguments)
-        except (TypeError, ValueError, OverflowError) as fault:
-            raise ModelFileError(f"the file describes a training that cannot be: {fault}") from None
-    model.step, model.epoch = description["step"], description["epoch"]
-    wanted = model.named_parameters()
-    for number, slot in enumerate(model.arenas.slots):
-        wanted |= {f"optimizer.{number}.{name}": array for name, array in model.named_parameters(slot).items()}
-    _fill(wanted, tensors, "the model")
-    return model
+        description["compiled"] = {key: revive(value, classes, parts) for key, value in compiled.items()}
+    return description, tensors
 
 
 def load_weights(model: Model, path: str | os.PathLike[str]) -> None:
@@ -262,7 +248,7 @@ def load_weights(model: Model, path: str | os.PathLike[str]) -> None:
     """
     _, tensors = read(path)
     weights = {name: array for name, array in tensors.items() if not name.startswith("optimizer.")}
-    _fill(model.named_parameters(), weights, f"the model {model.name!r}")
+    fill(model.named_parameters(), weights, f"the model {model.name!r}")
 
 
 def _check_sizes(layers: Any, tensors: Mapping[str, np.ndarray]) -> None:
@@ -279,7 +265,7 @@ def _check_sizes(layers: Any, tensors: Mapping[str, np.ndarray]) -> None:
         width = layer.units or width
 
 
-def _fill(wanted: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray], what: str) -> None:
+def fill(wanted: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray], what: str) -> None:
     """Copy the tensors into the arrays of the same names, or raise an error and copy nothing."""
     missing, further = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
     if missing:

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,7 @@ from .progress import Progress, check_verbose
 from .slow_path import SlowPath
 from .training import Callbacks, DeferredInterrupt, EndOfEpoch, Trainer, logs, run_fit
 
-__all__ = ["Model"]
+__all__ = ["Model", "load"]
 
 
 class Model:
@@ -571,3 +571,25 @@ def _checked_layers(layers: Iterable[Layer]) -> list[Layer]:
         if names.count(name) > 1:
             raise ValueError(f"layers has {names.count(name)} layers named {name!r}; expected a name for each")
     return chain
+
+
+def load(path: str | os.PathLike[str], parts: Mapping[str, Any] | None = None) -> Model:
+    """The model in the file ``path``, as ``Model.save`` wrote it; it continues training with the same bits.
+
+    parts : your own functions and classes by name, where the model has any. They are the only code of yours that runs.
+
+    Raises a ModelFileError that says what is wrong with a file that is damaged, hostile or newer, before it takes more
+    memory than the file has bytes; an OSError where the file cannot be read.
+    """
+    description, tensors = files.read_model(path, parts)
+    try:
+        model = Model(
+            description["layers"], seed=description["seed"], dtype=description["dtype"], name=description["name"]
+        )
+        if description["compiled"] is not None:
+            model.compile(**description["compiled"])
+    except (TypeError, ValueError, OverflowError) as fault:
+        raise files.ModelFileError(f"the file describes a model that cannot be: {fault}") from None
+    model.step, model.epoch = description["step"], description["epoch"]
+    files.fill(files.state_tensors(model), tensors, "the model")
+    return model

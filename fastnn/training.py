@@ -95,6 +95,9 @@ class Trainer:
         self.rows = len(examples)
         self.batch_size = min(batch_size, self.rows)
         self.batches = -(-self.rows // self.batch_size)
+        # Of each batch, its share of the rows.
+        self.shares = np.full(self.batches, self.batch_size / self.rows)
+        self.shares[-1] = 1 - (self.batches - 1) * self.batch_size / self.rows
         self.epochs, self.first_epoch, self.first_step = epochs, model.epoch, model.step
         self.tolerance = -1.0 if tolerance is None else tolerance
         self.converged = False
@@ -105,6 +108,8 @@ class Trainer:
         speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED and plan.compiled else GUESSED_IN_PYTHON
         self.seconds = plan.step_flops(self.batch_size) / speed + 1e-5
         self.orders: dict[tuple[int, int], np.ndarray | None] = {}
+        self.kept_arrays: list[np.ndarray] = []  # parameters and slots at the last snapshot
+        self.schedule: tuple[Any, Any] = (None, None)  # the optimizer's, and the same with a length
         self.take_snapshot(0)
 
     def run(self, batch: int, last_batch: int) -> tuple[int, np.ndarray]:
@@ -161,10 +166,11 @@ class Trainer:
         rate = self.model.optimizer.learning_rate
         if isinstance(rate, float):
             return np.full(count, rate)
-        schedule = rate.resolved(self.epochs * self.batches)
+        if self.schedule[0] is not rate:
+            self.schedule = rate, rate.resolved(self.epochs * self.batches)
         # A schedule that leaves its length to the fit begins with the fit.
-        start = 0 if schedule is rate else self.first_step
-        rates: np.ndarray = schedule(np.arange(step - start, step - start + count))
+        start = 0 if self.schedule[1] is rate else self.first_step
+        rates: np.ndarray = self.schedule[1](np.arange(step - start, step - start + count))
         return rates
 
     def _call(self, first: int, last: int) -> tuple[int, Any]:
@@ -205,15 +211,20 @@ class Trainer:
     def take_snapshot(self, batch: int) -> None:
         """Keep the model as it is before ``batch``, to come back to if a later step fails."""
         arenas = self.model.arenas
-        self.snapshot = batch, self.model.step, arenas.parameters.copy(), [slot.copy() for slot in arenas.slots]
+        arrays = [arenas.parameters, *arenas.slots]
+        if not self.kept_arrays:
+            self.kept_arrays = [np.empty_like(array) for array in arrays]
+        for kept, array in zip(self.kept_arrays, arrays, strict=True):
+            np.copyto(kept, array)
+        self.snapshot = batch, self.model.step
         self.snapshot_time = time.monotonic()
 
     def _restore(self, batch: int) -> None:
         """Bring the model back to where it was before ``batch``: from the snapshot, by training again."""
-        first, self.model.step, parameters, slots = self.snapshot
-        self.model.arenas.parameters[:] = parameters
-        for slot, kept in zip(self.model.arenas.slots, slots, strict=True):
-            slot[:] = kept
+        first, self.model.step = self.snapshot
+        arenas = self.model.arenas
+        for array, kept in zip([arenas.parameters, *arenas.slots], self.kept_arrays, strict=True):
+            array[:] = kept
         if batch > first:
             self._train(first, batch)
 
@@ -228,10 +239,8 @@ class Trainer:
 
     def logs(self, epoch: int, results: np.ndarray) -> dict[str, float]:
         """The loss and the metrics of an epoch, the last one trained, from the results of its batches."""
-        weights = np.full(self.batches, self.batch_size, np.float64)
-        weights[-1] = self.rows - (self.batches - 1) * self.batch_size
         order = self._order(epoch, 1) if self.kept is not None else None
-        return logs(self.model.metrics, weights @ results / self.rows, self.examples.t, self.kept, order)
+        return logs(self.model.metrics, self.shares @ results, self.examples.t, self.kept, order)
 
 
 def logs(

@@ -92,6 +92,8 @@ class Runner:
         self.real = np.float64 if plan.dtype == "float64" else np.float32
         self.options = np.array(plan.options or [0.0], np.float64)
         self.tables: dict[str, np.ndarray] = {}
+        self.fixed_programs: dict[str, np.ndarray] = {}
+        self.fixed_run = None
         self.chunks = 0
         self.parameters = self._parameters()
         self.gather_operation = np.zeros(layout.OPERATION_FIELDS, np.int64)
@@ -161,6 +163,8 @@ class Runner:
     def _reserve(self, capacity, workers):
         """Make room for batches of ``capacity`` rows and for ``workers`` workers."""
         plan = self.plan
+        if capacity > self.capacity or workers > self.workers:
+            self.fixed_run = None
         if capacity > self.capacity:
             self.capacity = capacity
             self.activations = aligned_zeros(plan.columns * capacity, self.real)
@@ -175,7 +179,8 @@ class Runner:
             self.scales = np.ones((workers, ALIGNMENT // 8))  # a cache line for each worker
             self.workspace = gemm.workspace(self.real, workers)
 
-    def _run_record(self, data, kept, step, seed):
+    def _fixed_run_record(self):
+        """What is the same in the run records of all calls, until more room is made."""
         run = np.zeros(layout.RUN_FIELDS, np.int64)
         arenas = self.arenas
         run[layout.PARAMETERS] = arenas.parameters.ctypes.data
@@ -187,10 +192,18 @@ class Runner:
         run[layout.CAPACITY] = self.capacity
         run[layout.INPUT], run[layout.TARGET] = self.inputs.ctypes.data, self.targets.ctypes.data
         run[layout.LOSSES], run[layout.METRICS] = self.row_losses.ctypes.data, self.row_metrics.ctypes.data
-        run[layout.STEP], run[layout.SEED] = step, seed
         run[layout.OPTIONS] = self.options.ctypes.data
         run[layout.PENALTIES] = self.penalties.ctypes.data
         run[layout.NORMS] = self.norms.ctypes.data
+        run[layout.SCALE] = self.scales.ctypes.data
+        run[layout.WORKSPACE] = self.workspace.ctypes.data
+        return run
+
+    def _run_record(self, data, kept, step, seed):
+        if self.fixed_run is None:
+            self.fixed_run = self._fixed_run_record()
+        run = self.fixed_run.copy()
+        run[layout.STEP], run[layout.SEED] = step, seed
         run[layout.WEIGHTS] = 0 if data.weights is None else data.weights.ctypes.data
         run[layout.KEPT] = 0 if kept is None else kept.ctypes.data
         run[layout.SOURCE] = data.inputs.ctypes.data
@@ -198,7 +211,8 @@ class Runner:
         run[layout.TARGET_SOURCE] = 0 if data.targets is None else data.targets.ctypes.data
         return run
 
-    def _program(self, data, kept, name, with_loss, gathered):
+    def _fixed_program(self, name, with_loss):
+        """What is the same in all programs of the plan's operations ``name``."""
         plan, item = self.plan, np.dtype(self.real).itemsize
         program = np.zeros(layout.PROGRAM_FIELDS, np.int64)
         operations = self._table(name)
@@ -207,23 +221,29 @@ class Runner:
         program[layout.BACKWARD_FIRST] = plan.backward_first
         program[layout.PARAMETER_RECORDS] = self.parameters.ctypes.data
         program[layout.PARAMETER_COUNT] = len(self.parameters)
-        program[layout.ROWS] = len(data.inputs)
         program[layout.INPUT_ROW_BYTES] = item * plan.inputs
         program[layout.TARGET_ROW_BYTES] = item * plan.target_width
         program[layout.OUTPUT_ROW_BYTES] = item * plan.outputs
         program[layout.BLOCK] = plan.block
+        program[layout.PENALTY_CHUNKS] = self.chunks
+        program[layout.CONSTRAINED] = any(self.parameters[:, layout.CONSTRAINT])
         if with_loss:
             program[layout.LOSS] = self._table("loss").ctypes.data
             program[layout.METRIC_OPERATIONS] = self._table("metrics").ctypes.data
             program[layout.METRIC_COUNT] = len(plan.metrics)
+        return program
+
+    def _program(self, data, kept, name, with_loss, gathered):
+        if name not in self.fixed_programs:
+            self.fixed_programs[name] = self._fixed_program(name, with_loss)
+        program = self.fixed_programs[name].copy()
+        program[layout.ROWS] = len(data.inputs)
         if with_loss and data.weights is not None:
             program[layout.WEIGH] = address(rows.plan_weigh_rows(self.real))
         if kept is not None:
             program[layout.KEEP] = address(rows.plan_keep_rows(self.real))
-        program[layout.PENALTY_CHUNKS] = self.chunks
-        program[layout.CONSTRAINED] = any(self.parameters[:, layout.CONSTRAINT])
-        contiguous = data.inputs.strides == (item * plan.inputs, item)
-        if gathered or not contiguous:
+        item = data.inputs.itemsize
+        if gathered or data.inputs.strides != (item * self.plan.inputs, item):
             program[layout.GATHER] = address(gather.plan_gather(self.real))
             program[layout.GATHER_OPERATION] = self.gather_operation.ctypes.data
         return program
@@ -291,18 +311,20 @@ class Runner:
 
     def _run(self, work, run, size):
         """Run ``work(run, sync, rank, size)`` as ``size`` workers; returns the status and the run records."""
+        self.scales[:] = 1.0
+        if size == 1:  # which waits for nobody
+            with np.errstate(all="ignore"):  # as in compiled code, where a status tells of such numbers
+                return work(run, 0, 0, 1), [run]
         sync = new_sync(size)
-        stride = self.workspace.nbytes // self.workers
-        runs = [run.copy() for _ in range(size)]
+        runs = [run, *(run.copy() for _ in range(1, size))]
         for rank, record in enumerate(runs):
-            record[layout.WORKSPACE] = self.workspace.ctypes.data + rank * stride
-            self.scales[rank, 0] = 1.0
-            record[layout.SCALE] = self.scales[rank].ctypes.data
+            record[layout.WORKSPACE] += rank * (self.workspace.nbytes // self.workers)
+            record[layout.SCALE] += rank * self.scales.strides[0]
         statuses, faults = [ABORTED] * size, []
 
         def worker(rank):
             try:
-                with np.errstate(all="ignore"):  # as in compiled code, where a status tells of such numbers
+                with np.errstate(all="ignore"):
                     statuses[rank] = work(runs[rank], sync.ctypes.data, rank, size)
             except BaseException as fault:
                 faults.append(fault)
