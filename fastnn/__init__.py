@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         Zeros,
     )
     from .layers import Activation, Dense, Dropout, Input, Layer
-    from .losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+    from .losses import BinaryCrossEntropy, CrossEntropy, Huber, Loss, MeanAbsoluteError, MeanSquaredError, Quantile
     from .metrics import Metric
     from .model import Model
     from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
@@ -121,7 +121,15 @@ _HOMES = {
         "Zeros",
     ),
     "layers": ("Activation", "Dense", "Dropout", "Input", "Layer"),
-    "losses": ("BinaryCrossEntropy", "CrossEntropy", "Loss", "MeanSquaredError"),
+    "losses": (
+        "BinaryCrossEntropy",
+        "CrossEntropy",
+        "Huber",
+        "Loss",
+        "MeanAbsoluteError",
+        "MeanSquaredError",
+        "Quantile",
+    ),
     "model": ("Model",),
     "metrics": ("Metric",),
     "optimizers": ("LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"),

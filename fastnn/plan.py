@@ -362,7 +362,16 @@ def _append_loss(builder: Builder, loss: Loss, metrics: Sequence[Metric], target
         plan.operations.pop()
         plan.evaluation.pop()
     plan.loss = Operation(
-        "loss", last.layer, plan.outputs, plan.target_width, logits, y, derivative, derivative, formula=kernel
+        "loss",
+        last.layer,
+        plan.outputs,
+        plan.target_width,
+        logits,
+        y,
+        derivative,
+        derivative,
+        option=builder._options(loss.option),
+        formula=kernel,
     )
     for metric in metrics:
         metric.check(loss, last_activation, plan.outputs, plan.target_width)

@@ -210,12 +210,13 @@ class SlowPath:
             "sigmoid_cross_entropy": losses.sigmoid_cross_entropy,
         }
         derivative = self.derivative(loss.dx, loss.inputs)
+        option = self.plan.options[loss.option]
         if loss.formula in fused:
             logits = self.activation(loss.x, loss.inputs)
-            status = fused[loss.formula](values, y, derivative, logits, target, 1 / self.rows, 0, 1)
+            status = fused[loss.formula](values, y, derivative, logits, target, option, 1 / self.rows, 0, 1)
         else:
             pair = getattr(formulas, loss.formula), getattr(formulas, f"{loss.formula}_slope")
-            status = losses.elementwise_loss(*pair)(values, derivative, y, target, 1 / self.rows, 0, 1)
+            status = losses.elementwise_loss(*pair)(values, derivative, y, target, option, 1 / self.rows, 0, 1)
         if weights is not None:
             status = max(status, rows.weigh_rows(values, derivative, weights, 0, 1))
         if kept is not None:
