@@ -6,18 +6,21 @@ formulas stand in ``kernels/formulas/losses.py``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from .checks import flag, nearest, number, shown
 from .data import Rows, as_array
+from .own_functions import PLACES, OwnFunction, find_wrong_slope
 
 __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
     "Huber",
     "Loss",
+    "LossFunction",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Quantile",
@@ -50,6 +53,12 @@ class Loss:
     def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
         """y as rows of numbers, one column an output, or an error that says what is wrong."""
         return _columns(name, value, outputs, dtype)
+
+    def check_slope(self, targets: Rows, activation: Any) -> None:
+        """Raise a ValueError if the loss of an own function has a wrong slope for such targets.
+
+        activation : the last one of the model.
+        """
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
@@ -225,6 +234,75 @@ class CrossEntropy(_CrossEntropies):
                     f"expected whole numbers from 0 to {outputs - 1}, because the model has {outputs} outputs"
                 )
         return rows
+
+
+class LossFunction(OwnFunction, Loss):
+    """An own loss: the mean over the outputs of ``value(y, target)``, with ``slope(y, target)``, its derivative by y.
+
+    ::
+
+        def value(y, target):  # for targets -1 and 1
+            return max(0.0, 1.0 - target * y)
+
+        def slope(y, target):
+            return -target if target * y < 1.0 else 0.0
+
+        model.compile("adam", fn.LossFunction(value, slope, "hinge"))
+
+    y is one number of the model's output, after the last activation, and target the number in its place: there
+    are as many targets in a row as outputs.
+
+    When the first targets come, the slope is compared with central differences of the value for some of them: a
+    ValueError says where they differ. A TypeError says why a function cannot be compiled.
+    """
+
+    value_takes = slope_takes = ("y", "target")
+
+    @property
+    def formulas(self) -> tuple[Any, Any]:
+        if self._formulas is None:
+            from .kernels.formulas import own
+
+            self._formulas = own.loss_formulas(self.value, self.slope)
+        return self._formulas
+
+    def lower(self, last_activation: str) -> tuple[str, bool]:
+        return self.name, False
+
+    def check_slope(self, targets: Rows, activation: Any) -> None:
+        if self._checked:
+            return
+        outputs = _possible_outputs(activation)
+        values = np.unique(targets.take(slice(0, 4096)))
+        for target in map(float, values[np.linspace(0, len(values) - 1, 8).round().astype(int)]):
+            near = outputs + target if activation == "linear" else outputs[:0]
+            wrong = self.wrong_slope(np.concatenate([outputs, near]), target)
+            if wrong is not None:
+                place, found, expected = wrong
+                raise ValueError(
+                    f"the slope of {self!r} is wrong: at y = {place:.6g} for the target {target:.6g}, slope(y, target) "
+                    f"is {found:.6g}, but central differences of value(y, target) give {expected:.6g}"
+                )
+        self._checked = True
+
+    def wrong_slope(self, places: Iterable[float], target: float) -> tuple[float, float, float] | None:
+        """``find_wrong_slope`` for y at ``places`` and one target."""
+        return find_wrong_slope(
+            lambda y: self.compute("value", y, target), lambda y: self.compute("slope", y, target), places
+        )
+
+
+def _possible_outputs(activation: Any) -> np.ndarray:
+    """Numbers that an activation yields."""
+    from .kernels.formulas.activations import ACTIVATIONS
+
+    inputs = PLACES[np.abs(PLACES) < 4]
+    if isinstance(activation, OwnFunction):
+        outputs = [activation.compute("value", x) for x in inputs]
+    else:
+        formula = ACTIVATIONS[activation if activation in ACTIVATIONS else "sigmoid"].value  # or softmax
+        outputs = [formula(x) for x in inputs]
+    return np.unique(np.log(outputs) if activation == "log_softmax" else outputs)
 
 
 def _columns(name: str, value: Any, outputs: int, dtype: str) -> Rows:

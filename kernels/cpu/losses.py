@@ -271,6 +271,13 @@ def cross_entropy(losses, dy, y, target, smoothing, scale, rank, size):
     return status_of(losses)
 
 
+def formulas_of(loss):
+    """The formulas (value, slope) of an elementwise loss: its name, or an object with ``formulas`` of its own."""
+    if isinstance(loss, str):
+        return getattr(formulas, loss), getattr(formulas, f"{loss}_slope")
+    return loss.formulas
+
+
 @formula
 def targets(run, width, first, last, real):
     """Rows first .. last of the batch's targets."""
