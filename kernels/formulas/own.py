@@ -22,10 +22,14 @@ from ..cache import UnknownValueError, fingerprint, in_tree
 from ..jit import COMPILED, FLAGS, FORMULA_OPTIONS, Formula, FormulaError, formula
 from . import elementary
 
-__all__ = ["activation_formulas", "frozen", "loss_formulas"]
+__all__ = ["activation_formulas", "frozen", "loss_formulas", "own_formula"]
 
 #: Functions of ``math`` and ``numpy`` that are a library call an element, and that we have without one.
 VECTORIZED = ("exp", "expm1", "log", "log1p", "tanh")
+
+
+#: How Numba is to compile what stands in.
+INLINED: dict[str, Any] = {"forceinline": True, **FLAGS}
 
 
 def vectorized(theirs: Callable[[Any], Any], ours: Any) -> Callable[[Any], Any]:
@@ -40,23 +44,43 @@ def vectorized(theirs: Callable[[Any], Any], ours: Any) -> Callable[[Any], Any]:
     def of_others(x):
         return theirs(x)
 
-    @overload(function, jit_options={"forceinline": True, **FLAGS})
+    @overload(function, jit_options=INLINED)
     def choose(x):
         return of_floats if isinstance(x, types.Float) else of_others
 
     return function
 
 
-@formula
 def clip(x, low, high):
-    """``numpy.clip`` of one number."""
-    return low if x < low else (high if x > high else x)
+    """``numpy.clip``, for single numbers, too, which Numba's does not take."""
+    return np.clip(x, low, high)
 
 
-@formula
+@overload(clip, jit_options=INLINED)
+def choose_clip(x, low, high):
+    def of_numbers(x, low, high):
+        return low if x < low else (high if x > high else x)
+
+    def of_arrays(x, low, high):
+        return np.clip(x, low, high)
+
+    return of_numbers if isinstance(x, types.Number) else of_arrays
+
+
 def where(condition, x, y):
-    """``numpy.where`` of one number."""
-    return x if condition else y
+    """``numpy.where`` that gives a number for single numbers, and no array."""
+    return np.where(condition, x, y)
+
+
+@overload(where, jit_options=INLINED)
+def choose_where(condition, x, y):
+    def of_numbers(condition, x, y):
+        return x if condition else y
+
+    def of_arrays(condition, x, y):
+        return np.where(condition, x, y)
+
+    return of_numbers if isinstance(condition, (types.Boolean, types.Number)) else of_arrays
 
 
 def stand_ins() -> dict[Any, Any]:
@@ -166,13 +190,13 @@ def raises(code: python_types.CodeType) -> bool:
 _formulas: dict[Any, Any] = {}
 
 
-def own_formula(function: Any) -> Any:
+def own_formula(function: Any, returns_number: bool = True) -> Any:
     """``frozen(function)``, the same formula for functions of the same content, so that it is compiled once."""
     made = frozen(function)
     if isinstance(made, OwnFormula):
-        made.returns_number = True
+        made.returns_number = returns_number
     try:
-        key = repr(fingerprint(made))
+        key = repr((fingerprint(made), returns_number))
     except (UnknownValueError, ValueError, RecursionError):
         key = function
     return _formulas.setdefault(key, made)

@@ -12,7 +12,7 @@ from numpy import clip
 from fastnn.kernels.cpu.activations import activation_backward, activation_forward
 from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.formulas.own import activation_formulas, frozen, loss_formulas, own_formula
-from fastnn.kernels.jit import COMPILED
+from fastnn.kernels.jit import COMPILED, kernel
 
 REALS = [np.float32, np.float64]
 SCALE = 0.75
@@ -139,6 +139,25 @@ def test_losses(real):
     value, slope = loss_formulas(lambda y, target: abs(y - target) ** 3, lambda y, target: 3 * (y - target) ** 2)
     assert value(real(3), real(1), real(0)) == 8 and slope(real(3), real(1), real(0)) == 12
     assert type(value(real(3), real(1), real(0))) is real
+
+
+def test_functions_of_whole_arrays():
+    """The stand-ins take arrays as well: a user's update gets flat arrays."""
+
+    def change(p, g):
+        p[:] = np.clip(p, -1.0, 1.0) + np.where(g > 0, 2.0, 0.0) + np.exp(g) + np.tanh(g)
+
+    formula_of_it = own_formula(change, returns_number=False)
+
+    @kernel
+    def run(p, g):
+        formula_of_it(p, g)
+
+    p, g = np.array([-3.0, 0.5]), np.array([1.0, -1.0])
+    expected = p.copy()
+    change(expected, g)
+    run(p, g)
+    np.testing.assert_allclose(p, expected, rtol=1e-15)
 
 
 @compiled_only
