@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         metrics,
         model,
         optimizers,
+        own_functions,
         plan,
         plots,
         regularizers,
@@ -56,10 +57,20 @@ if TYPE_CHECKING:
         Zeros,
     )
     from .layers import Activation, Dense, Dropout, Input, Layer
-    from .losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+    from .losses import (
+        BinaryCrossEntropy,
+        CrossEntropy,
+        Huber,
+        Loss,
+        LossFunction,
+        MeanAbsoluteError,
+        MeanSquaredError,
+        Quantile,
+    )
     from .metrics import Metric
     from .model import Model, load
     from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+    from .own_functions import ActivationFunction
     from .regularizers import L1, L1L2, L2, Penalty, Regularizer
     from .schedules import (
         ConstantRate,
@@ -86,6 +97,7 @@ _MODULES = (
     "metrics",
     "model",
     "optimizers",
+    "own_functions",
     "plan",
     "plots",
     "regularizers",
@@ -121,10 +133,20 @@ _HOMES = {
         "Zeros",
     ),
     "layers": ("Activation", "Dense", "Dropout", "Input", "Layer"),
-    "losses": ("BinaryCrossEntropy", "CrossEntropy", "Loss", "MeanSquaredError"),
+    "losses": (
+        "BinaryCrossEntropy",
+        "CrossEntropy",
+        "Huber",
+        "Loss",
+        "LossFunction",
+        "MeanAbsoluteError",
+        "MeanSquaredError",
+        "Quantile",
+    ),
     "model": ("Model", "load"),
     "metrics": ("Metric",),
     "optimizers": ("LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"),
+    "own_functions": ("ActivationFunction",),
     "schedules": (
         "ConstantRate",
         "CosineDecay",

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import constraints, data, initializers, regularizers
 from .checks import choice, flag, number, shown, whole_number
+from .own_functions import ActivationFunction
 from .plan import Builder
 
 __all__ = ["ACTIVATIONS", "Activation", "Dense", "Dropout", "Input", "Layer"]
@@ -36,6 +37,17 @@ ACTIVATIONS = (
     "softmax",
     "log_softmax",
 )
+
+
+def _checked_activation(value: Any) -> str | ActivationFunction:
+    """``value`` if it is the name of an activation or one of the user's own."""
+    if isinstance(value, ActivationFunction):
+        return value
+    if callable(value):
+        raise TypeError(
+            f"activation is {shown(value)}; expected a name or ActivationFunction(value, slope), with two functions"
+        )
+    return choice("activation", value, ACTIVATIONS)
 
 
 class Layer:
@@ -171,19 +183,22 @@ class Input(Layer):
 
 
 class Activation(Layer):
-    """y = f(x), element by element, with f one of ``ACTIVATIONS``; softmax and log_softmax row by row."""
+    """y = f(x), element by element, with f one of ``ACTIVATIONS`` or an ``ActivationFunction`` of your own.
+
+    softmax and log_softmax go row by row.
+    """
 
     kind = "activation"
 
-    def __init__(self, activation: str, *, name: str | None = None):
+    def __init__(self, activation: str | ActivationFunction, *, name: str | None = None):
         super().__init__(name=name)
-        self.activation = choice("activation", activation, ACTIVATIONS)
+        self.activation = _checked_activation(activation)
         self._x: np.ndarray | None = None
         self._y: np.ndarray | None = None
 
     @property
     def activation_name(self) -> str:
-        return self.activation
+        return self.activation if isinstance(self.activation, str) else self.activation.name
 
     def lower(self, builder: Builder) -> None:
         builder.activation(self.activation)
@@ -211,11 +226,11 @@ class Activation(Layer):
 class Dense(Layer):
     """y = f(xW + b), with W (inputs, units) and b (units,).
 
-    units : width of the output; activation : f, one of ``ACTIVATIONS``, or None for none; use_bias : whether
-    there is a b; kernel_initializer : of W, by default fitting to the activation (He et al. 2015 for ReLU and
-    its kin, Glorot & Bengio 2010 else); kernel_regularizer : a penalty on W, such as ``L2(1e-4)``;
-    kernel_constraint : what W keeps to after each step, such as ``MaxNorm(3)``; bias_regularizer, bias_constraint :
-    the same for b.
+    units : width of the output; activation : f, one of ``ACTIVATIONS``, an ``ActivationFunction`` of your own, or
+    None for none; use_bias : whether there is a b; kernel_initializer : of W, by default fitting to the activation
+    (He et al. 2015 for ReLU and its kin, Glorot & Bengio 2010 else); kernel_regularizer : a penalty on W, such as
+    ``L2(1e-4)``; kernel_constraint : what W keeps to after each step, such as ``MaxNorm(3)``; bias_regularizer,
+    bias_constraint : the same for b.
     """
 
     kind = "dense"
@@ -223,7 +238,7 @@ class Dense(Layer):
     def __init__(
         self,
         units: int,
-        activation: str | None = None,
+        activation: str | ActivationFunction | None = None,
         use_bias: bool = True,
         kernel_initializer: str | initializers.Initializer | None = None,
         bias_initializer: str | initializers.Initializer = "zeros",
@@ -237,10 +252,11 @@ class Dense(Layer):
     ):
         super().__init__(name=name, trainable=trainable)
         self.units = whole_number("units", units)
-        self.activation = "linear" if activation is None else choice("activation", activation, ACTIVATIONS)
+        self.activation = "linear" if activation is None else _checked_activation(activation)
         self.use_bias = flag("use_bias", use_bias)
         if kernel_initializer is None:
-            kernel_initializer = initializers.BY_ACTIVATION.get(self.activation, "glorot_uniform")
+            known = self.activation if isinstance(self.activation, str) else ""
+            kernel_initializer = initializers.BY_ACTIVATION.get(known, "glorot_uniform")
         self.kernel_initializer = initializers.get("kernel_initializer", kernel_initializer)
         self.bias_initializer = initializers.get("bias_initializer", bias_initializer)
         self.kernel_regularizer = regularizers.get("kernel_regularizer", kernel_regularizer)
@@ -256,7 +272,7 @@ class Dense(Layer):
 
     @property
     def activation_name(self) -> str:
-        return self.activation
+        return self.activation if isinstance(self.activation, str) else self.activation.name
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:

@@ -6,35 +6,139 @@ formulas stand in ``kernels/formulas/losses.py``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from .checks import flag, nearest, shown
+from .checks import flag, nearest, number, shown
 from .data import Rows, as_array
+from .own_functions import PLACES, OwnFunction, find_wrong_slope
 
-__all__ = ["BinaryCrossEntropy", "CrossEntropy", "Loss", "MeanSquaredError", "get"]
+__all__ = [
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "Huber",
+    "Loss",
+    "LossFunction",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Quantile",
+    "get",
+]
 
 
 class Loss:
     """The base of all losses.
 
-    name : its name; kernel : its kernel for the outputs as they are; fused : the kernel that takes the
-    values before ``activation`` instead, which is stable where the two apart are not.
+    name : its name; kernel : its kernel; from_logits : whether it takes logits, and yields probabilities.
     """
 
     name = ""
     kernel = ""
-    fused = ""
-    activation = ""
+    from_logits = False
 
-    def __init__(self, from_logits: bool = False):
-        self.from_logits = flag("from_logits", from_logits)
+    @property
+    def option(self) -> float:
+        """The parameter of the loss, a number that its kernel takes."""
+        return 0.0
 
     def lower(self, last_activation: str) -> tuple[str, bool]:
         """(kernel, whether it takes the values before the last activation), or a ValueError."""
-        if not self.fused:
-            return self.kernel, False
+        return self.kernel, False
+
+    def check_outputs(self, outputs: int) -> None:
+        """Raise a ValueError if this loss cannot follow a layer of ``outputs`` units."""
+
+    def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
+        """y as rows of numbers, one column an output, or an error that says what is wrong."""
+        return _columns(name, value, outputs, dtype)
+
+    def check_slope(self, targets: Rows, activation: Any) -> None:
+        """Raise a ValueError if the loss of an own function has a wrong slope for such targets.
+
+        activation : the last one of the model.
+        """
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+class MeanSquaredError(Loss):
+    """mean over the outputs of (y - t)², for regression: the best constant is the targets' mean."""
+
+    name = "mse"
+    kernel = "squared_error"
+
+
+class MeanAbsoluteError(Loss):
+    """mean over the outputs of abs(y - t), for regression with outliers: the best constant is the targets' median.
+
+    Its derivative where y equals t is 0.
+    """
+
+    name = "mae"
+    kernel = "absolute_error"
+
+
+class Huber(Loss):
+    """mean over the outputs of (y - t)²/2 where abs(y - t) <= delta, else delta·(abs(y - t) - delta/2).
+
+    Small errors count as in the squared error, large ones as in the absolute error (Huber 1964).
+
+    delta : where the one becomes the other, above 0, in the units of y.
+    """
+
+    name = "huber"
+    kernel = "huber"
+
+    def __init__(self, delta: float = 1.0):
+        self.delta = number("delta", delta, above=0)
+
+    @property
+    def option(self) -> float:
+        return self.delta
+
+
+class Quantile(Loss):
+    """mean over the outputs of quantile·max(t - y, 0) + (1 - quantile)·max(y - t, 0), the pinball loss.
+
+    The model learns that quantile of the targets: with 0.9, nine targets of ten lie below the prediction
+    (Koenker & Bassett 1978). With 0.5, the default, it is half the absolute error and the median.
+
+    quantile : the share of the targets below the prediction, above 0 and below 1.
+    """
+
+    name = "quantile"
+    kernel = "pinball"
+
+    def __init__(self, quantile: float = 0.5):
+        self.quantile = number("quantile", quantile, above=0, below=1)
+
+    @property
+    def option(self) -> float:
+        return self.quantile
+
+
+class _CrossEntropies(Loss):
+    """What the two cross-entropies share: they are computed together with the activation before them.
+
+    fused : the kernel that takes the values before ``activation``, which is stable where the two apart are not.
+    """
+
+    fused = ""
+    activation = ""
+
+    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0):
+        self.from_logits = flag("from_logits", from_logits)
+        self.label_smoothing = number("label_smoothing", label_smoothing, least=0, most=1)
+
+    @property
+    def option(self) -> float:
+        return self.label_smoothing
+
+    def lower(self, last_activation: str) -> tuple[str, bool]:
         if self.from_logits:
             if last_activation != "linear":
                 raise ValueError(
@@ -50,31 +154,13 @@ class Loss:
             f"or loss={type(self).__name__}(from_logits=True) after a linear one"
         )
 
-    def check_outputs(self, outputs: int) -> None:
-        """Raise a ValueError if this loss cannot follow a layer of ``outputs`` units."""
 
-    def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
-        """y as rows of numbers, one column an output, or an error that says what is wrong."""
-        return _columns(name, value, outputs, dtype)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({'from_logits=True' if self.from_logits else ''})"
-
-
-class MeanSquaredError(Loss):
-    """mean over the outputs of (y - t)², for regression."""
-
-    name = "mse"
-    kernel = "squared_error"
-
-    def __init__(self) -> None:
-        super().__init__()
-
-
-class BinaryCrossEntropy(Loss):
+class BinaryCrossEntropy(_CrossEntropies):
     """-t·log(p) - (1-t)·log(1-p), averaged over the outputs, for yes-or-no targets t in 0..1.
 
     The last layer ends in a sigmoid; or, with ``from_logits=True``, in nothing, and predictions are logits.
+
+    label_smoothing : s in 0..1, which replaces t by t·(1-s) + s/2, so that certainty does not pay.
     """
 
     name = "binary_cross_entropy"
@@ -95,10 +181,12 @@ class BinaryCrossEntropy(Loss):
         return rows
 
 
-class CrossEntropy(Loss):
+class CrossEntropy(_CrossEntropies):
     """-Σ t·log(p) over the classes: t is an integer label, or a row of probabilities (one-hot).
 
     The last layer ends in a softmax; or, with ``from_logits=True``, in nothing, and predictions are logits.
+
+    label_smoothing : s in 0..1, which replaces t by t·(1-s) + s/classes, for labels too (Szegedy et al. 2016).
     """
 
     name = "cross_entropy"
@@ -148,6 +236,75 @@ class CrossEntropy(Loss):
         return rows
 
 
+class LossFunction(OwnFunction, Loss):
+    """An own loss: the mean over the outputs of ``value(y, target)``, with ``slope(y, target)``, its derivative by y.
+
+    ::
+
+        def value(y, target):  # for targets -1 and 1
+            return max(0.0, 1.0 - target * y)
+
+        def slope(y, target):
+            return -target if target * y < 1.0 else 0.0
+
+        model.compile("adam", fn.LossFunction(value, slope, "hinge"))
+
+    y is one number of the model's output, after the last activation, and target the number in its place: there
+    are as many targets in a row as outputs.
+
+    When the first targets come, the slope is compared with central differences of the value for some of them: a
+    ValueError says where they differ. A TypeError says why a function cannot be compiled.
+    """
+
+    value_takes = slope_takes = ("y", "target")
+
+    @property
+    def formulas(self) -> tuple[Any, Any]:
+        if self._formulas is None:
+            from .kernels.formulas import own
+
+            self._formulas = own.loss_formulas(self.value, self.slope)
+        return self._formulas
+
+    def lower(self, last_activation: str) -> tuple[str, bool]:
+        return self.name, False
+
+    def check_slope(self, targets: Rows, activation: Any) -> None:
+        if self._checked:
+            return
+        outputs = _possible_outputs(activation)
+        values = np.unique(targets.take(slice(0, 4096)))
+        for target in map(float, values[np.linspace(0, len(values) - 1, 8).round().astype(int)]):
+            near = outputs + target if activation == "linear" else outputs[:0]
+            wrong = self.wrong_slope(np.concatenate([outputs, near]), target)
+            if wrong is not None:
+                place, found, expected = wrong
+                raise ValueError(
+                    f"the slope of {self!r} is wrong: at y = {place:.6g} for the target {target:.6g}, slope(y, target) "
+                    f"is {found:.6g}, but central differences of value(y, target) give {expected:.6g}"
+                )
+        self._checked = True
+
+    def wrong_slope(self, places: Iterable[float], target: float) -> tuple[float, float, float] | None:
+        """``find_wrong_slope`` for y at ``places`` and one target."""
+        return find_wrong_slope(
+            lambda y: self.compute("value", y, target), lambda y: self.compute("slope", y, target), places
+        )
+
+
+def _possible_outputs(activation: Any) -> np.ndarray:
+    """Numbers that an activation yields."""
+    from .kernels.formulas.activations import ACTIVATIONS
+
+    inputs = PLACES[np.abs(PLACES) < 4]
+    if isinstance(activation, OwnFunction):
+        outputs = [activation.compute("value", x) for x in inputs]
+    else:
+        formula = ACTIVATIONS[activation if activation in ACTIVATIONS else "sigmoid"].value  # or softmax
+        outputs = [formula(x) for x in inputs]
+    return np.unique(np.log(outputs) if activation == "log_softmax" else outputs)
+
+
 def _columns(name: str, value: Any, outputs: int, dtype: str) -> Rows:
     array = as_array(name, value)
     if array.ndim == 1 and outputs == 1:
@@ -172,6 +329,11 @@ def _table(name: str, array: np.ndarray, dtype: str) -> Rows:
 BY_NAME: dict[str, type[Loss]] = {
     "mse": MeanSquaredError,
     "mean_squared_error": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+    "mean_absolute_error": MeanAbsoluteError,
+    "huber": Huber,
+    "quantile": Quantile,
+    "pinball": Quantile,
     "binary_cross_entropy": BinaryCrossEntropy,
     "binary_crossentropy": BinaryCrossEntropy,
     "cross_entropy": CrossEntropy,
@@ -187,6 +349,6 @@ def get(name: str, value: Any) -> Loss:
     if isinstance(value, str):
         if value.lower() in BY_NAME:
             return BY_NAME[value.lower()]()
-        names = "'binary_cross_entropy', 'cross_entropy', 'mse'"
+        names = ", ".join(repr(loss.name) for loss in dict.fromkeys(BY_NAME.values()))
         raise ValueError(f"{name} is {value!r}; expected one of {names}{nearest(value, BY_NAME)}")
     raise TypeError(f"{name} is {shown(value)}; expected a Loss or its name, such as 'cross_entropy'")

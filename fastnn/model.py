@@ -22,6 +22,7 @@ from .history import History
 from .layers import Dense, Dropout, Input, Layer
 from .metrics import Metric
 from .metrics import get as get_metrics
+from .own_functions import ActivationFunction
 from .plan import Plan, lower, rounded
 from .progress import Progress, check_verbose
 from .slow_path import SlowPath
@@ -184,6 +185,9 @@ class Model:
         plan = self._lower(loss, optimizer, (), width)
         for metric in chosen:  # whether y holds labels or one-hot rows is not known before it comes
             metric.check(loss, self.layers[-1].activation_name, self.outputs, self.outputs)
+        for operation in plan.operations:
+            if isinstance(operation.functions, ActivationFunction):
+                operation.functions.check()
         self.optimizer, self.loss, self.metrics, self.threads = optimizer, loss, chosen, threads
         self._device = device
         self._slots = [aligned_zeros(plan.length, self._dtype) for _ in range(plan.slots)]
@@ -232,6 +236,7 @@ class Model:
         t = loss.targets(names[1], y, self.outputs, self._dtype)
         if len(x) != len(t):
             raise ValueError(f"{names[0]} has {len(x)} rows and {names[1]} has {len(t)}; expected as many of both")
+        loss.check_slope(t, getattr(self.layers[-1], "activation", "linear"))
         return Examples(x, t, data.sample_weights(names[2], sample_weight, len(x)))
 
     def _weigh_classes(self, examples: Examples, class_weight: Any) -> None:

@@ -1,8 +1,8 @@
 """A model as data: the operations it runs, the parameters it trains, and where everything lies.
 
-``lower`` turns a chain of layers into a ``Plan``. A plan names kernels but holds no code and no addresses,
-so it can be printed, compared and sent; the device's engine fills in what it needs. Places among the
-parameters count elements, places among the activations count columns of a block (see
+``lower`` turns a chain of layers into a ``Plan``. A plan names kernels but holds no addresses, and no code but a
+user's own functions, so it can be printed, compared and sent; the device's engine fills in what it needs. Places
+among the parameters count elements, places among the activations count columns of a block (see
 ``kernels/layout.py``).
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from .own_functions import OwnFunction
 from .regularizers import L1L2
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Operation:
     bias: int = NOWHERE
     option: int = NOWHERE
     formula: str = ""
+    functions: OwnFunction | None = None  # the user's own, instead of a formula of the kernels
     own: Any = None  # the layer itself where it is the user's own Python layer
 
     @property
@@ -256,8 +258,13 @@ class Builder:
             if layer.trainable:
                 self._train(layer, key, "own", offset, array.shape)
 
-    def activation(self, formula: str) -> None:
+    def activation(self, activation: str | OwnFunction) -> None:
         """y = f(x), element by element; softmax and log_softmax row by row."""
+        if isinstance(activation, OwnFunction):
+            dx, dy = self.derivative, self._shared()
+            self._append("activation", self.width, dx=dx, dy=dy, formula=activation.name, functions=activation)
+            return
+        formula = activation
         if formula == "linear":
             return
         kind = formula if formula in ("softmax", "log_softmax") else "activation"
@@ -350,7 +357,7 @@ def _without_dropout(operations: Sequence[Operation]) -> list[Operation]:
 def _append_loss(builder: Builder, loss: Loss, metrics: Sequence[Metric], target_width: int) -> None:
     plan = builder.plan
     last = plan.operations[-1]
-    last_activation = last.formula if last.formula else "linear"
+    last_activation = repr(last.functions) if last.functions else last.formula or "linear"
     kernel, fused = loss.lower(last_activation)
     loss.check_outputs(plan.outputs)
     plan.target_width = target_width or 1
@@ -362,14 +369,24 @@ def _append_loss(builder: Builder, loss: Loss, metrics: Sequence[Metric], target
         plan.operations.pop()
         plan.evaluation.pop()
     plan.loss = Operation(
-        "loss", last.layer, plan.outputs, plan.target_width, logits, y, derivative, derivative, formula=kernel
+        "loss",
+        last.layer,
+        plan.outputs,
+        plan.target_width,
+        logits,
+        y,
+        derivative,
+        derivative,
+        option=builder._options(loss.option),
+        formula=kernel,
+        functions=loss if isinstance(loss, OwnFunction) else None,
     )
     for metric in metrics:
         metric.check(loss, last_activation, plan.outputs, plan.target_width)
         if metric.by_rows:
             option = builder._options(float(len(plan.metrics)), *metric.options())
             formula = metric.kernel(loss, plan.outputs)
-            plan.metrics.append(replace(plan.loss, kind="metric", formula=formula, option=option))
+            plan.metrics.append(replace(plan.loss, kind="metric", formula=formula, option=option, functions=None))
 
 
 def _drop_unneeded_gradients(plan: Plan) -> None:

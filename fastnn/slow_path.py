@@ -159,7 +159,7 @@ class SlowPath:
         elif operation.kind == "dropout":
             dropout.dropout_forward(y, x, *self.mask(operation), 0, 1)
         else:
-            activations.kernels_of(operation.formula)[0](y, x, 0, 1)
+            activations.kernels_of(operation.functions or operation.formula)[0](y, x, 0, 1)
 
     def backward(self, operation: Operation) -> None:
         from .kernels.cpu import activations, dense, dropout
@@ -178,7 +178,7 @@ class SlowPath:
         else:
             x = self.activation(operation.x, operation.inputs)
             y = self.activation(operation.y, operation.outputs)
-            activations.kernels_of(operation.formula)[1](dx, dy, x, y, 0, 1)
+            activations.kernels_of(operation.functions or operation.formula)[1](dx, dy, x, y, 0, 1)
 
     @staticmethod
     def checked(layer: Any, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -199,7 +199,6 @@ class SlowPath:
         """The sums of the loss and the metrics over the rows, and the derivative of the batch's loss."""
         from .kernels.cpu import losses, metrics, rows
         from .kernels.cpu.engine import sum_in_order
-        from .kernels.formulas import losses as formulas
 
         loss = self.plan.loss
         assert loss is not None
@@ -210,12 +209,13 @@ class SlowPath:
             "sigmoid_cross_entropy": losses.sigmoid_cross_entropy,
         }
         derivative = self.derivative(loss.dx, loss.inputs)
+        option = self.plan.options[loss.option]
         if loss.formula in fused:
             logits = self.activation(loss.x, loss.inputs)
-            status = fused[loss.formula](values, y, derivative, logits, target, 1 / self.rows, 0, 1)
+            status = fused[loss.formula](values, y, derivative, logits, target, option, 1 / self.rows, 0, 1)
         else:
-            pair = getattr(formulas, loss.formula), getattr(formulas, f"{loss.formula}_slope")
-            status = losses.elementwise_loss(*pair)(values, derivative, y, target, 1 / self.rows, 0, 1)
+            pair = losses.formulas_of(loss.functions or loss.formula)
+            status = losses.elementwise_loss(*pair)(values, derivative, y, target, option, 1 / self.rows, 0, 1)
         if weights is not None:
             status = max(status, rows.weigh_rows(values, derivative, weights, 0, 1))
         if kept is not None:

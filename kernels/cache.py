@@ -150,39 +150,48 @@ def _delete_old(root: Path) -> None:
 def fingerprint(value: Any, seen: tuple[Any, ...] = ()) -> Any:
     """Nested tuples and strings that tell ``value`` apart from others, equal in every process.
 
-    A function of this tree is its name, because the stamp covers its code; any other is its bytecode and the
-    values that it refers to. Raises UnknownValueError for what cannot be told apart.
+    A function of this tree is its name, because the stamp covers its code. A user's function is its bytecode and the
+    values that it refers to; it has to be frozen (``formulas/own.py``), else they might change under the machine code.
+    Raises UnknownValueError for what cannot be told apart.
     """
     if isinstance(value, Dispatcher):
         options = sorted((name, _plain(option)) for name, option in value.targetoptions.items())
-        if not _in_tree(value.py_func) and not value.targetoptions.get("forceinline"):
-            # Code that is linked in, not inlined, is found by a name that another version of it may have too.
-            raise UnknownValueError(f"{value!r} is not inlined")
         return "compiled", options, fingerprint(value.py_func, seen)
     if isinstance(value, functools.partial):
         return "partial", fingerprint(value.func, seen), fingerprint((value.args, tuple(value.keywords.items())), seen)
     if isinstance(value, python_types.FunctionType):
         if value in seen:
-            return "recursion", seen.index(value)
+            # The machine code has a function then, found by a name that another version of it may have too.
+            raise UnknownValueError(f"{value!r} calls itself")
         seen = (*seen, value)
-        name = (value.__module__, value.__qualname__.partition(_MARK)[0])
+        name = value.__module__, value.__qualname__.partition(_MARK)[0]
         defaults = fingerprint((value.__defaults__, tuple((value.__kwdefaults__ or {}).items())), seen)
         cells = [fingerprint(cell.cell_contents, seen) for cell in value.__closure__ or ()]
-        if _in_tree(value):
+        if in_tree(value):
             return "function", name, defaults, *cells
-        globals_used = [fingerprint(value.__globals__.get(key), seen) for key in _names(value.__code__)]
+        if not hasattr(value, "frozen"):
+            raise UnknownValueError(f"{value!r} may refer to something that changes")
+        globals_used = [
+            (n, fingerprint(value.__globals__[n], seen)) for n in value.__code__.co_names if n in value.__globals__
+        ]
         return "function", name, defaults, _code(value.__code__), tuple(cells), *globals_used
-    if isinstance(value, (tuple, list)):
-        return type(value).__name__, *(fingerprint(part, seen) for part in value)
-    if isinstance(value, python_types.ModuleType) and value.__name__ in ("math", "numpy"):
+    if type(value) is tuple:
+        return "tuple", *(fingerprint(part, seen) for part in value)
+    if isinstance(value, python_types.ModuleType) and _known_module(value.__name__):
         return "module", value.__name__
-    if isinstance(value, python_types.BuiltinFunctionType):
+    if isinstance(value, python_types.BuiltinFunctionType) and isinstance(value.__self__, python_types.ModuleType):
         return "builtin", value.__module__, value.__name__
     return _plain(value)
 
 
-def _in_tree(function: Callable[..., Any]) -> bool:
+def in_tree(function: Callable[..., Any]) -> bool:
+    """Whether a function belongs to this tree."""
     return str(function.__module__).startswith(_PACKAGE + ".")
+
+
+def _known_module(name: str) -> bool:
+    """Whether the stamp covers a module."""
+    return name in ("math", "numpy") or name.startswith(_PACKAGE + ".")
 
 
 def _plain(value: Any) -> tuple[str, str]:
@@ -197,17 +206,11 @@ def _plain(value: Any) -> tuple[str, str]:
 
 
 def _code(code: python_types.CodeType) -> Any:
-    constants = [_code(part) if isinstance(part, python_types.CodeType) else repr(part) for part in code.co_consts]
-    return code.co_code.hex(), tuple(constants), code.co_names, code.co_varnames, code.co_freevars
-
-
-def _names(code: python_types.CodeType) -> list[str]:
-    """The global names that a function and the functions inside it may refer to."""
-    names = set(code.co_names)
-    for part in code.co_consts:
-        if isinstance(part, python_types.CodeType):
-            names.update(_names(part))
-    return sorted(names)
+    if any(isinstance(part, python_types.CodeType) for part in code.co_consts):
+        raise UnknownValueError(f"{code.co_name} has a function inside, which may not be inlined")
+    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    return code.co_code.hex(), code.co_exceptiontable.hex(), counts, names, tuple(map(repr, code.co_consts))
 
 
 class KernelCache:
@@ -283,6 +286,8 @@ class KernelCache:
             if path is None or result.lifted or result.library.has_dynamic_globals or sources() != _SOURCES:
                 return
             module, parts = result.library._final_module, result._reduce()
+            if any(not (function.is_declaration or _own_symbol(function.name)) for function in module.functions):
+                return  # somebody else's function, not inlined: two processes may number two of them alike
             symbols = [function.name for function in module.functions if function.is_declaration]
             symbols += [variable.name for variable in module.global_variables if variable.is_declaration]
             if not self.linked:
@@ -298,6 +303,11 @@ class KernelCache:
                 raise
         except Exception:  # a full disk, another Numba: the function itself is fine
             return
+
+
+def _own_symbol(name: str) -> bool:
+    """Whether a function in machine code is the kernels' own, or one of Numba's runtime."""
+    return "fastnn" in name or name.startswith("NRT_")
 
 
 def _digest(value: Any) -> str:

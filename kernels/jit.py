@@ -32,6 +32,9 @@ COMPILED = not config.DISABLE_JIT
 #: the context. What must be fused says so (``vectors.multiply_add``).
 FLAGS: dict[str, Any] = {"error_model": "numpy"}
 
+#: Of a formula: always inlined, and without entry points for calls from Python and C.
+FORMULA_OPTIONS = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True, **FLAGS}
+
 #: Every function that a plan calls by address: ``status = function(run, row, first, last)``.
 PLAN_SIGNATURE = types.intp(types.intp, types.intp, types.intp, types.intp)
 
@@ -53,15 +56,16 @@ class Formula(CPUDispatcher):
         return self.py_func(*arguments)
 
 
+class FormulaError(TypeError):
+    """A user's function cannot be compiled."""
+
+
 def formula(function: Callable[..., Any]) -> Any:
     """Compile a scalar function into the kernels that call it.
 
     It is always inlined: a loop around a call does not vectorize, and LLVM leaves long formulas as calls.
     """
-    if not COMPILED:
-        return function
-    options = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True, **FLAGS}
-    return Formula(function, targetoptions=options)
+    return Formula(function, targetoptions=FORMULA_OPTIONS) if COMPILED else function
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -97,7 +101,10 @@ def address(function: Callable[..., Any], signature: Any = PLAN_SIGNATURE) -> in
     if entry is None:  # only then wait: in a fork the lock may be held by a thread that is not there
         with global_compiler_lock:
             if function not in _entries:
-                _entries[function] = _entry(function, signature)
+                try:
+                    _entries[function] = _entry(function, signature)
+                except FormulaError as fault:
+                    raise fault.with_traceback(None) from None  # without 150 lines of Numba's
             entry = _entries[function]
     return entry[0]
 

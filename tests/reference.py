@@ -61,47 +61,63 @@ dropout_backward = dropout_forward
 # Losses: (losses, dy) of outputs y, or (losses, y, dz) of logits z
 
 
-def squared_error(y, target, scale):
+def squared_error(y, target, option, scale):
     y, target = np.float64(y), np.float64(target)
     return np.mean((y - target) ** 2, axis=1), 2 * (y - target) * scale / y.shape[1]
 
 
-def absolute_error(y, target, scale):
+def absolute_error(y, target, option, scale):
     y, target = np.float64(y), np.float64(target)
     return np.mean(np.abs(y - target), axis=1), np.sign(y - target) * scale / y.shape[1]
 
 
-def binary_cross_entropy(y, target, scale):
-    y, target = np.float64(y), np.float64(target)
+def huber(y, target, delta, scale):
+    error = np.float64(y) - np.float64(target)
+    size = np.minimum(np.abs(error), delta)
+    return np.mean(size * (np.abs(error) - size / 2), axis=1), np.sign(error) * size * scale / y.shape[1]
+
+
+def pinball(y, target, quantile, scale):
+    above, below = np.maximum(np.float64(y) - target, 0), np.maximum(target - np.float64(y), 0)
+    slope = (1 - quantile) * (above > 0) - quantile * (below > 0)
+    return np.mean(quantile * below + (1 - quantile) * above, axis=1), slope * scale / y.shape[1]
+
+
+def smoothed(target, smoothing, classes):
+    return target * (1 - smoothing) + smoothing / classes
+
+
+def binary_cross_entropy(y, target, smoothing, scale):
+    y, target = np.float64(y), smoothed(np.float64(target), smoothing, 2)
     with np.errstate(divide="ignore"):
         losses = -target * np.maximum(np.log(y), -100) - (1 - target) * np.maximum(np.log1p(-y), -100)
     slope = (y - target) / np.maximum(y * (1 - y), 1e-12)
     return np.mean(losses, axis=1), slope * scale / y.shape[1]
 
 
-def probabilities(target, classes):
-    """Labels as one row of zeros and a one each; probabilities as they are."""
+def probabilities(target, smoothing, classes):
+    """Labels as one row of zeros and a one each; probabilities as they are; smoothed."""
     if target.shape[1] == 1 and classes > 1:
-        return np.eye(classes)[target[:, 0].astype(int)]
-    return np.float64(target)
+        target = np.eye(classes)[target[:, 0].astype(int)]
+    return smoothed(np.float64(target), smoothing, classes)
 
 
-def cross_entropy(y, target, scale):
-    y, target = np.float64(y), probabilities(target, y.shape[1])
+def cross_entropy(y, target, smoothing, scale):
+    y, target = np.float64(y), probabilities(target, smoothing, y.shape[1])
     with np.errstate(divide="ignore"):
         losses = -np.sum(target * np.maximum(np.log(y), -100), axis=1)
     return losses, -target / np.maximum(y, 1e-12) * scale
 
 
-def sigmoid_cross_entropy(z, target, scale):
-    z, target = np.float64(z), np.float64(target)
+def sigmoid_cross_entropy(z, target, smoothing, scale):
+    z, target = np.float64(z), smoothed(np.float64(target), smoothing, 2)
     y = 1 / (1 + np.exp(-z))
     losses = np.logaddexp(0, -z) * target + np.logaddexp(0, z) * (1 - target)
     return np.mean(losses, axis=1), y, (y - target) * scale / z.shape[1]
 
 
-def softmax_cross_entropy(z, target, scale):
-    z, target = np.float64(z), probabilities(target, z.shape[1])
+def softmax_cross_entropy(z, target, smoothing, scale):
+    z, target = np.float64(z), probabilities(target, smoothing, z.shape[1])
     log_y = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
     y = np.exp(log_y)
     return -np.sum(target * log_y, axis=1), y, (y * target.sum(axis=1, keepdims=True) - target) * scale

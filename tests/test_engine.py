@@ -148,6 +148,12 @@ ARCHITECTURES = {
         5,
     ),
     "wide": (300, lambda: [dense(270, "relu"), dense(10, "softmax")], "cross_entropy", "adam", 260),
+    "label smoothing": (5, lambda: [dense(6, "relu"), dense(4, "softmax")], fn.CrossEntropy(False, 0.2), "adam", 7),
+    "smoothed bits": (5, lambda: [dense(6, "relu"), dense(3, "sigmoid")], fn.BinaryCrossEntropy(False, 0.1), "adam", 7),
+    "smoothed logits": (5, lambda: [dense(6, "relu"), dense(2)], fn.BinaryCrossEntropy(True, 0.3), "adam", 7),
+    "mae": (4, lambda: [dense(5, "tanh"), dense(3)], "mae", "sgd", 6),
+    "huber": (4, lambda: [dense(5, "tanh"), dense(1)], fn.Huber(0.3), "sgd", 6),
+    "quantile": (4, lambda: [dense(5, "tanh"), dense(2, "softplus")], fn.Quantile(0.8), "sgd", 6),
     "one row": (3, lambda: [dense(4, "relu"), dense(1)], "mse", "adam", 1),
 }
 
@@ -236,12 +242,12 @@ def test_fused_loss_agrees_with_the_formulas_apart():
     generator = np.random.default_rng(0)
     z, target = generator.standard_normal((50, 3)), generator.uniform(0, 1, (50, 3))
     values, y, dz, dy = np.empty(50), np.empty_like(z), np.empty_like(z), np.empty_like(z)
-    losses.sigmoid_cross_entropy(values, y, dz, z, target, 1 / 50, 0, 1)
+    losses.sigmoid_cross_entropy(values, y, dz, z, target, 0.1, 1 / 50, 0, 1)
     forward, backward = activations.kernels_of("sigmoid")
     apart, y_apart, dz_apart = np.empty(50), np.empty_like(z), np.empty_like(z)
     forward(y_apart, z, 0, 1)
     pair = formulas.binary_cross_entropy, formulas.binary_cross_entropy_slope
-    losses.elementwise_loss(*pair)(apart, dy, y_apart, target, 1 / 50, 0, 1)
+    losses.elementwise_loss(*pair)(apart, dy, y_apart, target, 0.1, 1 / 50, 0, 1)
     backward(dz_apart, dy, z, y_apart, 0, 1)
     np.testing.assert_allclose(values, apart, rtol=1e-12)
     np.testing.assert_allclose(dz, dz_apart, rtol=1e-9)

@@ -32,6 +32,7 @@ ORDER = (
     "losses",
     "scores",
     "schedules",
+    "own_functions",
     "initializers",
     "regularizers",
     "constraints",

@@ -295,10 +295,16 @@ def plan_log_softmax_backward(real):
     return plan_backward(log_softmax_backward, real)
 
 
-def kernels_of(name):
-    """The kernels (forward, backward) of an activation by its name."""
-    if name == "softmax":
+def formulas_of(activation):
+    """The formulas (value, slope) of an activation: its name, or an object with ``formulas`` of its own."""
+    return ACTIVATIONS[activation][1:3] if isinstance(activation, str) else activation.formulas
+
+
+def kernels_of(activation):
+    """The kernels (forward, backward) of an activation: its name, or an object with ``formulas`` of its own."""
+    if activation == "softmax":
         return softmax_forward, softmax_backward
-    if name == "log_softmax":
+    if activation == "log_softmax":
         return log_softmax_forward, log_softmax_backward
-    return activation_forward(ACTIVATIONS[name].value), activation_backward(ACTIVATIONS[name].slope)
+    value, slope = formulas_of(activation)
+    return activation_forward(value), activation_backward(slope)

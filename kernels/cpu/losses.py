@@ -21,6 +21,8 @@ from ..layout import (
     LOSSES,
     NOT_FINITE,
     OK,
+    OPTION,
+    OPTIONS,
     OUTPUTS,
     TARGET,
     X,
@@ -116,42 +118,44 @@ def status_of(losses):
 
 @functools.cache
 def elementwise_loss(value, slope):
-    """The kernel of a loss that is the mean over a row's outputs of ``value(y, target)``."""
+    """The kernel of a loss that is the mean over a row's outputs of ``value(y, target, option)``."""
 
     @kernel
-    def loss(losses, dy, y, target, scale, rank, size):
-        """losses = mean over the outputs of value(y, target); dy = slope(y, target) * scale / outputs.
+    def loss(losses, dy, y, target, option, scale, rank, size):
+        """losses = mean over the outputs of value(y, target, option); dy = slope(...) * scale / outputs.
 
-        losses : (rows,) float64; dy, y, target : (rows, outputs).
+        losses : (rows,) float64; dy, y, target : (rows, outputs); option : the parameter of the loss.
         """
         outputs = y.shape[1]
-        factor = y.dtype.type(scale / outputs)
+        factor, option = y.dtype.type(scale / outputs), y.dtype.type(option)
         first, last = share(y.shape[0], rank, size)
         losses, dy, y, target = losses[first:last], dy[first:last], y[first:last], target[first:last]
         flat_dy, flat_y, flat_target = flat(dy), flat(y), flat(target)
         if outputs == 1:
             for i in range(losses.shape[0]):
-                losses[i] = value(flat_y[i], flat_target[i])
+                losses[i] = value(flat_y[i], flat_target[i], option)
         else:
             for i in range(flat_y.shape[0]):  # the values stand in dy for a while
-                flat_dy[i] = value(flat_y[i], flat_target[i])
+                flat_dy[i] = value(flat_y[i], flat_target[i], option)
             for row in range(losses.shape[0]):
                 losses[row] = row_sum(dy, row, 0.0) / outputs
         for i in range(flat_y.shape[0]):
-            flat_dy[i] = slope(flat_y[i], flat_target[i]) * factor
+            flat_dy[i] = slope(flat_y[i], flat_target[i], option) * factor
         return status_of(losses)
 
     return loss
 
 
 @kernel
-def sigmoid_cross_entropy(losses, y, dz, z, target, scale, rank, size):
+def sigmoid_cross_entropy(losses, y, dz, z, target, smoothing, scale, rank, size):
     """y = sigmoid(z); losses = mean over the outputs of the binary cross-entropy of y; dz = its derivative.
 
-    losses : (rows,) float64; y, dz, z, target : (rows, outputs). dz = (y - target) * scale / outputs.
+    losses : (rows,) float64; y, dz, z, target : (rows, outputs). dz = (y - t) * scale / outputs, where
+    t = target * (1 - smoothing) + smoothing / 2.
     """
     outputs = z.shape[1]
-    factor = z.dtype.type(scale / outputs)
+    real = z.dtype.type
+    factor, smoothing, uniform = real(scale / outputs), real(smoothing), real(smoothing / 2)
     first, last = share(z.shape[0], rank, size)
     losses, target = losses[first:last], target[first:last]
     y, dz, z = y[first:last], dz[first:last], z[first:last]
@@ -159,33 +163,37 @@ def sigmoid_cross_entropy(losses, y, dz, z, target, scale, rank, size):
     flat_z, flat_target = flat(z), flat(target)
     if outputs == 1:
         for i in range(losses.shape[0]):
-            losses[i] = formulas.sigmoid_cross_entropy(flat_z[i], flat_target[i])
+            t = formulas.smoothed(flat_target[i], smoothing, uniform)
+            losses[i] = formulas.sigmoid_cross_entropy(flat_z[i], t)
     else:
         for i in range(flat_z.shape[0]):  # the values stand in dz for a while
-            flat_dz[i] = formulas.sigmoid_cross_entropy(flat_z[i], flat_target[i])
+            t = formulas.smoothed(flat_target[i], smoothing, uniform)
+            flat_dz[i] = formulas.sigmoid_cross_entropy(flat_z[i], t)
         for row in range(losses.shape[0]):
             losses[row] = row_sum(dz, row, 0.0) / outputs
     for i in range(flat_z.shape[0]):
         probability = sigmoid(flat_z[i])
         flat_y[i] = probability
-        flat_dz[i] = (probability - flat_target[i]) * factor
+        flat_dz[i] = (probability - formulas.smoothed(flat_target[i], smoothing, uniform)) * factor
     return status_of(losses)
 
 
 @kernel
-def softmax_cross_entropy(losses, y, dz, z, target, scale, rank, size):
+def softmax_cross_entropy(losses, y, dz, z, target, smoothing, scale, rank, size):
     """y = softmax(z); losses = the cross-entropy of y; dz = its derivative with respect to z.
 
-    y = exp(z - m) / sum(exp(z - m)) with m = max(z); losses = sum(target * (log(sum(exp(z - m))) - (z - m)));
-    dz = (y * sum(target) - target) * scale.
+    y = exp(z - m) / sum(exp(z - m)) with m = max(z); losses = sum(t * (log(sum(exp(z - m))) - (z - m)));
+    dz = (y * sum(t) - t) * scale; t = target * (1 - smoothing) + smoothing / classes.
 
     losses : (rows,) float64; y, dz, z : (rows, classes); target : (rows, 1), the number of the class (whole,
     of the array's type), or (rows, classes), probabilities. The loss of a row whose label is no class is NaN.
     An infinite logit counts as the largest: it gets all the probability (equal ones share it).
     """
     real = z.dtype.type
-    zero, one, factor = real(0), real(1), real(scale)
     classes = z.shape[1]
+    zero, one, factor = real(0), real(1), real(scale)
+    smoothing, uniform = real(smoothing), real(smoothing / classes)
+    certain = formulas.smoothed(one, smoothing, uniform)
     first, last = share(z.shape[0], rank, size)
     losses, target = losses[first:last], target[first:last]
     y, dz, z = y[first:last], dz[first:last], z[first:last]
@@ -208,54 +216,66 @@ def softmax_cross_entropy(losses, y, dz, z, target, scale, rank, size):
     if is_label(y, target):
         for row in range(losses.shape[0]):
             label = label_of(target, row, classes)
-            losses[row] -= dz[row, label] if label >= 0 else np.nan
+            losses[row] -= dz[row, label] * (one - smoothing) if label >= 0 else np.nan
+            if smoothing > zero:  # else a class may have a logit of -inf
+                losses[row] -= row_sum(dz, row, zero) * uniform
             for column in range(classes):
-                dz[row, column] = y[row, column] * factor
+                dz[row, column] = (y[row, column] - uniform) * factor
             if label >= 0:
-                dz[row, label] = (y[row, label] - one) * factor
+                dz[row, label] = (y[row, label] - certain) * factor
     else:
         for row in range(losses.shape[0]):
-            weight = row_sum(target, row, zero)
+            weight = formulas.smoothed(row_sum(target, row, zero), smoothing, smoothing)
             for column in range(classes):  # a class of probability 0 may have a logit of -inf
-                t = target[row, column]
+                t = formulas.smoothed(target[row, column], smoothing, uniform)
                 dz[row, column] = t * dz[row, column] if t != zero else zero
             losses[row] = weight * losses[row] - row_sum(dz, row, zero)
             for column in range(classes):
-                dz[row, column] = (y[row, column] * weight - target[row, column]) * factor
+                t = formulas.smoothed(target[row, column], smoothing, uniform)
+                dz[row, column] = (y[row, column] * weight - t) * factor
     return status_of(losses)
 
 
 @kernel
-def cross_entropy(losses, dy, y, target, scale, rank, size):
-    """losses = -sum(target * log(y)), with logarithms of at least -100; dy = -target / y * scale.
+def cross_entropy(losses, dy, y, target, smoothing, scale, rank, size):
+    """losses = -sum(t * log(y)), with logarithms of at least -100; dy = -t / y * scale.
 
-    losses : (rows,) float64; dy, y : (rows, classes), y probabilities; target : as in
+    losses : (rows,) float64; dy, y : (rows, classes), y probabilities; target, smoothing and t : as in
     ``softmax_cross_entropy``.
     """
     real = y.dtype.type
-    zero, one, factor = real(0), real(1), real(scale)
     classes = y.shape[1]
+    zero, one, factor = real(0), real(1), real(scale)
+    smoothing, uniform = real(smoothing), real(smoothing / classes)
+    certain = formulas.smoothed(one, smoothing, uniform)
     first, last = share(y.shape[0], rank, size)
     losses, dy, y, target = losses[first:last], dy[first:last], y[first:last], target[first:last]
     if is_label(y, target):
         for row in range(losses.shape[0]):
             label = label_of(target, row, classes)
-            losses[row] = y[row, label] if label >= 0 else np.nan
+            losses[row] = 0.0 if label >= 0 else np.nan
             for column in range(classes):
-                dy[row, column] = zero
-            if label >= 0:
-                dy[row, label] = formulas.cross_entropy_slope(y[row, label], one) * factor
-        for i in range(losses.shape[0]):
-            losses[i] = formulas.cross_entropy(real(losses[i]), one)
+                t = certain if column == label else uniform
+                dy[row, column] = formulas.cross_entropy_slope(y[row, column], t) * factor if t != zero else zero
+                losses[row] += formulas.cross_entropy(y[row, column], t) if t != zero else zero
     else:
         flat_dy, flat_y, flat_target = flat(dy), flat(y), flat(target)
         for i in range(flat_y.shape[0]):  # the values stand in dy for a while
-            flat_dy[i] = formulas.cross_entropy(flat_y[i], flat_target[i])
+            t = formulas.smoothed(flat_target[i], smoothing, uniform)
+            flat_dy[i] = formulas.cross_entropy(flat_y[i], t)
         for row in range(losses.shape[0]):
             losses[row] = row_sum(dy, row, 0.0)
         for i in range(flat_y.shape[0]):
-            flat_dy[i] = formulas.cross_entropy_slope(flat_y[i], flat_target[i]) * factor
+            t = formulas.smoothed(flat_target[i], smoothing, uniform)
+            flat_dy[i] = formulas.cross_entropy_slope(flat_y[i], t) * factor
     return status_of(losses)
+
+
+def formulas_of(loss):
+    """The formulas (value, slope) of an elementwise loss: its name, or an object with ``formulas`` of its own."""
+    if isinstance(loss, str):
+        return getattr(formulas, loss), getattr(formulas, f"{loss}_slope")
+    return loss.formulas
 
 
 @formula
@@ -264,11 +284,17 @@ def targets(run, width, first, last, real):
     return matrix(run[TARGET] + first * width * item_size(real), last - first, width, real)
 
 
+@formula
+def option_of(run, operation):
+    """The parameter of a plan's loss."""
+    return vector(run[OPTIONS], operation[OPTION] + 1, np.float64)[operation[OPTION]]
+
+
 @functools.cache
 def plan_outputs_loss(loss, real):
     """A loss of the outputs for a plan: y at Y, its derivative to DY.
 
-    INPUTS: width of y, OUTPUTS: of the target.
+    INPUTS: width of y, OUTPUTS: of the target; OPTION: the parameter of the loss.
     """
 
     def measure(run_address, operation_address, first, last):
@@ -277,7 +303,7 @@ def plan_outputs_loss(loss, real):
         dy = derivative(run, operation[DY], operation[INPUTS], first, last, real)
         y = activation(run, operation[Y], operation[INPUTS], first, last, real)
         target = targets(run, operation[OUTPUTS], first, last, real)
-        return loss(losses, dy, y, target, 1 / run[BATCH_ROWS], 0, 1)
+        return loss(losses, dy, y, target, option_of(run, operation), 1 / run[BATCH_ROWS], 0, 1)
 
     return measure
 
@@ -286,7 +312,7 @@ def plan_outputs_loss(loss, real):
 def plan_fused_loss(loss, real):
     """A loss fused with the last activation for a plan: logits at X, y to Y, the logits' derivative to DX.
 
-    INPUTS: width of y, OUTPUTS: of the target.
+    INPUTS: width of y, OUTPUTS: of the target; OPTION: the smoothing of the labels.
     """
 
     def measure(run_address, operation_address, first, last):
@@ -296,7 +322,7 @@ def plan_fused_loss(loss, real):
         dz = derivative(run, operation[DX], operation[INPUTS], first, last, real)
         z = activation(run, operation[X], operation[INPUTS], first, last, real)
         target = targets(run, operation[OUTPUTS], first, last, real)
-        return loss(losses, y, dz, z, target, 1 / run[BATCH_ROWS], 0, 1)
+        return loss(losses, y, dz, z, target, option_of(run, operation), 1 / run[BATCH_ROWS], 0, 1)
 
     return measure
 

@@ -46,17 +46,26 @@ def largest(x, row):
     return place
 
 
+@formula
+def label_of(target, row, classes):
+    """The class of a row: its label, or its largest column; -1 where the label is no class."""
+    if target.shape[1] > 1 or classes == 1:
+        return largest(target, row)
+    label = target[row, 0]
+    return int(label) if label >= 0 and label < classes else -1
+
+
 @kernel
 def categorical_accuracy(values, y, target, rank, size):
     """1 where the largest of the outputs is that of the label, else 0; the first of equals counts.
 
     values : (rows,) float64; y : (rows, classes); target : (rows, 1), the label, or (rows, classes).
     """
-    classes, width = y.shape[1], target.shape[1]
+    classes = y.shape[1]
     first, last = share(y.shape[0], rank, size)
     for row in range(first, last):
-        label = int(target[row, 0]) if width == 1 and classes > 1 else largest(target, row)
-        output = y[row, label]
+        label = label_of(target, row, classes)
+        output = y[row, label] if label >= 0 else y.dtype.type(np.nan)
         better = 0  # a count and no search, so that the loop vectorizes
         for column in range(classes):
             better += (y[row, column] > output) | ((y[row, column] == output) & (column < label))
@@ -69,14 +78,15 @@ def top_k_accuracy(values, y, target, k, rank, size):
 
     values : (rows,) float64; y : (rows, classes); target : (rows, 1), the label, or (rows, classes).
     """
-    classes, width = y.shape[1], target.shape[1]
+    classes = y.shape[1]
     first, last = share(y.shape[0], rank, size)
     for row in range(first, last):
-        label = int(target[row, 0]) if width == 1 and classes > 1 else largest(target, row)
+        label = label_of(target, row, classes)
+        output = y[row, label] if label >= 0 else y.dtype.type(np.nan)
         above = 0
         for column in range(classes):
-            above += y[row, column] > y[row, label]
-        values[row] = 1.0 if above < k else 0.0
+            above += y[row, column] > output
+        values[row] = 1.0 if above < k and not np.isnan(output) else 0.0
 
 
 @kernel

@@ -10,8 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 
 from .. import layout
-from ..formulas import losses as loss_formulas
-from ..formulas.activations import ACTIVATIONS
 from ..jit import address
 from ..layout import OK, PENALTY_CHUNK
 from . import activations, dense, dropout, gather, gemm, losses, metrics, rows, updates
@@ -43,11 +41,8 @@ def operation_functions(operation, real):
     if kind == "log_softmax":
         return activations.plan_log_softmax_forward(real), activations.plan_log_softmax_backward(real)
     if kind == "activation":
-        chosen = ACTIVATIONS[formula]
-        return (
-            activations.plan_activation_forward(chosen.value, real),
-            activations.plan_activation_backward(chosen.slope, real),
-        )
+        value, slope = activations.formulas_of(operation.functions or formula)
+        return activations.plan_activation_forward(value, real), activations.plan_activation_backward(slope, real)
     if kind == "metric":
         return getattr(metrics, f"plan_{formula}")(real), None
     fused = {
@@ -57,8 +52,7 @@ def operation_functions(operation, real):
     }
     if formula in fused:
         return fused[formula](real), None
-    value, slope = getattr(loss_formulas, formula), getattr(loss_formulas, f"{formula}_slope")
-    return losses.plan_elementwise_loss(value, slope, real), None
+    return losses.plan_elementwise_loss(*losses.formulas_of(operation.functions or formula), real), None
 
 
 def update_function(plan, real):

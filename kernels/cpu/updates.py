@@ -13,6 +13,7 @@ import functools
 
 import numpy as np
 
+from ..formulas.own import own_formula
 from ..jit import formula, kernel
 from ..layout import (
     COLUMNS,
@@ -230,7 +231,7 @@ def own_update(function, slots):
 
     It gets the slope of the other updates in g, and may use g as it likes.
     """
-    function = formula(function)
+    function = own_formula(function, returns_number=False)
 
     @kernel
     def update(p, first_slot, second_slot, g, rate, step, settings, scale, limit, l1, l2, rank, size):
@@ -353,7 +354,7 @@ penalty_sum = penalty_kernel(penalty_term)
 @functools.cache
 def own_penalty(value):
     """The kernel that sums a user's own penalty, ``value(w)`` of each weight."""
-    value = formula(value)
+    value = own_formula(value)
 
     @formula
     def term(w, l1, l2):
@@ -365,7 +366,7 @@ def own_penalty(value):
 @functools.cache
 def own_penalty_slope(slope):
     """The kernel that adds the slope of a user's own penalty to the gradient."""
-    slope = formula(slope)
+    slope = own_formula(slope)
 
     @kernel
     def add_slope(g, p, rank, size):

@@ -1,10 +1,12 @@
 """Losses as scalar formulas: what one output adds to the loss, and the slope with respect to that output.
 
-Both devices compile them. Each takes numbers of one type and returns that type; NaN stays NaN.
+Both devices compile them. Each takes numbers of one type and returns that type; NaN stays NaN. The third
+argument of an elementwise loss is its parameter, a number that costs no compilation; most have none and
+ignore it.
 """
 
 from ..jit import formula
-from .elementary import exp, log, log1p
+from .elementary import at_least, at_most, exp, log, log1p
 
 __all__ = [
     "absolute_error",
@@ -13,36 +15,81 @@ __all__ = [
     "binary_cross_entropy_slope",
     "cross_entropy",
     "cross_entropy_slope",
+    "huber",
+    "huber_slope",
+    "pinball",
+    "pinball_slope",
     "sigmoid_cross_entropy",
+    "smoothed",
     "squared_error",
     "squared_error_slope",
 ]
 
 
 @formula
-def squared_error(y, target):
+def squared_error(y, target, unused):
     """(y - target)**2"""
     return (y - target) * (y - target)
 
 
 @formula
-def squared_error_slope(y, target):
+def squared_error_slope(y, target, unused):
     """2 * (y - target)"""
     return (y - target) + (y - target)
 
 
 @formula
-def absolute_error(y, target):
+def absolute_error(y, target, unused):
     """abs(y - target)"""
     return abs(y - target)
 
 
 @formula
-def absolute_error_slope(y, target):
+def absolute_error_slope(y, target, unused):
     """The sign of y - target, 0 where they are equal."""
     real = type(y)
     error = y - target
     return real(1) if error > real(0) else (real(-1) if error < real(0) else error)
+
+
+@formula
+def huber(y, target, delta):
+    """e**2 / 2 with e = y - target where abs(e) <= delta, else delta * (abs(e) - delta / 2) (Huber 1964)."""
+    half = type(y)(0.5)
+    error = y - target
+    size = abs(error)
+    return half * error * error if size <= delta else delta * (size - half * delta)
+
+
+@formula
+def huber_slope(y, target, delta):
+    """y - target, but not beyond -delta and delta."""
+    return at_least(at_most(y - target, delta), -delta)
+
+
+@formula
+def pinball(y, target, quantile):
+    """quantile * (target - y) where the target lies above y, else (1 - quantile) * (y - target).
+
+    The expectation is least where y is that quantile of the targets (Koenker & Bassett 1978).
+    """
+    real = type(y)
+    error = y - target
+    return (real(1) - quantile) * error if error > real(0) else -quantile * error
+
+
+@formula
+def pinball_slope(y, target, quantile):
+    """1 - quantile where y lies above the target, -quantile where it lies below, 0 where they are equal."""
+    real = type(y)
+    error = y - target
+    return real(1) - quantile if error > real(0) else (-quantile if error < real(0) else error)
+
+
+@formula
+def smoothed(target, smoothing, uniform):
+    """target * (1 - smoothing) + uniform, with uniform = smoothing / classes (Szegedy et al. 2016, section 7)."""
+    return target * (type(target)(1) - smoothing) + uniform
 
 
 @formula
@@ -63,15 +110,17 @@ def nonzero(denominator):
 
 
 @formula
-def binary_cross_entropy(y, target):
-    """-target * log(y) - (1 - target) * log(1 - y), with logarithms of at least -100. y : probability."""
+def binary_cross_entropy(y, target, smoothing):
+    """-t * log(y) - (1 - t) * log(1 - y), with logarithms of at least -100. y : probability; t : smoothed target."""
     one = type(y)(1)
+    target = smoothed(target, smoothing, smoothing * type(y)(0.5))
     return -(target * clipped(log(y)) + (one - target) * clipped(log(one - y)))
 
 
 @formula
-def binary_cross_entropy_slope(y, target):
-    """(y - target) / (y * (1 - y)), with a denominator of at least 1e-12."""
+def binary_cross_entropy_slope(y, target, smoothing):
+    """(y - t) / (y * (1 - y)), with a denominator of at least 1e-12. t : smoothed target."""
+    target = smoothed(target, smoothing, smoothing * type(y)(0.5))
     return (y - target) / nonzero(y * (type(y)(1) - y))
 
 

@@ -15,6 +15,7 @@ import pytest
 from numba import njit
 
 from fastnn.kernels.cache import UnknownValueError, fingerprint
+from fastnn.kernels.formulas.own import frozen
 from fastnn.kernels.jit import COMPILED, formula
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -347,23 +348,136 @@ def made(scale):
 
 
 def test_fingerprints_tell_functions_apart():
-    assert fingerprint(made(2)) == fingerprint(made(2))
-    assert fingerprint(made(2)) != fingerprint(made(3))
-    assert fingerprint(formula(made(2))) == fingerprint(formula(made(2)))
-    assert fingerprint(formula(made(2))) != fingerprint(njit(forceinline=True, fastmath=True)(made(2)))
+    def mark(function):
+        return fingerprint(frozen(function))
+
+    assert mark(made(2)) == mark(made(2))
+    assert mark(made(2)) != mark(made(3))
+    assert mark(made(2)) == mark(njit(made(2)))
     assert fingerprint(np.float32) != fingerprint(np.float64)
-    assert fingerprint(lambda x, scale=1: x) != fingerprint(lambda x, scale=2: x)
-    assert fingerprint(functools.partial(made(2), 1)) != fingerprint(functools.partial(made(2), 2))
+    assert mark(lambda x, scale=1: x) != mark(lambda x, scale=2: x)
+    assert mark(lambda x, y: x) != mark(lambda y, x: x)
+    assert mark(lambda x: 0.0) != mark(lambda x: -0.0)
+    assert mark(made(made(2))) != mark(made(made(3)))
+    assert mark(made((1, 2))) != mark(made((1, 3)))
+    assert fingerprint(functools.partial(frozen(made(2)), 1)) != fingerprint(functools.partial(frozen(made(2)), 2))
     namespace_one, namespace_two = {"c": 1.0}, {"c": 2.0}
     for namespace in (namespace_one, namespace_two):
         exec("def user(x):\n    return x + c", namespace)
-    assert fingerprint(namespace_one["user"]) != fingerprint(namespace_two["user"])
+    assert mark(namespace_one["user"]) != mark(namespace_two["user"])
 
 
 def test_what_has_no_fingerprint_is_not_cached():
     class Own:
         pass
 
-    for unknown in (object(), Own, np.zeros(2), njit(made(2))):
+    def calls_itself(x):
+        return x if x < 1 else calls_itself(x / 2)
+
+    def has_a_function_inside(x):
+        def inside(z):
+            return z * x
+
+        return inside(x)
+
+    for unknown in (object(), Own, np.zeros(2), [1.0], {"a": 1.0}, shutil, [].append):
         with pytest.raises(UnknownValueError):
-            fingerprint(made(unknown))
+            fingerprint(frozen(made(unknown)))
+    for unknown in (calls_itself, has_a_function_inside):
+        with pytest.raises(UnknownValueError):
+            fingerprint(frozen(unknown))
+    for unknown in (made(2), formula(made(2)), njit(made(2))):  # what they refer to may change
+        with pytest.raises(UnknownValueError):
+            fingerprint(unknown)
+
+
+#: A user's function, and all that its value depends on.
+USER = """
+import json, math, sys
+import numpy as np
+from fastnn.kernels import jit
+from fastnn.kernels.cpu.activations import activation_forward
+from fastnn.kernels.formulas.own import activation_formulas
+from helper import help_along
+
+FACTOR = 2.0
+
+def closed(term):
+    def value(x, power=2):
+        return help_along(x) * FACTOR + term + math.sqrt(4.0) * power
+    return value
+
+x = np.ones((1, 1), np.float32)
+value, _ = activation_formulas(closed(1.0), closed(1.0))
+if len(sys.argv) > 1:
+    FACTOR = 10.0
+    activation_forward(value)(x[:0], x[:0], 0, 1)
+    value, _ = activation_formulas(closed(1.0), closed(1.0))
+activation_forward(value)(x, x, 0, 1)
+print(float(x[0, 0]), len(jit.compiled), len(jit.loaded))
+"""
+HELPER = """
+CONSTANT = 3.0
+
+def deeper(x):
+    return x * CONSTANT
+
+def help_along(x):
+    return deeper(x)
+"""
+
+
+def test_a_users_function_is_cached_and_never_stale(tmp_path):
+    """Each thing that its value depends on is changed between two processes."""
+    user, helper = tmp_path / "user.py", tmp_path / "helper.py"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FASTNN_CACHE_DIR": str(tmp_path / "cache")}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # two edits within a second and of one length look alike
+
+    def run_user(*arguments):
+        command = [sys.executable, user, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return [float(number) for number in done.stdout.split()]
+
+    user.write_text(USER)
+    helper.write_text(HELPER)
+    assert run_user() == [11.0, 1, 0]  # 1 * 3 * 2 + 1 + 2 * 2
+    assert run_user() == [11.0, 0, 1]
+    changes = {
+        "a global": (user, "FACTOR = 2.0", "FACTOR = 4.0", 17.0),
+        "a closure": (user, "closed(1.0), closed(1.0))\nif", "closed(5.0), closed(1.0))\nif", 15.0),
+        "a default": (user, "power=2", "power=3", 13.0),
+        "the code": (user, "+ term +", "- term +", 9.0),
+        "a constant": (user, "sqrt(4.0)", "sqrt(9.0)", 13.0),
+        "a function of math": (user, "math.sqrt(4.0)", "math.fabs(4.0)", 15.0),
+        "a callee's global": (helper, "CONSTANT = 3.0", "CONSTANT = 5.0", 15.0),
+        "a callee's code": (helper, "x * CONSTANT", "x - CONSTANT", 1.0),
+    }
+    for what, (path, old, new, expected) in changes.items():
+        text = path.read_text()
+        assert old in text, what
+        path.write_text(text.replace(old, new))
+        assert run_user() == [expected, 1, 0], what
+        path.write_text(text)
+    assert run_user() == [11.0, 0, 1]
+    # A global that changes in a process: what is made then has the new value, in memory and on the disk.
+    assert run_user("change")[0] == 35.0  # 1 * 3 * 10 + 1 + 2 * 2
+    assert run_user("change") == [35.0, 0, 2]
+    assert run_user() == [11.0, 0, 1]
+
+
+def test_code_that_is_not_inlined_is_not_cached(tmp_path, monkeypatch):
+    """A function of the user's that the machine code would hold under a name of its own."""
+    from fastnn.kernels import cache
+    from fastnn.kernels.cpu.activations import activation_forward
+    from fastnn.kernels.formulas import own
+
+    def halved(x):
+        return x if x < 1 else halved(x / 2)
+
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
+    monkeypatch.setattr(cache, "fingerprint", lambda *value: "known")
+    x = np.full((1, 1), 12.0)
+    activation_forward(own.activation_formulas(halved, halved)[0])(x, x, 0, 1)
+    assert x[0, 0] == 0.75
+    assert entries(tmp_path) == []

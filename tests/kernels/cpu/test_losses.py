@@ -19,6 +19,8 @@ from fastnn.kernels.layout import (
     NOT_FINITE,
     OK,
     OPERATION_FIELDS,
+    OPTION,
+    OPTIONS,
     OUTPUTS,
     RUN_FIELDS,
     TARGET,
@@ -35,6 +37,8 @@ TOLERANCES = {
 FORMULAS = {
     "squared_error": (formulas.squared_error, formulas.squared_error_slope),
     "absolute_error": (formulas.absolute_error, formulas.absolute_error_slope),
+    "huber": (formulas.huber, formulas.huber_slope),
+    "pinball": (formulas.pinball, formulas.pinball_slope),
     "binary_cross_entropy": (formulas.binary_cross_entropy, formulas.binary_cross_entropy_slope),
 }
 ELEMENTWISE = {name: kernels.elementwise_loss(*pair) for name, pair in FORMULAS.items()}
@@ -44,18 +48,30 @@ FUSED = {
     "softmax_cross_entropy": kernels.softmax_cross_entropy,
 }
 CASES = [
-    ("squared_error", "numbers"),
-    ("absolute_error", "numbers"),
-    ("binary_cross_entropy", "bits"),
-    ("binary_cross_entropy", "probabilities"),
-    ("cross_entropy", "labels"),
-    ("cross_entropy", "one-hot"),
-    ("cross_entropy", "probabilities"),
-    ("sigmoid_cross_entropy", "bits"),
-    ("sigmoid_cross_entropy", "probabilities"),
-    ("softmax_cross_entropy", "labels"),
-    ("softmax_cross_entropy", "one-hot"),
-    ("softmax_cross_entropy", "probabilities"),
+    ("squared_error", "numbers", 0.0),
+    ("absolute_error", "numbers", 0.0),
+    ("huber", "numbers", 1.0),
+    ("huber", "numbers", 0.125),
+    ("pinball", "numbers", 0.5),
+    ("pinball", "numbers", 0.9),
+    ("binary_cross_entropy", "bits", 0.0),
+    ("binary_cross_entropy", "probabilities", 0.0),
+    ("binary_cross_entropy", "bits", 0.1),
+    ("cross_entropy", "labels", 0.0),
+    ("cross_entropy", "one-hot", 0.0),
+    ("cross_entropy", "probabilities", 0.0),
+    ("cross_entropy", "labels", 0.1),
+    ("cross_entropy", "one-hot", 0.1),
+    ("sigmoid_cross_entropy", "bits", 0.0),
+    ("sigmoid_cross_entropy", "probabilities", 0.0),
+    ("sigmoid_cross_entropy", "bits", 0.1),
+    ("sigmoid_cross_entropy", "probabilities", 1.0),
+    ("softmax_cross_entropy", "labels", 0.0),
+    ("softmax_cross_entropy", "one-hot", 0.0),
+    ("softmax_cross_entropy", "probabilities", 0.0),
+    ("softmax_cross_entropy", "labels", 0.1),
+    ("softmax_cross_entropy", "one-hot", 0.1),
+    ("softmax_cross_entropy", "probabilities", 1.0),
 ]
 
 
@@ -76,50 +92,50 @@ def example(name, kind, rows, width, real, seed=0):
     return y.astype(real), target.astype(real)
 
 
-def run(name, y, target, scale, size=1):
+def run(name, y, target, option, scale, size=1):
     """(losses, derivative) of a loss of outputs, (losses, y, derivative) of a fused one; the worst status."""
     losses = np.full(len(y), np.nan)
     results = [np.full_like(y, np.nan) for _ in range(2 if name in FUSED else 1)]
     function = FUSED.get(name) or OF_OUTPUTS[name]
     with np.errstate(all="ignore"):
-        status = [function(losses, *results, y, target, scale, rank, size) for rank in range(size)]
+        status = [function(losses, *results, y, target, option, scale, rank, size) for rank in range(size)]
     return (losses, *results), max(status)
 
 
 @pytest.mark.parametrize("real", REALS)
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(("name", "kind", "option"), CASES)
 @settings(max_examples=12, deadline=None)
 @given(rows=st.integers(1, 9), width=st.integers(1, 40), size=st.integers(1, 4))
-def test_twin(name, kind, real, rows, width, size):
+def test_twin(name, kind, option, real, rows, width, size):
     y, target = example(name, kind, rows, width, real)
-    results, status = run(name, y, target, 0.125, size)
+    results, status = run(name, y, target, option, 0.125, size)
     assert status == OK
-    for result, wanted in zip(results, getattr(reference, name)(y, target, 0.125), strict=True):
+    for result, wanted in zip(results, getattr(reference, name)(y, target, option, 0.125), strict=True):
         np.testing.assert_allclose(result, wanted, **TOLERANCES[real])
 
 
 @pytest.mark.parametrize("real", REALS)
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(("name", "kind", "option"), CASES)
 @pytest.mark.parametrize("width", [1, 10, 37])
-def test_bits_do_not_depend_on_the_slices(name, kind, real, width):
+def test_bits_do_not_depend_on_the_slices(name, kind, option, real, width):
     rows = 23
     y, target = example(name, kind, rows, width, real)
-    whole, _ = run(name, y, target, 0.125)
+    whole, _ = run(name, y, target, option, 0.125)
     for size in (2, 3, 8, 30):
-        for result, wanted in zip(run(name, y, target, 0.125, size)[0], whole, strict=True):
+        for result, wanted in zip(run(name, y, target, option, 0.125, size)[0], whole, strict=True):
             np.testing.assert_array_equal(result, wanted)
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(("name", "kind", "option"), CASES)
 @pytest.mark.parametrize("width", [1, 2, 11])
-def test_derivative_is_that_of_the_batch_s_loss(name, kind, width):
+def test_derivative_is_that_of_the_batch_s_loss(name, kind, option, width):
     rows, step = 3, 1e-6
     y, target = example(name, kind, rows, width, np.float64)
 
     def loss(y):
-        return run(name, y, target, 1 / rows)[0][0].sum() / rows
+        return run(name, y, target, option, 1 / rows)[0][0].sum() / rows
 
-    derivative = run(name, y, target, 1 / rows)[0][-1]
+    derivative = run(name, y, target, option, 1 / rows)[0][-1]
     for place in np.ndindex(y.shape):
         low, high = y.copy(), y.copy()
         low[place] -= step
@@ -128,30 +144,33 @@ def test_derivative_is_that_of_the_batch_s_loss(name, kind, width):
         assert derivative[place] == pytest.approx(numerical, rel=1e-6, abs=1e-8)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("kind", ["labels", "one-hot", "probabilities"])
-def test_softmax_fused_agrees_with_softmax_then_cross_entropy(kind):
+def test_softmax_fused_agrees_with_softmax_then_cross_entropy(kind, smoothing):
     z, target = example("softmax_cross_entropy", kind, 6, 7, np.float64)
-    losses, y, dz = run("softmax_cross_entropy", z, target, 0.5)[0]
+    losses, y, dz = run("softmax_cross_entropy", z, target, smoothing, 0.5)[0]
     np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-14)
-    apart, dy = run("cross_entropy", y, target, 0.5)[0]
+    apart, dy = run("cross_entropy", y, target, smoothing, 0.5)[0]
     np.testing.assert_allclose(apart, losses, rtol=1e-12)
     through_softmax = y * (dy - np.sum(dy * y, axis=1, keepdims=True))
     np.testing.assert_allclose(through_softmax, dz, rtol=1e-10, atol=1e-14)
 
 
-def test_sigmoid_fused_agrees_with_sigmoid_then_binary_cross_entropy():
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_sigmoid_fused_agrees_with_sigmoid_then_binary_cross_entropy(smoothing):
     z, target = example("sigmoid_cross_entropy", "probabilities", 6, 7, np.float64)
-    losses, y, dz = run("sigmoid_cross_entropy", z, target, 0.5)[0]
-    apart, dy = run("binary_cross_entropy", y, target, 0.5)[0]
+    losses, y, dz = run("sigmoid_cross_entropy", z, target, smoothing, 0.5)[0]
+    apart, dy = run("binary_cross_entropy", y, target, smoothing, 0.5)[0]
     np.testing.assert_allclose(apart, losses, rtol=1e-12)
     np.testing.assert_allclose(dy * y * (1 - y), dz, rtol=1e-10, atol=1e-14)
 
 
-def test_labels_and_one_hot_rows_agree():
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_labels_and_one_hot_rows_agree(smoothing):
     for name in ("cross_entropy", "softmax_cross_entropy"):
         y, labels = example(name, "labels", 9, 5, np.float64)
         one_hot = np.eye(5)[labels[:, 0].astype(int)]
-        pairs = zip(run(name, y, labels, 0.5)[0], run(name, y, one_hot, 0.5)[0], strict=True)
+        pairs = zip(run(name, y, labels, smoothing, 0.5)[0], run(name, y, one_hot, smoothing, 0.5)[0], strict=True)
         for result, wanted in pairs:
             np.testing.assert_allclose(result, wanted, rtol=1e-14)
 
@@ -159,10 +178,14 @@ def test_labels_and_one_hot_rows_agree():
 def test_softmax_by_hand():
     # exp(0), exp(log 3): probabilities 1/4 and 3/4; the loss of label 0 is log 4
     z = np.array([[0.0, np.log(3)]])
-    losses, y, dz = run("softmax_cross_entropy", z, np.array([[0.0]]), 1.0)[0]
+    losses, y, dz = run("softmax_cross_entropy", z, np.array([[0.0]]), 0.0, 1.0)[0]
     np.testing.assert_allclose(losses, [np.log(4)], rtol=1e-15)
     np.testing.assert_allclose(y, [[0.25, 0.75]], rtol=1e-15)
     np.testing.assert_allclose(dz, [[-0.75, 0.75]], rtol=1e-15)
+    # smoothed by 0.5 the probabilities wanted are 3/4 and 1/4: 0.75 log 4 + 0.25 (log 4 - log 3)
+    losses, _, dz = run("softmax_cross_entropy", z, np.array([[0.0]]), 0.5, 1.0)[0]
+    np.testing.assert_allclose(losses, [np.log(4) - np.log(3) / 4], rtol=1e-15)
+    np.testing.assert_allclose(dz, [[-0.5, 0.5]], rtol=1e-15)
 
 
 @pytest.mark.parametrize("real", REALS)
@@ -175,7 +198,7 @@ def test_softmax_of_extreme_logits(real, width):
         z[0, place] = logit
         rounds = []
         for target in (np.array([[label]], real), np.eye(width, dtype=real)[[label]]):
-            (losses, y, _), status = run("softmax_cross_entropy", z, target, 1.0)
+            (losses, y, _), status = run("softmax_cross_entropy", z, target, 0.0, 1.0)
             rounds.append((losses[0], status))
         assert rounds[0] == rounds[1]
         return *rounds[0], y[0]
@@ -192,16 +215,16 @@ def test_softmax_of_extreme_logits(real, width):
 
 
 @pytest.mark.parametrize("real", REALS)
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(("name", "kind", "option"), CASES)
 @pytest.mark.parametrize("width", [1, 10])
-def test_nan_stays_in_its_row(name, kind, real, width):
+def test_nan_stays_in_its_row(name, kind, option, real, width):
     rows = 7
     for place in range(0, width, 3):
         y, target = example(name, kind, rows, width, real)
         y[2, place] = np.nan
         if kind == "labels":
             target[:] = place
-        results, status = run(name, y, target, 1.0)
+        results, status = run(name, y, target, option, 1.0)
         assert status == NOT_FINITE
         assert np.isnan(results[0][2]) and np.isnan(results[-1][2, place])
         for result in results:
@@ -209,11 +232,12 @@ def test_nan_stays_in_its_row(name, kind, real, width):
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "softmax_cross_entropy"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("label", [-1, 5, 1e30, np.nan, np.inf, -np.inf])
-def test_a_label_that_is_no_class_is_not_finite(name, label):
+def test_a_label_that_is_no_class_is_not_finite(name, label, smoothing):
     y, target = example(name, "labels", 4, 5, np.float32)
     target[1] = label
-    results, status = run(name, y, target, 1.0)
+    results, status = run(name, y, target, smoothing, 1.0)
     assert status == NOT_FINITE
     np.testing.assert_array_equal(np.isnan(results[0]), [False, True, False, False])
 
@@ -227,16 +251,18 @@ PLANS |= {
 
 
 @pytest.mark.parametrize("real", REALS)
-@pytest.mark.parametrize(("name", "kind"), CASES)
-def test_plans(name, kind, real):
+@pytest.mark.parametrize(("name", "kind", "option"), CASES)
+def test_plans(name, kind, option, real):
     rows, width, capacity = 7, 5, 9
     y, target = example(name, kind, rows, width, real)
     activations, derivatives = np.full((2, 3, capacity * width), np.nan, real)
     activations[1, : rows * width] = y.ravel()
     losses = np.full(capacity, np.nan)
+    options = np.array([np.nan, option, np.nan])
     records = reference.record(
         RUN_FIELDS,
         {
+            OPTIONS: options,
             ACTIVATIONS: activations,
             DERIVATIVES: derivatives,
             CAPACITY: capacity,
@@ -246,11 +272,11 @@ def test_plans(name, kind, real):
         },
     )
     places = {X: width, Y: 2 * width, DX: 2 * width} if name in FUSED else {Y: width, DY: 2 * width}
-    fields = {INPUTS: width, OUTPUTS: target.shape[1], **places}
+    fields = {INPUTS: width, OUTPUTS: target.shape[1], OPTION: 1, **places}
     operation = reference.record(OPERATION_FIELDS, fields)
     for first, last in ((0, 1), (1, 4), (4, rows)):
         assert reference.run_plan(PLANS[name](real), records, operation, first, last) == OK
-    expected, _ = run(name, y, target, 1 / rows)
+    expected, _ = run(name, y, target, option, 1 / rows)
     np.testing.assert_array_equal(losses[:rows], expected[0])
     np.testing.assert_array_equal(derivatives[2, : rows * width].reshape(rows, width), expected[-1])
     if name in FUSED:

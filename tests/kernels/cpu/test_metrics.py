@@ -25,8 +25,8 @@ REALS = [np.float32, np.float64]
 TWINS = {
     "categorical_accuracy": reference.categorical_accuracy,
     "binary_accuracy": reference.binary_accuracy,
-    "squared_error": lambda y, target: reference.squared_error(y, target, 1.0)[0],
-    "absolute_error": lambda y, target: reference.absolute_error(y, target, 1.0)[0],
+    "squared_error": lambda y, target: reference.squared_error(y, target, 0.0, 1.0)[0],
+    "absolute_error": lambda y, target: reference.absolute_error(y, target, 0.0, 1.0)[0],
 }
 CASES = [*((name, False) for name in TWINS), ("categorical_accuracy", True)]
 

@@ -5,47 +5,64 @@ import pytest
 
 from fastnn.kernels.formulas import losses
 
+#: name -> (value, slope, places of y, the parameters of the loss to try, none for one that takes none)
 PAIRS = {
-    "squared_error": (losses.squared_error, losses.squared_error_slope, np.linspace(-3, 3, 13)),
-    "absolute_error": (losses.absolute_error, losses.absolute_error_slope, np.linspace(-3.1, 3, 13)),
+    "squared_error": (losses.squared_error, losses.squared_error_slope, np.linspace(-3, 3, 13), [0.0]),
+    "absolute_error": (losses.absolute_error, losses.absolute_error_slope, np.linspace(-3.1, 3, 13), [0.0]),
+    "huber": (losses.huber, losses.huber_slope, np.linspace(-3.1, 3, 13), [0.25, 1.0, 10.0]),
+    "pinball": (losses.pinball, losses.pinball_slope, np.linspace(-3.1, 3, 13), [0.1, 0.5, 0.9]),
     "binary_cross_entropy": (
         losses.binary_cross_entropy,
         losses.binary_cross_entropy_slope,
         np.linspace(0.01, 0.99, 13),
+        [0.0, 0.1, 1.0],
     ),
-    "cross_entropy": (losses.cross_entropy, losses.cross_entropy_slope, np.linspace(0.01, 1.5, 13)),
+    "cross_entropy": (losses.cross_entropy, losses.cross_entropy_slope, np.linspace(0.01, 1.5, 13), []),
 }
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_slope_is_the_derivative(name):
-    value, slope, places = PAIRS[name]
+    value, slope, places, options = PAIRS[name]
     for y in places:
         for target in (0.0, 0.3, 1.0):
-            p, t, step = np.float64(y), np.float64(target), 1e-6
-            numerical = (value(p + step, t) - value(p - step, t)) / (2 * step)
-            assert slope(p, t) == pytest.approx(numerical, rel=1e-7, abs=1e-8)
+            for option in [[np.float64(number)] for number in options] or [[]]:
+                p, t, step = np.float64(y), np.float64(target), 1e-6
+                numerical = (value(p + step, t, *option) - value(p - step, t, *option)) / (2 * step)
+                assert slope(p, t, *option) == pytest.approx(numerical, rel=1e-7, abs=1e-8)
 
 
 @pytest.mark.parametrize("real", [np.float32, np.float64])
 @pytest.mark.parametrize("name", PAIRS)
 def test_nan_stays_nan(name, real):
-    value, slope, _ = PAIRS[name]
+    value, slope, _, options = PAIRS[name]
+    option = [real(number) for number in options[:1]]
     for target in (0, 1):
         with np.errstate(invalid="ignore"):
-            assert np.isnan(value(real(np.nan), real(target)))
-            assert np.isnan(slope(real(np.nan), real(target)))
+            assert np.isnan(value(real(np.nan), real(target), *option))
+            assert np.isnan(slope(real(np.nan), real(target), *option))
     assert np.isnan(losses.sigmoid_cross_entropy(real(np.nan), real(1)))
 
 
 def test_by_hand():
-    assert losses.squared_error(3.0, 1.0) == 4.0
-    assert losses.squared_error_slope(3.0, 1.0) == 4.0
-    assert losses.absolute_error(1.0, 3.0) == 2.0
-    assert [losses.absolute_error_slope(y, 1.0) for y in (3.0, 1.0, -3.0)] == [1.0, 0.0, -1.0]
+    assert losses.squared_error(3.0, 1.0, 0.0) == 4.0
+    assert losses.squared_error_slope(3.0, 1.0, 0.0) == 4.0
+    assert losses.absolute_error(1.0, 3.0, 0.0) == 2.0
+    assert [losses.absolute_error_slope(y, 1.0, 0.0) for y in (3.0, 1.0, -3.0)] == [1.0, 0.0, -1.0]
+    # 0.5 * 1 inside; 2 * (3 - 1) outside; at the border 2 both ways
+    assert [losses.huber(y, 1.0, 2.0) for y in (2.0, -2.0, 3.0, 4.0)] == [0.5, 4.0, 2.0, 4.0]
+    assert [losses.huber_slope(y, 1.0, 2.0) for y in (2.0, -2.0, 3.0, 1.0)] == [1.0, -2.0, 2.0, 0.0]
+    # 0.75 * 2 below the target, 0.25 * 2 above it
+    assert [losses.pinball(y, 1.0, 0.75) for y in (-1.0, 3.0, 1.0)] == [1.5, 0.5, 0.0]
+    assert [losses.pinball_slope(y, 1.0, 0.75) for y in (-1.0, 3.0, 1.0)] == [-0.75, 0.25, 0.0]
     # -log(0.25) = 1.386294; (0.25 - 1) / (0.25 * 0.75) = -4
-    assert losses.binary_cross_entropy(0.25, 1.0) == pytest.approx(1.3862943611198906, rel=1e-15)
-    assert losses.binary_cross_entropy_slope(0.25, 1.0) == -4.0
+    assert losses.binary_cross_entropy(0.25, 1.0, 0.0) == pytest.approx(1.3862943611198906, rel=1e-15)
+    assert losses.binary_cross_entropy_slope(0.25, 1.0, 0.0) == -4.0
+    # smoothed by 0.5, the target 1 is 0.75: -0.75 log(0.25) - 0.25 log(0.75); (0.25 - 0.75) / 0.1875
+    assert losses.binary_cross_entropy(0.25, 1.0, 0.5) == pytest.approx(1.111641288953863, rel=1e-15)
+    assert losses.binary_cross_entropy_slope(0.25, 1.0, 0.5) == pytest.approx(-2.6666666666666665, rel=1e-15)
+    # 1 * (1 - 0.2) + 0.2 / 4
+    assert losses.smoothed(1.0, 0.2, 0.05) == pytest.approx(0.85, rel=1e-15)
     assert losses.cross_entropy(0.25, 0.5) == pytest.approx(0.6931471805599453, rel=1e-15)
     assert losses.cross_entropy_slope(0.25, 0.5) == -2.0
     # log(1 + exp(2)) = 2.126928 for a logit of 2 and target 0; 2 less for target 1
@@ -57,10 +74,10 @@ def test_by_hand():
 def test_certain_probabilities_have_finite_losses(real):
     zero, one = real(0), real(1)
     for y in (zero, one):
-        assert losses.binary_cross_entropy(y, y) == 0
-        assert losses.binary_cross_entropy(y, one - y) == 100
-        assert losses.binary_cross_entropy_slope(y, y) == 0
-        assert losses.binary_cross_entropy_slope(y, one - y) == pytest.approx(1e12 * (2 * y - 1))
+        assert losses.binary_cross_entropy(y, y, zero) == 0
+        assert losses.binary_cross_entropy(y, one - y, zero) == 100
+        assert losses.binary_cross_entropy_slope(y, y, zero) == 0
+        assert losses.binary_cross_entropy_slope(y, one - y, zero) == pytest.approx(1e12 * (2 * y - 1))
     assert losses.cross_entropy(zero, zero) == 0
     assert losses.cross_entropy(zero, one) == 100
     assert losses.cross_entropy(one, one) == 0
@@ -85,9 +102,23 @@ def test_large_logits(real):
 @pytest.mark.parametrize("name", [*PAIRS, "sigmoid_cross_entropy"])
 def test_results_have_the_type_of_the_arguments(name, real):
     formulas = PAIRS[name][:2] if name in PAIRS else [losses.sigmoid_cross_entropy]
+    option = PAIRS[name][3][:1] if name in PAIRS else []
     for formula in formulas:
-        exact = formula(np.float64(0.1), np.float64(1))
-        rounded = formula(real(0.1), real(1))
+        exact = formula(np.float64(0.1), np.float64(1), *map(np.float64, option))
+        rounded = formula(real(0.1), real(1), *map(real, option))
         assert rounded == pytest.approx(exact, rel=3e-7)
         # Numba hands every float to Python as a double: a float32 result shows in that it is one exactly.
         assert real(rounded) == rounded
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_large_errors_and_parameters_of_huber(real):
+    """Far out the slope is delta, and the loss is infinite only where it has to be."""
+    large, zero = np.finfo(real).max, real(0)
+    with np.errstate(over="ignore"):
+        assert losses.huber(large, zero, real(0.5)) == pytest.approx(large / 2)
+        assert losses.huber_slope(large, zero, real(0.5)) == 0.5
+        assert losses.huber_slope(-large, zero, real(0.5)) == -0.5
+        assert losses.huber(real(3), zero, real(np.inf)) == 4.5
+        assert losses.huber_slope(real(3), zero, real(np.inf)) == 3
+        assert losses.huber(real(np.inf), zero, real(1)) == np.inf

@@ -1,0 +1,175 @@
+"""Your own activation or loss: two Python functions of numbers, compiled into the engine like the built-in ones.
+
+``value`` is the function and ``slope`` its derivative. Both take and return single numbers::
+
+    def value(x):
+        return x * math.tanh(math.log1p(math.exp(x)))
+
+They may use arithmetic, comparisons, ``if``, ``for``, ``abs``, ``min``, ``max``, the functions of ``math`` and those of
+``numpy`` for single numbers, constants, and other such Python functions. What Numba cannot compile is an error that
+says why. Constants and functions from outside are taken as they are when the part is first used.
+
+A constant with a decimal point is a 64-bit number. ``0.5 * x`` is right in a float32 model, too, but computed in 64
+bits and rounded; ``type(x)(0.5) * x`` is computed in 32, twice as many at a time.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .checks import shown
+
+__all__ = ["ActivationFunction", "OwnFunction"]
+
+#: Places to compare slopes at. Random, because a kink is rather at a round number.
+PLACES = np.random.default_rng(0).uniform(-1, 1, 64) * np.repeat([1.5, 8, 40], [32, 24, 8])
+
+#: Distances for central differences: the second is for functions that are computed in 32 bits.
+STEPS = (1e-4, 1e-2)
+
+#: The relative difference that is still no mistake, and how far a mistake must reach to be none of a kink.
+TOLERANCE, REACH = 1e-4, 0.03
+
+
+class OwnFunction:
+    """What ``ActivationFunction`` and ``LossFunction`` share.
+
+    value, slope : Python functions; name : shown in summaries and errors, by default that of ``value``.
+    """
+
+    value_takes: tuple[str, ...] = ()
+    slope_takes: tuple[str, ...] = ()
+
+    def __init__(self, value: Callable[..., Any], slope: Callable[..., Any], name: str | None = None):
+        if name is not None and (not isinstance(name, str) or not name):
+            raise TypeError(f"name is {shown(name)}; expected a non-empty string or None")
+        self.value = _checked_function("value", value, self.value_takes)
+        self.slope = _checked_function("slope", slope, self.slope_takes)
+        self.name = name or str(getattr(value, "__name__", type(value).__name__))
+        self._formulas: tuple[Any, Any] | None = None
+        self._checked = False
+
+    @property
+    def formulas(self) -> tuple[Any, Any]:
+        """The formulas (value, slope) for the kernels."""
+        raise NotImplementedError
+
+    def compute(self, which: str, *arguments: float) -> float:
+        """``value`` or ``slope`` of numbers, by Python; NaN where they lie outside of its domain."""
+        try:
+            with np.errstate(all="ignore"):
+                return float(getattr(self, which)(*map(np.float64, arguments)))
+        except (ArithmeticError, ValueError):  # where compiled code has a NaN or an infinity
+            return float("nan")
+        except Exception as fault:
+            takes = self.value_takes if which == "value" else self.slope_takes
+            places = ", ".join(f"{name} = {number:.6g}" for name, number in zip(takes, arguments, strict=True))
+            raise TypeError(f"{which} of {self!r} failed for {places}: {type(fault).__name__}: {fault}") from fault
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OwnFunction:
+        return self  # it never changes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_formulas": None}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+
+class ActivationFunction(OwnFunction):
+    """An own activation: ``y = value(x)`` for a number x, and ``slope(x, y)``, its derivative at x.
+
+    ::
+
+        def value(x):
+            return max(x, 0.0) ** 2
+
+        def slope(x, y):
+            return 2.0 * max(x, 0.0)
+
+        fn.Dense(32, activation=fn.ActivationFunction(value, slope, "squared_relu"))
+
+    When it is first used, the slope is compared with central differences of the value: a ValueError says where
+    they differ. A TypeError says why a function cannot be compiled.
+    """
+
+    value_takes = ("x",)
+    slope_takes = ("x", "y")
+
+    @property
+    def formulas(self) -> tuple[Any, Any]:
+        if self._formulas is None:
+            from .kernels.formulas import own
+
+            self.check()
+            self._formulas = own.activation_formulas(self.value, self.slope)
+        return self._formulas
+
+    def check(self) -> None:
+        """Raise a ValueError if the slope is not the derivative of the value."""
+        if not self._checked:
+            wrong = self.wrong_slope(PLACES)
+            if wrong is not None:
+                place, found, expected = wrong
+                raise ValueError(
+                    f"the slope of {self!r} is wrong: at x = {place:.6g}, slope(x, y) is {found:.6g}, but central "
+                    f"differences of value(x) give {expected:.6g}"
+                )
+            self._checked = True
+
+    def wrong_slope(self, places: Iterable[float]) -> tuple[float, float, float] | None:
+        """``find_wrong_slope`` for x at ``places``."""
+        return find_wrong_slope(
+            lambda x: self.compute("value", x), lambda x: self.compute("slope", x, self.compute("value", x)), places
+        )
+
+
+def find_wrong_slope(
+    value: Callable[[float], float], slope: Callable[[float], float], places: Iterable[float]
+) -> tuple[float, float, float] | None:
+    """(x, slope, central difference) at the first of ``places`` where the two differ, or None.
+
+    A place counts where they differ on both sides of it as well: beside a kink they differ on one side at most.
+    Where the value is not finite, nothing can be said.
+    """
+
+    def difference(x: float) -> float:
+        """How far the slope is from the nearest central difference, beyond what is tolerated; NaN: unknown."""
+        found = slope(x)
+        beyond = []
+        for step in STEPS:
+            expected = central_difference(value, x, step)
+            tolerated = TOLERANCE * max(abs(found), abs(expected)) + 1e-7 * max(1.0, abs(value(x)))
+            if np.isfinite(expected):
+                beyond.append(abs(found - expected) - tolerated if np.isfinite(found) else np.inf)
+        return min(beyond, default=np.nan)
+
+    for x in map(float, places):
+        if all(difference(place) > 0 for place in (x, x - REACH, x + REACH)):
+            return x, slope(x), central_difference(value, x, STEPS[0])
+    return None
+
+
+def central_difference(function: Callable[[float], float], x: float, step: float) -> float:
+    """The derivative of ``function`` at x from four values; its error shrinks with the fourth power of ``step``."""
+    near = function(x + step) - function(x - step)
+    far = function(x + 2 * step) - function(x - 2 * step)
+    return (8 * near - far) / (12 * step)
+
+
+def _checked_function(name: str, function: Any, takes: Sequence[str]) -> Callable[..., Any]:
+    wanted = f"a function of ({', '.join(takes)})"
+    known = inspect.isfunction(function) or inspect.isbuiltin(function) or isinstance(function, np.ufunc)
+    if not known and not hasattr(function, "py_func"):  # what Numba compiled has that
+        raise TypeError(f"{name} is {shown(function)}; expected {wanted}, written with def or lambda")
+    try:
+        inspect.signature(function).bind(*takes)
+    except TypeError:
+        raise TypeError(f"{name} is a function of {inspect.signature(function)}; expected {wanted}") from None
+    except ValueError:  # a function of a library that does not tell its arguments
+        pass
+    return function  # type: ignore[no-any-return]
