@@ -1,4 +1,4 @@
-"""What the tutorials share: colors that any eye tells apart, the width of a picture, points and regions in the plane."""
+"""What the tutorials share: colors that every eye can tell apart, sizes, points and regions in the plane."""
 
 from collections.abc import Callable
 from typing import Any
