@@ -21,6 +21,8 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_title = "fastnn"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["fastnn.css"]
 autodoc_member_order = "bysource"
