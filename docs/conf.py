@@ -1,13 +1,43 @@
-"""Settings of Sphinx: ``make docs`` builds the pages here into ``docs/_build``."""
+"""Settings of Sphinx: ``make docs`` runs every page here and builds the site in ``docs/_build``."""
+
+import sys
+from pathlib import Path
 
 import fastnn
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "fastnn"
 author = "fastnn contributors"
 copyright = "2026, fastnn contributors"
 release = version = fastnn.__version__
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-html_theme = "furo"
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx-mathjax-offline",
+    "_extensions.notebooks",
+]
 exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "fastnn"
+html_favicon = "_static/favicon.svg"
+html_static_path = ["_static"]
+html_css_files = ["fastnn.css"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+
+# Formulas between dollar signs.
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+# Every cell runs at every build: a cache would look at the cells, and not at the library that they call.
+nb_execution_mode = "force"
+nb_execution_timeout = 120
+nb_execution_raise_on_error = True
+# The library's note that it compiles for the first time, and progress lines.
+nb_output_stderr = "remove"
+nb_merge_streams = True
+
+copybutton_exclude = ".linenos, .gp, .go"

@@ -37,7 +37,17 @@ MOST_HEADER = 1 << 24
 TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 
 #: The files whose public classes a model file may name.
-MODULES = ("layers", "losses", "optimizers", "schedules", "initializers", "regularizers", "constraints", "metrics")
+MODULES = (
+    "layers",
+    "own_functions",
+    "losses",
+    "optimizers",
+    "schedules",
+    "initializers",
+    "regularizers",
+    "constraints",
+    "metrics",
+)
 
 
 class ModelFileError(ValueError):
