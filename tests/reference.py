@@ -131,6 +131,11 @@ def categorical_accuracy(y, target):
     return np.float64(np.argmax(y, axis=1) == labels)
 
 
+def top_k_accuracy(y, target, k):
+    labels = target[:, 0].astype(int) if target.shape[1] == 1 and y.shape[1] > 1 else np.argmax(target, axis=1)
+    return np.float64((y > np.take_along_axis(y, labels[:, None], axis=1)).sum(axis=1) < k)
+
+
 def binary_accuracy(y, target):
     return np.mean((y > 0.5) == (target > 0.5), axis=1)
 

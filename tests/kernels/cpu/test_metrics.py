@@ -14,6 +14,7 @@ from fastnn.kernels.layout import (
     OK,
     OPERATION_FIELDS,
     OPTION,
+    OPTIONS,
     OUTPUTS,
     RUN_FIELDS,
     TARGET,
@@ -27,8 +28,12 @@ TWINS = {
     "binary_accuracy": reference.binary_accuracy,
     "squared_error": lambda y, target: reference.squared_error(y, target, 0.0, 1.0)[0],
     "absolute_error": lambda y, target: reference.absolute_error(y, target, 0.0, 1.0)[0],
+    "top_k_accuracy": lambda y, target: reference.top_k_accuracy(y, target, 2),
 }
-CASES = [*((name, False) for name in TWINS), ("categorical_accuracy", True)]
+CASES = [*((name, False) for name in TWINS), ("categorical_accuracy", True), ("top_k_accuracy", True)]
+
+#: What a kernel takes between the target and the rank.
+FURTHER = {"top_k_accuracy": (2,)}
 
 
 def example(rows, width, labels, real, seed=0):
@@ -47,7 +52,7 @@ def test_twin(name, labels, real, rows, width, size, seed):
     y, target = example(rows, width, labels, real, seed)
     values = np.full(rows, np.nan)
     for rank in range(size):
-        getattr(metrics, name)(values, y, target, rank, size)
+        getattr(metrics, name)(values, y, target, *FURTHER.get(name, ()), rank, size)
     np.testing.assert_allclose(values, TWINS[name](y, target), rtol=1e-14)
 
 
@@ -65,6 +70,15 @@ def test_by_hand():
     assert values == pytest.approx([1.4 / 3, 0.2 / 3])
 
 
+@pytest.mark.parametrize("bad", [-1.0, 3.0, np.nan, np.inf])
+def test_a_label_that_is_no_class_is_no_hit(bad):
+    values, y = np.full(1, np.nan), np.array([[0.1, 0.2, 0.7]])
+    metrics.categorical_accuracy(values, y, np.array([[bad]]), 0, 1)
+    assert values[0] == 0
+    metrics.top_k_accuracy(values, y, np.array([[bad]]), 2, 0, 1)
+    assert values[0] == 0
+
+
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize(("name", "labels"), CASES)
 def test_plans(name, labels, real):
@@ -73,8 +87,10 @@ def test_plans(name, labels, real):
     activations = np.full((2, capacity * width), np.nan, real)
     activations[1, : rows * width] = y.ravel()
     values = np.full((3, capacity), np.nan)
-    run = reference.record(RUN_FIELDS, {ACTIVATIONS: activations, CAPACITY: capacity, TARGET: target, METRICS: values})
-    operation = reference.record(OPERATION_FIELDS, {INPUTS: width, OUTPUTS: target.shape[1], Y: width, OPTION: 1})
+    options = np.array([9.0, 9.0, 1.0, 2.0])  # from 2 on: which metric of the batch it is, and k
+    fields = {ACTIVATIONS: activations, CAPACITY: capacity, TARGET: target, METRICS: values, OPTIONS: options}
+    run = reference.record(RUN_FIELDS, fields)
+    operation = reference.record(OPERATION_FIELDS, {INPUTS: width, OUTPUTS: target.shape[1], Y: width, OPTION: 2})
     plan = getattr(metrics, f"plan_{name}")(real)
     for first, last in ((0, 3), (3, rows)):
         assert reference.run_plan(plan, run, operation, first, last) == OK
