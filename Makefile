@@ -15,7 +15,7 @@ tests:
 	$(PYTHON) -m pytest
 
 docs:
-	$(PYTHON) -m sphinx -W --keep-going -b html docs docs/_build
+	$(PYTHON) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 benchmarks:
 	$(PYTHON) -m asv_bench.peers.compare

@@ -1,4 +1,4 @@
-"""Settings of Sphinx: ``make docs`` runs every page here and builds the site in ``docs/_build``."""
+"""Settings of Sphinx: ``make docs`` runs every page here and builds the site in ``docs/_build/html``."""
 
 import sys
 from pathlib import Path
