@@ -135,7 +135,7 @@ class RootMeanSquaredError(MeanSquaredError):
 
 
 class MeanAbsoluteError(Metric):
-    """The mean of |y - t| over rows and outputs."""
+    """The mean of the absolute errors, abs(y - t), over rows and outputs."""
 
     name = "mae"
     targets = "numbers"
