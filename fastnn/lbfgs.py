@@ -58,8 +58,14 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
     )
     accepted = model.arenas.parameters[places].astype(np.float64)
     last: dict[str, Any] = {}
+    begun = -1
 
     def loss_and_gradient(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal begun
+        if begun < end_epoch.finished:
+            begun = end_epoch.finished
+            end_epoch.callbacks.notify("on_epoch_begin", begun)
+        end_epoch.interrupt.check()
         model.arenas.parameters[places] = weights
         results = trainer.whole_batch()
         gradient = model.arenas.gradients[places] + double_l2 * weights

@@ -315,11 +315,11 @@ class Model:
                 validate = None
                 if validation is not None:
                     validate = partial(self._evaluate, runner, validation, interrupt, "validation_data")
-                end_epoch = EndOfEpoch(trainer, watchers, validate, progress)
+                end_epoch = EndOfEpoch(trainer, watchers, validate, progress, interrupt)
                 if isinstance(self.optimizer, optimizers.LBFGS):
                     lbfgs.minimize(trainer, end_epoch, self.optimizer.memory, tolerance)
                 else:
-                    run_fit(trainer, end_epoch, interrupt)
+                    run_fit(trainer, end_epoch)
                 watchers.notify("on_train_end")
         finally:
             self._lock.release()

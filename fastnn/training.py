@@ -278,8 +278,10 @@ class EndOfEpoch:
         callbacks: Callbacks,
         validate: Callable[[], dict[str, float]] | None,
         progress: Progress,
+        interrupt: DeferredInterrupt,
     ):
-        self.trainer, self.callbacks, self.validate, self.progress = trainer, callbacks, validate, progress
+        self.trainer, self.callbacks, self.validate = trainer, callbacks, validate
+        self.progress, self.interrupt = progress, interrupt
         self.first_epoch = trainer.model.epoch
         self.finished = 0
 
@@ -302,10 +304,11 @@ class EndOfEpoch:
         self.callbacks.notify("on_epoch_end", self.finished - 1, found)
 
 
-def run_fit(trainer: Trainer, end_epoch: EndOfEpoch, interrupt: DeferredInterrupt) -> None:
+def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
     """Train for the trainer's epochs, slice by slice."""
     model, batches, epochs = trainer.model, trainer.batches, trainer.epochs
-    callbacks, progress, watched = end_epoch.callbacks, end_epoch.progress, end_epoch.watched
+    callbacks, progress, interrupt = end_epoch.callbacks, end_epoch.progress, end_epoch.interrupt
+    watched = end_epoch.watched
     batch, last, pending = 0, epochs * batches, np.empty((0, 0))
     while batch < last and not model.stop_training and not trainer.converged:
         if watched and batch % batches == 0:

@@ -20,8 +20,8 @@ def standardized(train, test):
 def test_digits_with_he_initialization_dropout_and_early_stopping():
     X, y = fn.datasets.digits()
     found = []
-    for train, test in selection.StratifiedKFold(5, shuffle=True, random_state=0).split(X, y):
-        train = np.random.default_rng(0).permutation(train)
+    for rows, test in selection.StratifiedKFold(5, shuffle=True, random_state=0).split(X, y):
+        train = np.random.default_rng(0).permutation(rows)
         layers = [fn.Input(64)]
         for units in (256, 128):
             layers += [fn.Dense(units, "relu", kernel_initializer="he_normal"), fn.Dropout(0.4)]

@@ -1,5 +1,7 @@
 """Optimizers as a user meets them: until convergence, L-BFGS, clipping, constraints, penalties, one's own."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,22 @@ def test_lbfgs_reports_every_iteration_and_stops_where_it_is_told():
         name: curve[:5] for name, curve in history.to_dict().items() if not name.startswith("val_")
     }
     assert without.epoch == 5
+
+
+def test_lbfgs_tells_callbacks_of_each_epoch_and_answers_an_interrupt():
+    calls = []
+    note = fn.LambdaCallback(
+        on_epoch_begin=lambda epoch: calls.append(("begin", epoch)),
+        on_epoch_end=lambda epoch, logs: calls.append(("end", epoch)),
+    )
+    X, y = two_classes()
+    logistic("lbfgs").fit(X, y, epochs=3, callbacks=[note])
+    assert calls == [(when, epoch) for epoch in range(3) for when in ("begin", "end")]
+    press = fn.LambdaCallback(on_epoch_end=lambda epoch, logs: signal.raise_signal(signal.SIGINT))
+    model = logistic("lbfgs")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y, epochs=30, callbacks=[press])
+    assert model.epoch == 1 and np.isfinite(model.evaluate(X, y)["loss"])
 
 
 def test_lbfgs_trains_on_a_table_of_a_few_hundred_rows():

@@ -14,6 +14,11 @@ def cosine(step, initial, steps, alpha=0.0):
     return initial * (alpha + (1 - alpha) * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps)))
 
 
+def restarts(step):
+    """Cosine with warm restarts (Loshchilov & Hutter 2017), the recipe: a Python function of the step."""
+    return 0.01 + 0.5 * 0.4 * (1 + np.cos(np.pi * (step % 20) / 20))
+
+
 def one_cycle(step, most, steps, rise, first, last):
     start, end, part = most / first, most / first / last, min(1, step / (steps - 1))
     if part < rise:
@@ -39,6 +44,7 @@ SCHEDULES = {
         lambda step: 0.1 + 0.3 * step / 8 if step < 8 else cosine(step - 8, 0.4, 50),
     ),
     "warm-up of a number": (fn.Warmup(0.4, 8), lambda step: min(0.4, 0.4 * step / 8)),
+    "cosine restarts": (schedules.get("s", restarts), lambda step: 0.01 + cosine(step % 20, 0.4, 20)),
     "function": (schedules.get("s", lambda step: 1 / (1 + step)), lambda step: 1 / (1 + step)),
     "function of one step": (
         schedules.get("s", lambda step: 0.3 if step < 20 else 0.1),
