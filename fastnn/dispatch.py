@@ -15,12 +15,19 @@ from .checks import choice, shown, whole_number
 if TYPE_CHECKING:
     from .plan import Plan
 
-__all__ = ["DEVICES", "choose_device", "choose_workers", "cores", "prepare"]
+__all__ = ["DEVICES", "WorkerChoice", "choose_device", "choose_workers", "cores", "prepare"]
 
 DEVICES = ("auto", "cpu", "cuda")
 
-#: Floating-point operations that make one more worker worth its two barriers a step: about 20 µs of work.
-FLOPS_PER_WORKER = 2_000_000
+#: Floating-point operations that make one more worker worth its two barriers a step: surely, about 20 µs of work,
+#: and where the other cores are idle.
+FLOPS_PER_WORKER, LEAST_FLOPS_PER_WORKER = 2_000_000, 200_000
+
+#: Seconds until another number of workers is tried: at first, and at most, after many tries that brought nothing.
+FIRST_TRY, LAST_TRY = 0.2, 5.0
+
+#: The part of a slice that a try gets, and how much faster it must be.
+TRY_SHARE, GAIN = 0.05, 0.95
 
 
 def choose_device(device: str | None) -> str:
@@ -69,22 +76,75 @@ def check_threads(name: str, value: Any) -> int | None:
     return None if value is None else whole_number(name, value, least=1, most=1024)
 
 
-def choose_workers(threads: int | None, flops: int) -> int:
-    """How many workers to use for calls of ``flops`` operations between two barriers.
-
-    threads : the user's choice, taken as it is; None: the environment variable ``FASTNN_THREADS`` taken as
-    it is, or else as many as pay for themselves, at most one a core. The result does not depend on it.
-    """
+def asked_for(threads: int | None) -> int | None:
+    """The number of workers that the user asks for: ``threads``, or the environment variable ``FASTNN_THREADS``."""
     if threads is None and os.environ.get("FASTNN_THREADS"):
         text = os.environ["FASTNN_THREADS"]
         if not text.isdigit() or not 1 <= int(text) <= 1024:
             raise ValueError(
                 f"the environment variable FASTNN_THREADS is {shown(text)}; expected a whole number from 1 to 1024"
             )
-        threads = int(text)
-    if threads is not None:
-        return threads
-    return max(1, min(cores(), flops // FLOPS_PER_WORKER))
+        return int(text)
+    return threads
+
+
+def choose_workers(threads: int | None, flops: int) -> int:
+    """How many workers to use for calls of ``flops`` operations between two barriers.
+
+    threads : the user's choice, taken as it is; None: the environment variable ``FASTNN_THREADS`` taken as
+    it is, or else as many as pay for themselves, at most one a core. The result does not depend on it.
+    """
+    return asked_for(threads) or max(1, min(cores(), flops // FLOPS_PER_WORKER))
+
+
+class WorkerChoice:
+    """How many workers the next slice of a training gets, learned from how fast the last ones were.
+
+    It begins with ``choose_workers``, and now and then tries twice or half as many, or one, for a short slice: small
+    steps gain from another core only while nobody else needs it. The bits of the result do not depend on it.
+
+    threads, flops : as in ``choose_workers``, for one step.
+    """
+
+    def __init__(self, threads: int | None, flops: int):
+        self.workers = choose_workers(threads, flops)
+        most = min(cores(), flops // LEAST_FLOPS_PER_WORKER)
+        self.most = self.workers if asked_for(threads) else max(1, self.workers, most)
+        self.fixed = self.most == 1 or asked_for(threads) is not None
+        self.tries = -1
+        self.slices = 0
+        self.seconds = 0.0  # of a step with ``workers`` workers, when last measured
+        self.trying: int | None = None
+        self.wait = self.waited = FIRST_TRY
+
+    def next(self) -> tuple[int, float]:
+        """(workers, share of a slice) for the next slice."""
+        if self.fixed or self.slices == 0:
+            return self.workers, 1.0
+        if self.slices == 1:  # the first may have compiled; so measure again
+            return self.workers, TRY_SHARE
+        if self.waited >= self.wait:
+            candidates = (min(self.most, 2 * self.workers), max(1, self.workers // 2), 1)
+            others = [workers for workers in candidates if workers != self.workers]
+            self.tries += 1
+            self.trying = others[self.tries % len(others)]
+            return self.trying, TRY_SHARE
+        return self.workers, 1.0
+
+    def tell(self, seconds: float, steps: int) -> None:
+        """The last slice took ``seconds`` a step, for ``steps`` steps."""
+        self.slices += 1
+        if self.trying is None:
+            slower = self.slices > 2 and seconds > 1.5 * self.seconds
+            self.waited = self.wait if slower else self.waited + seconds * steps  # somebody else came: try at once
+            self.seconds = seconds
+            return
+        if seconds < GAIN * self.seconds:  # and perhaps there is still more to gain
+            self.workers, self.seconds, self.tries = self.trying, seconds, -1
+            self.wait = self.waited = FIRST_TRY
+        else:
+            self.wait, self.waited = min(LAST_TRY, 2 * self.wait), 0.0
+        self.trying = None
 
 
 def prepare(device: str, plan: Plan, arenas: Any) -> Any:

@@ -93,6 +93,7 @@ class Model:
             for key in layer.parameters:
                 layer.share_memory(key, memory[f"{layer.name}.{key}"])
         self._runners: dict[str, Any] = {}
+        self._choices: dict[tuple[int | None, int], dispatch.WorkerChoice] = {}
         self._lock = threading.RLock()
 
     # What the model is.
@@ -221,6 +222,13 @@ class Model:
                 )
             self._runners[kind] = runner
         return runner
+
+    def worker_choice(self, flops: int) -> dispatch.WorkerChoice:
+        """How many workers steps of so many operations get; what was learned stays from fit to fit."""
+        key = dispatch.asked_for(self.threads), flops
+        if key not in self._choices:
+            self._choices[key] = dispatch.WorkerChoice(*key)
+        return self._choices[key]
 
     def _training_runner(self, target_width: int) -> Any:
         return self._runner("training", self._lower(self.loss, self.optimizer, self.metrics, target_width))
@@ -533,7 +541,7 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
-        for key in ("arenas", "_runners", "_lock"):
+        for key in ("arenas", "_runners", "_choices", "_lock"):
             del state[key]
         return state
 

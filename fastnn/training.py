@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import dispatch
 from .checks import shown
 
 if TYPE_CHECKING:
@@ -104,7 +103,8 @@ class Trainer:
         whole_epochs = not all(metric.by_rows for metric in model.metrics)
         self.kept = np.empty((self.rows, model.outputs), model.dtype) if whole_epochs else None
         plan = runner.plan
-        self.workers = dispatch.choose_workers(model.threads, plan.step_flops(self.batch_size))
+        self.choice = model.worker_choice(plan.step_flops(self.batch_size))
+        self.workers = 1
         speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED and plan.compiled else GUESSED_IN_PYTHON
         self.seconds = plan.step_flops(self.batch_size) / speed + 1e-5
         self.orders: dict[tuple[int, int], np.ndarray | None] = {}
@@ -118,7 +118,8 @@ class Trainer:
         Returns (the next batch, (batches, 1 + metrics) means of the batches). Raises a FloatingPointError
         if the loss or a weight stops being finite, with the model as it was before that step.
         """
-        count = max(1, min(last_batch - batch, int(SLICE_SECONDS / self.seconds)))
+        self.workers, part = self.choice.next()
+        count = max(1, min(last_batch - batch, int(part * SLICE_SECONDS / self.seconds)))
         if time.monotonic() - self.snapshot_time > SNAPSHOT_SECONDS:
             self.take_snapshot(batch)
         started = time.perf_counter()
@@ -129,6 +130,7 @@ class Trainer:
             self._restore(batch + done)
             self._explain(batch + done)
         self.seconds = (time.perf_counter() - started) / count
+        self.choice.tell(self.seconds, count)
         return batch + count, results
 
     def _train(self, first: int, last: int) -> tuple[int, np.ndarray]:

@@ -231,6 +231,21 @@ def test_a_number_that_is_not_finite_is_seen(name, real, bad, limit):
                 assert np.isfinite(state[0][others]).all()
 
 
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("name", ["momentum", "rmsprop, momentum", "adam"])
+def test_what_an_optimizer_remembers_ends_at_zero_and_not_at_a_subnormal_number(name, real):
+    update, _, slots, options = UPDATES[name]
+    state = [numbers(20, real, seed) ** 2 for seed in range(slots + 1)]
+    g, least = np.zeros(20, real), np.finfo(real).smallest_normal
+    for _ in range(20):
+        for slot in state[1:]:
+            np.multiply(slot, 1e-3 if real is np.float32 else 1e-30, out=slot)
+        assert update(*state, g, 0.01, *options(5), *WHOLE, *NONE, 0, 1) == OK
+        for slot in state[1:]:
+            assert (np.abs(slot[slot != 0]) > least).all()
+    assert not any(slot.any() for slot in state[1:])
+
+
 def test_the_soft_threshold_keeps_nan():
     p = np.full(20, np.nan, np.float32)
     assert sgd_update(p, np.zeros_like(p), 0.1, *WHOLE, 1.0, 0.0, 0, 1) == NOT_FINITE
