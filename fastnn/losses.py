@@ -276,19 +276,21 @@ class LossFunction(OwnFunction, Loss):
         values = np.unique(targets.take(slice(0, 4096)))
         for target in map(float, values[np.linspace(0, len(values) - 1, 8).round().astype(int)]):
             near = outputs + target if activation == "linear" else outputs[:0]
-            wrong = self.wrong_slope(np.concatenate([outputs, near]), target)
-            if wrong is not None:
-                place, found, expected = wrong
-                raise ValueError(
-                    f"the slope of {self!r} is wrong: at y = {place:.6g} for the target {target:.6g}, slope(y, target) "
-                    f"is {found:.6g}, but central differences of value(y, target) give {expected:.6g}"
-                )
+            mistake = self.mistake(np.concatenate([outputs, near]), target)
+            if mistake is not None:
+                raise ValueError(f"the slope of {self!r} is wrong: {mistake}")
         self._checked = True
 
-    def wrong_slope(self, places: Iterable[float], target: float) -> tuple[float, float, float] | None:
-        """``find_wrong_slope`` for y at ``places`` and one target."""
-        return find_wrong_slope(
+    def mistake(self, places: Iterable[float], target: float) -> str | None:
+        """Where the slope is wrong, for y at ``places`` and one target, and by what; or None."""
+        wrong = find_wrong_slope(
             lambda y: self.compute("value", y, target), lambda y: self.compute("slope", y, target), places
+        )
+        if wrong is None:
+            return None
+        return (
+            f"at y = {wrong[0]:.6g} for the target {target:.6g}, slope(y, target) is {wrong[1]:.6g}, but central "
+            f"differences of value(y, target) give {wrong[2]:.6g}"
         )
 
 
