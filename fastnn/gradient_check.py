@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -86,24 +86,32 @@ class GradientReport:
     __repr__ = __str__
 
 
+class Settings(NamedTuple):
+    """How far to move an entry, what to tolerate, how many entries to take, and what draws them."""
+
+    epsilon: float
+    tolerance: float
+    entries: int
+    generator: np.random.Generator
+
+
 def check_gradients(model: Model, X: Any, y: Any, epsilon: float, tolerance: float, entries: int) -> GradientReport:
     """The report on a model of 64-bit numbers, whose parameters are changed and set back."""
-    generator = np.random.default_rng(model.seed)
+    settings = Settings(epsilon, tolerance, entries, np.random.default_rng(model.seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a layer is written in Python was said before
         gradients = model.gradients(X, y)
+        if not gradients:
+            raise ValueError("the model has no parameter that is trained, so there is no gradient to check")
         arrays = {f"{layer.name}.{key}": array for layer in model.layers for key, array in layer.parameters.items()}
 
         def loss() -> float:
             return model.evaluate(X, y, verbose=0)["loss"]
 
-        checks = [
-            compare(name, arrays[name], gradient, loss, epsilon, tolerance, entries, generator)
-            for name, gradient in gradients.items()
-        ]
+        checks = [compare(name, arrays[name], gradient, loss, settings) for name, gradient in gradients.items()]
         report = GradientReport(checks, [], epsilon, tolerance)
         if not report.passed:
-            report.faults = list(faults(model, X, y, epsilon, tolerance, entries, generator))
+            report.faults = list(faults(model, X, y, settings))
             report.faults = report.faults or ["each part alone is right: what is wrong is how fastnn joins them"]
     return report
 
@@ -113,10 +121,7 @@ def compare(
     array: np.ndarray,
     gradient: np.ndarray,
     function: Callable[[], float],
-    epsilon: float,
-    tolerance: float,
-    entries: int,
-    generator: np.random.Generator,
+    settings: Settings,
 ) -> ParameterCheck:
     """``gradient`` beside central differences of ``function`` by entries of ``array``, which it depends on.
 
@@ -126,6 +131,7 @@ def compare(
     An error is relative to the larger of both numbers, but to no less than 1e-3 of the largest of all and 1e-4 of the
     function itself: beside these, differences of 64-bit numbers tell nothing.
     """
+    epsilon, tolerance, entries, generator = settings
     drawn = np.arange(array.size) if array.size <= entries else generator.choice(array.size, entries, replace=False)
     places = [tuple(int(index) for index in np.unravel_index(number, array.shape)) for number in drawn]
     if array.size > entries:
@@ -184,16 +190,14 @@ def is_kink(gradient: float, coarse: tuple[float, float, float], fine: tuple[flo
 # Which part is wrong: each one alone, with the numbers that the model gives it.
 
 
-def faults(
-    model: Model, X: Any, y: Any, epsilon: float, tolerance: float, entries: int, generator: np.random.Generator
-) -> Iterator[str]:
+def faults(model: Model, X: Any, y: Any, settings: Settings) -> Iterator[str]:
     """What is wrong, a sentence for each part that is."""
     x = data.inputs("X", X, model.inputs, model.dtype).take(slice(None))
     for layer in model.layers:
         if not isinstance(layer, (Input, Dropout)):
             mistake = activation_mistake(layer, x)
             if mistake is None:
-                mistake = layer_mistake(layer, x.copy(), epsilon, tolerance, entries, generator)
+                mistake = layer_mistake(layer, x.copy(), settings)
             if mistake is not None:
                 yield f"layer {layer.name!r}: {mistake}"
             yield from penalty_mistakes(layer)
@@ -217,11 +221,9 @@ def activation_mistake(layer: Layer, x: np.ndarray) -> str | None:
     return None if mistake is None else f"the slope of {activation!r} is wrong: {mistake}"
 
 
-def layer_mistake(
-    layer: Layer, x: np.ndarray, epsilon: float, tolerance: float, entries: int, generator: np.random.Generator
-) -> str | None:
+def layer_mistake(layer: Layer, x: np.ndarray, settings: Settings) -> str | None:
     """Where ``backward`` of the layer does not fit its ``forward``, for a sum of its outputs with random weights."""
-    weights = generator.standard_normal((len(x), layer.units))
+    weights = settings.generator.standard_normal((len(x), layer.units))
     layer.forward(x)
     arrays = {"x": (x, np.array(layer.backward(weights)))}
     arrays |= {key: (layer.parameters[key], np.array(gradient)) for key, gradient in layer.gradients.items()}
@@ -230,8 +232,8 @@ def layer_mistake(
         return float((layer.forward(x) * weights).sum())
 
     for name, (array, gradient) in arrays.items():
-        check = compare(name, array, gradient, weighted_sum, epsilon, tolerance, entries, generator)
-        if check.error > tolerance:
+        check = compare(name, array, gradient, weighted_sum, settings)
+        if check.error > settings.tolerance:
             where = list(check.place) or " (all of it)"
             return (
                 f"backward gives {check.backpropagation:.6g} for {name}{where}, but central differences of forward "

@@ -236,6 +236,10 @@ def test_what_comes_before_compile_or_does_not_fit():
     model = fn.Model([fn.Input(4), fn.Dense(2)], seed=0)
     with pytest.raises(RuntimeError, match="check_gradients came before compile"):
         model.check_gradients(X, NUMBERS)
+    frozen = fn.Model([fn.Input(4), fn.Dense(2, trainable=False)], seed=0)
+    frozen.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="the model has no parameter that is trained"):
+        frozen.check_gradients(X, NUMBERS)
     with pytest.raises(ValueError, match="X has 3 columns; expected 4"):
         MODELS["labels"]().check_gradients(X[:, :3], LABELS)
     with pytest.raises(ValueError, match="y has the label 4 in row 0"):
