@@ -5,12 +5,18 @@
     def value(x):
         return x * math.tanh(math.log1p(math.exp(x)))
 
-They may use arithmetic, comparisons, ``if``, ``for``, ``abs``, ``min``, ``max``, the functions of ``math`` and those of
-``numpy`` for single numbers, constants, and other such Python functions. What Numba cannot compile is an error that
-says why. Constants and functions from outside are taken as they are when the part is first used.
+They may use arithmetic, comparisons, ``if``, ``for``, ``abs``, ``min``, ``max``, the functions of ``math`` and those
+of ``numpy`` for single numbers, constants, and other such functions, compiled by Numba or not. What Numba cannot compile
+is an error that says why. They cannot raise exceptions: outside of its domain a function has the value ``float("nan")``.
+
+Constants and functions from outside are taken as they are when the part is first used; what changes later counts for
+parts that are made later. ``exp``, ``expm1``, ``log``, ``log1p`` and ``tanh`` become those of fastnn, which are exact
+to two units in the last place and many times faster in a loop.
 
 A constant with a decimal point is a 64-bit number. ``0.5 * x`` is right in a float32 model, too, but computed in 64
 bits and rounded; ``type(x)(0.5) * x`` is computed in 32, twice as many at a time.
+
+The slope has to be the derivative: one that is meant to differ, as for learning through a step function, is refused.
 """
 
 from __future__ import annotations

@@ -80,6 +80,13 @@ def closure(number):
     return value
 
 
+def closure_of(function):
+    def value(x):
+        return function(x) - 1
+
+    return value
+
+
 def with_default(x, factor=3.0, term=1.0):
     return factor * x + term
 
@@ -109,6 +116,7 @@ FUNCTIONS = {
     "a tuple": lambda x: PAIR[0] * x + PAIR[1],
     "a function that returns two": lambda x: both(x)[0] - both(x)[1] / 2,
     "a closure": closure(0.25),
+    "a function in a closure": closure_of(scaled),
     "a default": with_default,
     "a loop": root,
     "type": typed,
