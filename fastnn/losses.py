@@ -300,11 +300,12 @@ def _possible_outputs(activation: Any) -> np.ndarray:
 
     inputs = PLACES[np.abs(PLACES) < 4]
     if isinstance(activation, OwnFunction):
-        outputs = [activation.compute("value", x) for x in inputs]
-    else:
-        formula = ACTIVATIONS[activation if activation in ACTIVATIONS else "sigmoid"].value  # or softmax
-        outputs = [formula(x) for x in inputs]
-    return np.unique(np.log(outputs) if activation == "log_softmax" else outputs)
+        return np.unique([activation.compute("value", x) for x in inputs])
+    if activation == "log_softmax":
+        return np.log(_possible_outputs("softmax"))
+    name = "sigmoid" if activation == "softmax" else str(activation)
+    formula = ACTIVATIONS[name if name in ACTIVATIONS else "linear"].value
+    return np.unique([formula(x) for x in inputs])
 
 
 def _columns(name: str, value: Any, outputs: int, dtype: str) -> Rows:
@@ -353,4 +354,4 @@ def get(name: str, value: Any) -> Loss:
             return BY_NAME[value.lower()]()
         names = ", ".join(repr(loss.name) for loss in dict.fromkeys(BY_NAME.values()))
         raise ValueError(f"{name} is {value!r}; expected one of {names}{nearest(value, BY_NAME)}")
-    raise TypeError(f"{name} is {shown(value)}; expected a Loss or its name, such as 'cross_entropy'")
+    raise TypeError(f"{name} is {shown(value)}; expected a Loss, such as LossFunction(value, slope), or its name")

@@ -6,8 +6,9 @@
         return x * math.tanh(math.log1p(math.exp(x)))
 
 They may use arithmetic, comparisons, ``if``, ``for``, ``abs``, ``min``, ``max``, the functions of ``math`` and those
-of ``numpy`` for single numbers, constants, and other such functions, compiled by Numba or not. What Numba cannot compile
-is an error that says why. They cannot raise exceptions: outside of its domain a function has the value ``float("nan")``.
+of ``numpy`` for single numbers, constants, and other such functions, compiled by Numba or not. What Numba cannot
+compile is an error that says why. They cannot raise exceptions: outside of its domain a function has the value
+``float("nan")``.
 
 Constants and functions from outside are taken as they are when the part is first used; what changes later counts for
 parts that are made later. ``exp``, ``expm1``, ``log``, ``log1p`` and ``tanh`` become those of fastnn, which are exact

@@ -200,9 +200,8 @@ def test_functions_of_one_content_are_one_formula():
     assert own_formula(closure(1.0)) is not own_formula(closure(2.0))
     assert own_formula(closure(1)) is not own_formula(closure(1.0))
     assert activation_formulas(closure(1.0), max) == activation_formulas(closure(1.0), max)
-    unknown = closure(TABLE)
-    assert own_formula(unknown) is own_formula(unknown)
-    assert own_formula(unknown) is not own_formula(closure(TABLE))
+    unknown = closure(TABLE)  # the table may change
+    assert own_formula(unknown) is not own_formula(unknown)
 
 
 def no_return(x):
