@@ -302,7 +302,7 @@ def _possible_outputs(activation: Any) -> np.ndarray:
     if isinstance(activation, OwnFunction):
         return np.unique([activation.compute("value", x) for x in inputs])
     if activation == "log_softmax":
-        return np.log(_possible_outputs("softmax"))
+        return np.asarray(np.log(_possible_outputs("softmax")))
     name = "sigmoid" if activation == "softmax" else str(activation)
     formula = ACTIVATIONS[name if name in ACTIVATIONS else "linear"].value
     return np.unique([formula(x) for x in inputs])

@@ -81,14 +81,14 @@ class OwnFunction:
     def trusted(self) -> Self:
         """A copy whose slope is not checked when it is first used."""
         twin = copy.copy(self)
-        twin._checked = True
+        twin._formulas, twin._checked = self._formulas, True
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OwnFunction:
         return self  # it never changes
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_formulas": None}
+        return {**vars(self), "_formulas": None, "_checked": False}  # elsewhere the functions may be others
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
