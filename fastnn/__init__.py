@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from .constraints import MaxNorm
     from .files import ModelFileError
+    from .gradient_check import GradientReport
     from .history import History
     from .initializers import (
         Constant,
@@ -117,6 +118,7 @@ _HOMES = {
         "TimeLimit",
     ),
     "constraints": ("MaxNorm",),
+    "gradient_check": ("GradientReport",),
     "history": ("History",),
     "initializers": (
         "Constant",

@@ -14,13 +14,14 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .checks import nearest, shown
+from .own_functions import OwnFunction
 
 if TYPE_CHECKING:
     from .model import Model
@@ -72,6 +73,8 @@ def describe(value: Any, classes: Mapping[str, type]) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [describe(entry, classes) for entry in value]
+    if isinstance(value, OwnFunction):
+        return {"own": value.name}
     kind = type(value)
     if classes.get(kind.__name__) is kind:
         return {"class": kind.__name__, "arguments": _arguments(value, classes)}
@@ -136,6 +139,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     (an older one then stays as it was), and a TypeError where a part of your own cannot be described.
     """
     classes = known_classes()
+    _check_own_names([*(getattr(layer, "activation", None) for layer in model.layers), model.loss])
     compiled = None
     if model.loss is not None:
         compiled = {
@@ -163,6 +167,17 @@ def state_tensors(model: Model) -> dict[str, np.ndarray]:
     for number, slot in enumerate(model.arenas.slots):
         tensors |= {f"optimizer.{number}.{name}": array for name, array in model.named_parameters(slot).items()}
     return tensors
+
+
+def _check_own_names(parts: Iterable[Any]) -> None:
+    """Raise a TypeError if two own functions have one name, by which they could not be told apart later."""
+    found: dict[str, OwnFunction] = {}
+    for part in parts:
+        if isinstance(part, OwnFunction) and found.setdefault(part.name, part) is not part:
+            raise TypeError(
+                f"the model cannot be saved: it has two own functions named {part.name!r}; expected a name for each, "
+                f"as in {type(part).__name__}(value, slope, name=...)"
+            )
 
 
 def save_weights(model: Model, path: str | os.PathLike[str]) -> None:

@@ -93,6 +93,10 @@ class Layer:
         memory[...] = self.parameters[key]
         self.parameters[key] = memory
 
+    def convert(self, dtype: str) -> None:
+        """Compute in numbers of another type; the parameters follow with ``share_memory``."""
+        self.dtype = dtype
+
     def forget(self) -> None:
         """Let go of the arrays that ``forward`` kept for ``backward``."""
         for key in ("_x", "_y"):
@@ -315,6 +319,9 @@ class Dense(Layer):
                     f"expected finite numbers of shape {shape}"
                 )
             self._arrays[key] = values.astype(dtype)
+
+    def convert(self, dtype: str) -> None:
+        self.dtype = self._nonlinearity.dtype = dtype
 
     def lower(self, builder: Builder) -> None:
         builder.dense(self)

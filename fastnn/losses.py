@@ -276,19 +276,21 @@ class LossFunction(OwnFunction, Loss):
         values = np.unique(targets.take(slice(0, 4096)))
         for target in map(float, values[np.linspace(0, len(values) - 1, 8).round().astype(int)]):
             near = outputs + target if activation == "linear" else outputs[:0]
-            wrong = self.wrong_slope(np.concatenate([outputs, near]), target)
-            if wrong is not None:
-                place, found, expected = wrong
-                raise ValueError(
-                    f"the slope of {self!r} is wrong: at y = {place:.6g} for the target {target:.6g}, slope(y, target) "
-                    f"is {found:.6g}, but central differences of value(y, target) give {expected:.6g}"
-                )
+            mistake = self.mistake(np.concatenate([outputs, near]), target)
+            if mistake is not None:
+                raise ValueError(f"the slope of {self!r} is wrong: {mistake}")
         self._checked = True
 
-    def wrong_slope(self, places: Iterable[float], target: float) -> tuple[float, float, float] | None:
-        """``find_wrong_slope`` for y at ``places`` and one target."""
-        return find_wrong_slope(
+    def mistake(self, places: Iterable[float], target: float) -> str | None:
+        """Where the slope is wrong, for y at ``places`` and one target, and by what; or None."""
+        wrong = find_wrong_slope(
             lambda y: self.compute("value", y, target), lambda y: self.compute("slope", y, target), places
+        )
+        if wrong is None:
+            return None
+        return (
+            f"at y = {wrong[0]:.6g} for the target {target:.6g}, slope(y, target) is {wrong[1]:.6g}, but central "
+            f"differences of value(y, target) give {wrong[2]:.6g}"
         )
 
 
@@ -298,11 +300,12 @@ def _possible_outputs(activation: Any) -> np.ndarray:
 
     inputs = PLACES[np.abs(PLACES) < 4]
     if isinstance(activation, OwnFunction):
-        outputs = [activation.compute("value", x) for x in inputs]
-    else:
-        formula = ACTIVATIONS[activation if activation in ACTIVATIONS else "sigmoid"].value  # or softmax
-        outputs = [formula(x) for x in inputs]
-    return np.unique(np.log(outputs) if activation == "log_softmax" else outputs)
+        return np.unique([activation.compute("value", x) for x in inputs])
+    if activation == "log_softmax":
+        return np.asarray(np.log(_possible_outputs("softmax")))
+    name = "sigmoid" if activation == "softmax" else str(activation)
+    formula = ACTIVATIONS[name if name in ACTIVATIONS else "linear"].value
+    return np.unique([formula(x) for x in inputs])
 
 
 def _columns(name: str, value: Any, outputs: int, dtype: str) -> Rows:
@@ -351,4 +354,4 @@ def get(name: str, value: Any) -> Loss:
             return BY_NAME[value.lower()]()
         names = ", ".join(repr(loss.name) for loss in dict.fromkeys(BY_NAME.values()))
         raise ValueError(f"{name} is {value!r}; expected one of {names}{nearest(value, BY_NAME)}")
-    raise TypeError(f"{name} is {shown(value)}; expected a Loss or its name, such as 'cross_entropy'")
+    raise TypeError(f"{name} is {shown(value)}; expected a Loss, such as LossFunction(value, slope), or its name")

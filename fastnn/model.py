@@ -18,6 +18,7 @@ import numpy as np
 from . import data, dispatch, files, lbfgs, losses, optimizers, summary
 from .checks import choice, flag, number, shown, whole_number
 from .data import Examples
+from .gradient_check import GradientReport, check_gradients
 from .history import History
 from .layers import Dense, Dropout, Input, Layer
 from .metrics import Metric
@@ -471,6 +472,8 @@ class Model:
         with self._lock:
             plan = self._lower(self.loss, None, (), examples.t.width, layers=layers)
             runner = self._runner("gradients", plan)
+            if isinstance(runner, SlowPath):
+                runner.training = False
             trainer = Trainer(self, runner, examples, len(examples), 1, shuffle=False)
             step = self.step
             try:
@@ -487,6 +490,32 @@ class Model:
                     gradient += (l1 * np.sign(weights) + 2 * l2 * weights).astype(self._dtype)
                 found[parameter.name] = gradient
         return found
+
+    def check_gradients(
+        self, X: Any, y: Any, *, epsilon: float = 1e-5, tolerance: float = 1e-5, entries: int = 50
+    ) -> GradientReport:
+        """Compare backpropagation with central differences of the loss; ``print`` the report, or ask ``if report:``.
+
+        All is computed with 64-bit numbers on a copy of the model, without dropout; some dozen rows are enough.
+        epsilon : how far an entry is moved each way, times its size where that is above 1; tolerance : the largest
+        relative error that passes; entries : how many entries of a parameter are compared at most, drawn with the
+        model's seed; where there are more, all are moved together, besides, in a random direction.
+
+        Where a gradient is wrong, each layer, activation, penalty and loss is looked at alone, and the report names
+        the one that is wrong. An entry at which the loss has a kink is left out, and counted.
+        """
+        self._compiled_loss("check_gradients")
+        epsilon = number("epsilon", epsilon, above=0, most=0.1)
+        tolerance = number("tolerance", tolerance, above=0, below=1)
+        entries = whole_number("entries", entries)
+        twin = self.copy()
+        twin._dtype = "float64"
+        for layer in twin.layers:
+            layer.convert("float64")
+        twin._set_up()
+        if isinstance(twin.loss, losses.LossFunction):
+            twin.loss = twin.loss.trusted()
+        return check_gradients(twin, X, y, epsilon, tolerance, entries)
 
     # Weights.
 

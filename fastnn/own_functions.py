@@ -5,19 +5,27 @@
     def value(x):
         return x * math.tanh(math.log1p(math.exp(x)))
 
-They may use arithmetic, comparisons, ``if``, ``for``, ``abs``, ``min``, ``max``, the functions of ``math`` and those of
-``numpy`` for single numbers, constants, and other such Python functions. What Numba cannot compile is an error that
-says why. Constants and functions from outside are taken as they are when the part is first used.
+They may use arithmetic, comparisons, ``if``, ``for``, ``abs``, ``min``, ``max``, the functions of ``math`` and those
+of ``numpy`` for single numbers, constants, and other such functions, compiled by Numba or not. What Numba cannot
+compile is an error that says why. They cannot raise exceptions: outside of its domain a function has the value
+``float("nan")``.
+
+Constants and functions from outside are taken as they are when the part is first used; what changes later counts for
+parts that are made later. ``exp``, ``expm1``, ``log``, ``log1p`` and ``tanh`` become those of fastnn, which are exact
+to two units in the last place and many times faster in a loop.
 
 A constant with a decimal point is a 64-bit number. ``0.5 * x`` is right in a float32 model, too, but computed in 64
 bits and rounded; ``type(x)(0.5) * x`` is computed in 32, twice as many at a time.
+
+The slope has to be the derivative: one that is meant to differ, as for learning through a step function, is refused.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -70,11 +78,17 @@ class OwnFunction:
             places = ", ".join(f"{name} = {number:.6g}" for name, number in zip(takes, arguments, strict=True))
             raise TypeError(f"{which} of {self!r} failed for {places}: {type(fault).__name__}: {fault}") from fault
 
+    def trusted(self) -> Self:
+        """A copy whose slope is not checked when it is first used."""
+        twin = copy.copy(self)
+        twin._formulas, twin._checked = self._formulas, True
+        return twin
+
     def __deepcopy__(self, memo: dict[int, Any]) -> OwnFunction:
         return self  # it never changes
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_formulas": None}
+        return {**vars(self), "_formulas": None, "_checked": False}  # elsewhere the functions may be others
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -112,19 +126,21 @@ class ActivationFunction(OwnFunction):
     def check(self) -> None:
         """Raise a ValueError if the slope is not the derivative of the value."""
         if not self._checked:
-            wrong = self.wrong_slope(PLACES)
-            if wrong is not None:
-                place, found, expected = wrong
-                raise ValueError(
-                    f"the slope of {self!r} is wrong: at x = {place:.6g}, slope(x, y) is {found:.6g}, but central "
-                    f"differences of value(x) give {expected:.6g}"
-                )
+            mistake = self.mistake(PLACES)
+            if mistake is not None:
+                raise ValueError(f"the slope of {self!r} is wrong: {mistake}")
             self._checked = True
 
-    def wrong_slope(self, places: Iterable[float]) -> tuple[float, float, float] | None:
-        """``find_wrong_slope`` for x at ``places``."""
-        return find_wrong_slope(
+    def mistake(self, places: Iterable[float]) -> str | None:
+        """Where the slope is wrong, for x at ``places``, and by what; or None."""
+        wrong = find_wrong_slope(
             lambda x: self.compute("value", x), lambda x: self.compute("slope", x, self.compute("value", x)), places
+        )
+        if wrong is None:
+            return None
+        return (
+            f"at x = {wrong[0]:.6g}, slope(x, y) is {wrong[1]:.6g}, but central differences of value(x) "
+            f"give {wrong[2]:.6g}"
         )
 
 

@@ -21,6 +21,8 @@ class SlowPath:
 
     def __init__(self, plan: Plan, arenas: Any):
         self.plan, self.arenas = plan, arenas
+        #: Whether a step tells layers written in Python that it is one of training.
+        self.training = True
 
     @cached_property
     def workspace(self) -> np.ndarray:
@@ -82,7 +84,7 @@ class SlowPath:
         self.activations: dict[int, np.ndarray] = {NOWHERE: x}
         self.derivatives: dict[int, np.ndarray] = {}
         for operation in plan.operations:
-            self.forward(operation, training=True)
+            self.forward(operation, self.training)
         status = self.measure(target, weights, kept, result)
         result /= self.rows
         result[0] += self.penalty_of_all()

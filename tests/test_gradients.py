@@ -1,4 +1,6 @@
-"""Backpropagation against central differences, over layers, activations and losses."""
+"""Backpropagation against central differences, over layers, activations, losses and regularizers."""
+
+import math
 
 import numpy as np
 import pytest
@@ -7,76 +9,115 @@ import fastnn as fn
 from fastnn.kernels.jit import COMPILED
 from fastnn.layers import ACTIVATIONS
 
+#: A smooth activation, a loss and a penalty of the user's own.
+GAUSSIAN = fn.ActivationFunction(lambda x: math.exp(-x * x), lambda x, y: -2 * x * y, "gaussian")
+LOG_COSH = fn.LossFunction(
+    lambda y, target: math.log(math.cosh(y - target)), lambda y, target: math.tanh(y - target), "log_cosh"
+)
+LOG_PENALTY = fn.Penalty(lambda w: 0.01 * math.log(1 + w * w), lambda w: 0.02 * w / (1 + w * w))
+
+#: name -> (loss, last activation, outputs, targets)
 LOSSES = {
-    "cross_entropy, labels": ("cross_entropy", "softmax", 3),
-    "cross_entropy, probabilities": ("cross_entropy", "softmax", 3),
-    "cross_entropy from logits": (fn.CrossEntropy(from_logits=True), None, 3),
-    "binary_cross_entropy": ("binary_cross_entropy", "sigmoid", 2),
-    "binary_cross_entropy from logits": (fn.BinaryCrossEntropy(from_logits=True), None, 2),
-    "mse": ("mse", None, 2),
-    "mse after sigmoid": ("mse", "sigmoid", 1),
-    "mse after softmax": ("mse", "softmax", 3),
-    "mse after log_softmax": ("mse", "log_softmax", 3),
+    "cross_entropy, labels": ("cross_entropy", "softmax", 3, "labels"),
+    "cross_entropy, probabilities": ("cross_entropy", "softmax", 3, "probabilities"),
+    "cross_entropy from logits": (fn.CrossEntropy(from_logits=True), None, 3, "probabilities"),
+    "smoothed labels": (fn.CrossEntropy(label_smoothing=0.2), "softmax", 3, "labels"),
+    "smoothed probabilities": (fn.CrossEntropy(label_smoothing=0.2), "softmax", 3, "probabilities"),
+    "smoothed labels from logits": (fn.CrossEntropy(True, 0.1), None, 3, "labels"),
+    "binary_cross_entropy": ("binary_cross_entropy", "sigmoid", 2, "numbers"),
+    "binary_cross_entropy from logits": (fn.BinaryCrossEntropy(from_logits=True), None, 2, "numbers"),
+    "smoothed bits": (fn.BinaryCrossEntropy(label_smoothing=0.2), "sigmoid", 2, "numbers"),
+    "mse": ("mse", None, 2, "numbers"),
+    "mse after sigmoid": ("mse", "sigmoid", 1, "numbers"),
+    "mse after softmax": ("mse", "softmax", 3, "numbers"),
+    "mse after log_softmax": ("mse", "log_softmax", 3, "numbers"),
+    "mae": ("mae", None, 2, "numbers"),
+    "mae after tanh": ("mae", "tanh", 1, "numbers"),
+    "huber, mostly squared": ("huber", None, 2, "numbers"),
+    "huber, mostly absolute": (fn.Huber(0.2), None, 2, "numbers"),
+    "quantile": (fn.Quantile(0.8), "softplus", 2, "numbers"),
+    "own": (LOG_COSH, GAUSSIAN, 2, "numbers"),
 }
 
 #: name -> the layers before the last one.
 LAYERS = {
-    "one hidden layer": lambda activation: [fn.Dense(4, activation)],
-    "two": lambda activation: [fn.Dense(4, activation), fn.Dense(3, activation)],
-    "activation apart, no bias": lambda activation: [fn.Dense(4, use_bias=False), fn.Activation(activation)],
-    "penalty": lambda activation: [fn.Dense(4, activation, kernel_regularizer=fn.L1L2(0.01, 0.02))],
-    "frozen in the middle": lambda activation: [fn.Dense(4), fn.Dense(4, activation, trainable=False)],
+    "two": lambda activation, penalty: [
+        fn.Dense(4, activation, kernel_regularizer=penalty),
+        fn.Dense(3, activation, bias_regularizer=penalty),
+    ],
+    "activation apart, no bias": lambda activation, penalty: [
+        fn.Dense(4, use_bias=False, kernel_regularizer=penalty),
+        fn.Activation(activation),
+    ],
+    "frozen in the middle": lambda activation, penalty: [
+        fn.Dense(4, kernel_regularizer=penalty),
+        fn.Dense(4, activation, trainable=False),
+    ],
 }
 
+REGULARIZERS = {"none": None, "l1": fn.L1(0.02), "l2": fn.L2(0.03), "both": fn.L1L2(0.01, 0.02), "own": LOG_PENALTY}
+
+#: All layers with all activations and all losses; the regularizers take turns, so that each meets each of the others.
 CASES = [
-    (layers, activation, loss)
-    for layers in LAYERS
-    for activation in ACTIVATIONS
-    for loss in LOSSES
-    if COMPILED or (layers, loss) in (("two", "mse"), ("penalty", "cross_entropy, labels"))
+    (layers, activation, loss, list(REGULARIZERS)[(first + second + third) % len(REGULARIZERS)])
+    for first, layers in enumerate(LAYERS)
+    for second, activation in enumerate([*ACTIVATIONS, GAUSSIAN])
+    for third, loss in enumerate(LOSSES)
 ]
+assert len(CASES) >= 300
+if not COMPILED:  # plain Python is slow: every 13th
+    CASES = CASES[::13]
+
+#: How far a parameter is moved; kinks are to lie farther away, which each case checks.
+STEP = 1e-5
 
 
-def problem(layers, activation, loss):
-    loss_object, last, outputs = LOSSES[loss]
-    model = fn.Model(
-        [fn.Input(3), *LAYERS[layers](activation), fn.Dense(outputs, last, bias_initializer=fn.Normal(0, 0.1))],
-        seed=2,
-        dtype="float64",
-    )
+def problem(layers, activation, loss, regularizer, dtype="float64"):
+    loss_object, last, outputs, kind = LOSSES[loss]
+    hidden = LAYERS[layers](activation, REGULARIZERS[regularizer])
+    last = fn.Dense(outputs, last, bias_initializer=fn.Normal(0, 0.1))
+    model = fn.Model([fn.Input(3), *hidden, last], seed=2, dtype=dtype)
     model.compile("sgd", loss_object)
     generator = np.random.default_rng(4)
+    for layer in model.layers[1:]:
+        if isinstance(layer, fn.Dense) and layer.use_bias:  # away from 0, where a penalty and a ReLU have kinks
+            layer.b = generator.uniform(0.1, 0.4, layer.b.shape)
     X = generator.standard_normal((7, 3))
-    if loss == "cross_entropy, labels":
+    y = generator.uniform(0.1, 0.9, (7, outputs))
+    if kind == "labels":
         y = generator.integers(0, outputs, 7)
-    else:
-        y = generator.uniform(0.1, 0.9, (7, outputs))
-        y /= y.sum(axis=1, keepdims=True) if "cross_entropy" in loss and outputs > 2 else 1
+    elif kind == "probabilities":
+        y /= y.sum(axis=1, keepdims=True)
     return model, X, y
 
 
-@pytest.mark.parametrize(("layers", "activation", "loss"), CASES)
-def test_gradients(layers, activation, loss):
-    model, X, y = problem(layers, activation, loss)
+@pytest.mark.parametrize(
+    ("layers", "activation", "loss", "regularizer"),
+    CASES,
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_gradients(layers, activation, loss, regularizer):
+    model, X, y = problem(layers, activation, loss, regularizer)
     found = model.gradients(X, y)
     arrays = {f"{layer.name}.{key}": array for layer in model.layers for key, array in layer.parameters.items()}
     frozen = [layer.name for layer in model.layers if not layer.trainable]
     assert set(found) == {name for name in arrays if name.split(".")[0] not in frozen}
+    center = model.evaluate(X, y)["loss"]
     for name, gradient in found.items():
-        numerical = np.empty_like(gradient)
+        left, right = np.empty_like(gradient), np.empty_like(gradient)
         for place in np.ndindex(gradient.shape):
-            start, step = arrays[name][place], 1e-5
-            losses = []
-            for value in (start + step, start - step):
-                arrays[name][place] = value
-                losses.append(model.evaluate(X, y)["loss"])
+            start = arrays[name][place]
+            for slope, step in ((left, -STEP), (right, STEP)):
+                arrays[name][place] = start + step
+                slope[place] = (model.evaluate(X, y)["loss"] - center) / step
             arrays[name][place] = start
-            numerical[place] = (losses[0] - losses[1]) / (2 * step)
-        scale = max(1.0, np.abs(numerical).max())
+        numerical = (left + right) / 2
+        scale = max(np.abs(numerical).max(), 1e-2 * center)
+        assert np.abs(right - left).max() <= 1e-3 * scale, f"{name}: a kink is too near to say anything"
         assert np.abs(gradient - numerical).max() <= 1e-6 * scale, name
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, GAUSSIAN], ids=lambda value: getattr(value, "name", value))
 def test_a_layer_alone(activation):
     """``backward`` of a Dense layer: dx, dW and db against central differences of a weighted sum of y."""
     generator = np.random.default_rng(0)

@@ -18,6 +18,7 @@ ORDER = (
     "__main__",
     "plots",
     "model",
+    "gradient_check",
     "files",
     "lbfgs",
     "training",

@@ -196,10 +196,10 @@ def own_formula(function: Any, returns_number: bool = True) -> Any:
     if isinstance(made, OwnFormula):
         made.returns_number = returns_number
     try:
-        key = repr((fingerprint(made), returns_number))
+        content = repr((fingerprint(made), returns_number))
     except (UnknownValueError, ValueError, RecursionError):
-        key = function
-    return _formulas.setdefault(key, made)
+        return made
+    return _formulas.setdefault(content, made)
 
 
 @functools.cache
