@@ -50,8 +50,9 @@ FAULT, OK, NOT_FINITE, CONVERGED = 0, 1, 2, 3
     KEPT,  # address where the outputs of the batch under way are kept, row after row, or 0
     PENALTIES,  # address of the penalty of each chunk of the parameters, float64
     NORMS,  # address of the squared norm of each row of the parameters' gradients, float64
+    GRADIENT_ROOM,  # address of this worker's room for the gradient of a chunk of a parameter
     RUN_FIELDS,
-) = range(29)
+) = range(30)
 
 # An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
 # the width of the targets.
@@ -116,14 +117,19 @@ FAULT, OK, NOT_FINITE, CONVERGED = 0, 1, 2, 3
     INPUT_ROW_BYTES,
     TARGET_ROW_BYTES,
     OUTPUT_ROW_BYTES,
+    ITEM_BYTES,  # bytes of a number
     PROGRAM_FIELDS,
-) = range(25)
+) = range(26)
 
 #: Options of the optimizer, at the beginning of a plan's options: the limit of a gradient's elements, then its own.
 OPTIMIZER_OPTIONS = 8
 
 #: Elements of a parameter whose penalty is one term of the sum, whoever computes it.
 PENALTY_CHUNK = 4096
+
+#: Elements of a parameter that are updated as soon as their gradient is formed: 240 KB of float32, which stay in the
+#: second-level cache. Whole rows of 1024 columns or fewer are a multiple of 12, the height of a GEMM's tile.
+UPDATE_CHUNK = 60 * 1024
 
 #: Places outside of the arenas.
 NOWHERE, PREDICTIONS = -1, -2

@@ -31,8 +31,11 @@ from ..layout import (
     GATHER,
     GATHER_OPERATION,
     GRADIENT,
+    GRADIENT_ROOM,
+    GRADIENTS,
     INPUT,
     INPUT_ROW_BYTES,
+    ITEM_BYTES,
     KEEP,
     KEPT,
     LENGTH,
@@ -46,6 +49,7 @@ from ..layout import (
     NORM_LIMITS,
     NORMS,
     NOT_FINITE,
+    OFFSET,
     OK,
     OPERATION,
     OPERATION_COUNT,
@@ -73,10 +77,12 @@ from ..layout import (
     TARGET_ROW_BYTES,
     TARGET_SOURCE,
     UPDATE,
+    UPDATE_CHUNK,
     WEIGH,
     WEIGHTS,
     operation_record,
     parameter_record,
+    run_record,
     share,
 )
 from ..memory import call, vector
@@ -167,26 +173,35 @@ def penalty_terms(run_address, program, rank, size):
 def update_weights(run_address, program, rank, size, forms, updates):
     """This worker's share of every parameter: its gradient over the whole batch, if it ``forms`` it, then its update,
     if it ``updates`` it. Where the gradient's norm is asked for, forming includes the squared norm of each row.
+
+    A gradient that is used up at once never reaches the arena: chunk by chunk it is formed in the worker's own room,
+    which stays in the cache, and the parameters are updated from there.
     """
+    run = run_record(run_address)
+    arena, room = run[GRADIENTS], run[GRADIENT_ROOM]
+    status = OK
     for index in range(program[PARAMETER_COUNT]):
         address = program[PARAMETER_RECORDS] + WORD * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
         first, last = share(parameter[LENGTH], rank, size)
         columns = parameter[COLUMNS]
-        if first < last:
-            status = OK
-            if forms:
-                operation = program[OPERATIONS] + WORD * OPERATION_FIELDS * parameter[OPERATION]
-                status = call(parameter[GRADIENT], run_address, operation, first, last)
+        fused = forms and updates and parameter[UPDATE] != 0 and columns <= UPDATE_CHUNK
+        rows = UPDATE_CHUNK // columns if fused else parameter[LENGTH]
+        operation = program[OPERATIONS] + WORD * OPERATION_FIELDS * parameter[OPERATION]
+        for start in range(first, last, rows):
+            end = min(start + rows, last)
+            if fused:
+                run[GRADIENTS] = room - program[ITEM_BYTES] * (parameter[OFFSET] + start * columns)
+            if forms and status == OK:
+                status = call(parameter[GRADIENT], run_address, operation, start, end)
                 if status == OK and parameter[PENALTY_SLOPE] != 0:
-                    status = call(parameter[PENALTY_SLOPE], run_address, address, first * columns, last * columns)
+                    status = call(parameter[PENALTY_SLOPE], run_address, address, start * columns, end * columns)
                 if status == OK and program[NORM] != 0:
-                    status = call(program[NORM], run_address, address, first, last)
-            if status == OK and updates and parameter[UPDATE] != 0:
-                status = call(parameter[UPDATE], run_address, address, first * columns, last * columns)
-            if status != OK:
-                return status
-    return OK
+                    status = call(program[NORM], run_address, address, start, end)
+            if updates and parameter[UPDATE] != 0 and status == OK:
+                status = call(parameter[UPDATE], run_address, address, start * columns, end * columns)
+            run[GRADIENTS] = arena
+    return status
 
 
 @formula

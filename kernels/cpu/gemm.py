@@ -21,15 +21,17 @@ from .tile import TILE_HEIGHT, TILE_VECTORS, copy_panel, multiply_tile, transpos
 
 __all__ = ["multiply", "workspace"]
 
-#: Products that are summed in registers before the sum goes to memory: a panel of B of this depth and two
-#: vectors of width (96 KB with AVX-512) stays in the second-level cache while all tiles of a block pass.
+#: Products that are summed in registers before the sum goes to memory, at most; a longer depth is cut evenly. A panel
+#: of B of this depth and two vectors of width (96 KB with AVX-512) stays in the second-level cache while all tiles of
+#: a block of rows pass.
 DEPTH_BLOCK = 768
 
-#: Rows of A that are multiplied by one packed block of B before the next: a multiple of the tiles' heights,
-#: and with ``DEPTH_BLOCK`` 184 KB of float32, a part of the second-level cache.
-ROW_BLOCK = 60
+#: Rows of A that a panel of B meets before the next one: a multiple of the tiles' heights, and with ``DEPTH_BLOCK``
+#: 405 KB of float32, a part of the second-level cache.
+ROW_BLOCK = 132
 
-#: Columns of a packed block of B: with ``DEPTH_BLOCK`` 3 MB of float32, a part of the last-level cache.
+#: Columns of B that are packed before the rows go on: with ``DEPTH_BLOCK`` 3 MB of float32, a part of the last-level
+#: cache, for the blocks of rows after the first.
 COLUMN_BLOCK = 1024
 
 #: Bytes of B up to which it is read where it lies: about a second-level cache.
@@ -45,7 +47,8 @@ LONG_ROWS = 256
 _SLACK = 64
 
 _PACKED_B = (DEPTH_BLOCK + _SLACK) * (COLUMN_BLOCK + _SLACK)
-_PACKED_A = DEPTH_BLOCK * (ROW_BLOCK + _SLACK)
+_PACKED_A_ROW = ROW_BLOCK + _SLACK
+_PACKED_A = DEPTH_BLOCK * _PACKED_A_ROW
 
 #: Bytes of a worker's workspace before its room for packing: a cache line that begins with the address of
 #: the compiled multiplication.
@@ -81,98 +84,89 @@ def _multiplication(real):
         return functools.partial(_plain_multiplication, real)
 
     def multiplication(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth):
-        size = item_size(real)
-        across = a_row == 1 and a_column >= LONG_ROWS
-        if b_column == 1 and not across and (rows < FEW_ROWS or depth * columns * size <= CACHE_BYTES):
-            _multiply_in_place(c, c_row, a, a_row, a_column, b, b_row, start, start_row, rows, columns, depth, real)
-        else:
-            _multiply_packed(
-                room + _HEAD, across, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns,
-                depth, real,
-            )  # fmt: skip
+        size, length = item_size(real), vector_length(real)
+        width = TILE_VECTORS * length
+        packs_a = a_row == 1 and a_column >= LONG_ROWS
+        packs_b = b_column != 1 or (rows >= FEW_ROWS and depth * columns * size > CACHE_BYTES)
+        packed_b, packed_a = room + _HEAD, room + _HEAD + size * _PACKED_B
+        depth_block = _even_share(depth, DEPTH_BLOCK)
+        # Where all rows fit into one block, each panel is packed to the same place, which stays in the cache.
+        panel = size * width * ((depth_block + length - 1) // length * length) if rows > ROW_BLOCK else 0
+        for j in range(0, columns, COLUMN_BLOCK):
+            last_column = min(j + COLUMN_BLOCK, columns)
+            for k in range(0, depth, depth_block):
+                deep = min(depth_block, depth - k)
+                # What is added to the products: S to the first ones, then what C has.
+                plus, plus_row = (start, start_row) if k == 0 else (c, c_row)
+                for i in range(0, rows, ROW_BLOCK):
+                    high = min(ROW_BLOCK, rows - i)
+                    a_block, a_block_column = a + size * (i * a_row + k * a_column), a_column
+                    if packs_a:
+                        _pack_a(packed_a, a_block, a_column, deep, high, real)
+                        a_block, a_block_column = packed_a, _PACKED_A_ROW
+                    for column in range(j, last_column, width):
+                        wide = min(width, last_column - column)
+                        b_panel, b_panel_row = b + size * (k * b_row + column * b_column), b_row
+                        # The next panel, to be fetched from memory while this one is multiplied.
+                        ahead, ahead_row = b_panel + size * width * b_column, b_row if b_column == 1 else length
+                        if packs_b:
+                            to = packed_b + (column - j) // width * panel
+                            if i == 0:
+                                _pack_panel(to, width, b_panel, b_row, b_column, deep, wide, real)
+                            else:
+                                ahead, ahead_row = to + panel, length
+                            b_panel, b_panel_row = to, width
+                        _multiply_panel(
+                            c + size * (i * c_row + column), c_row, a_block, a_row, a_block_column,
+                            b_panel, b_panel_row, plus + size * (i * plus_row + column) if plus != 0 else 0, plus_row,
+                            high, wide, deep, ahead, ahead_row, real,
+                        )  # fmt: skip
         return 1
 
     return multiplication
 
 
 @_part
-def _multiply_in_place(c, c_row, a, a_row, a_column, b, b_row, start, start_row, rows, columns, depth, real):
-    """Multiply with A and B where they lie."""
-    size = item_size(real)
-    panel = TILE_VECTORS * vector_length(real) * size
-    for k in range(0, depth, DEPTH_BLOCK):
-        deep = min(DEPTH_BLOCK, depth - k)
-        _multiply_block(
-            c, c_row, a + size * k * a_column, a_row, a_column, b + size * k * b_row, b_row, panel, start, start_row,
-            rows, columns, deep, real,
-        )  # fmt: skip
-        start, start_row = c, c_row
+def _even_share(length, most):
+    """The largest of the fewest parts of at most ``most`` into which a length can be cut."""
+    parts = (length + most - 1) // most
+    return (length + parts - 1) // parts
 
 
 @_part
-def _multiply_packed(
-    room, across, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth, real
-):  # fmt: skip
-    """Multiply with B, and A where it is read across, copied block by block to where they lie close together."""
-    size, width = item_size(real), TILE_VECTORS * vector_length(real)
-    packed_b, packed_a = room, room + size * _PACKED_B
-    for j in range(0, columns, COLUMN_BLOCK):
-        wide = min(COLUMN_BLOCK, columns - j)
-        block_start, block_start_row = start + size * j if start != 0 else 0, start_row
-        for k in range(0, depth, DEPTH_BLOCK):
-            deep = min(DEPTH_BLOCK, depth - k)
-            panel = _pack_b(packed_b, b + size * (k * b_row + j * b_column), b_row, b_column, deep, wide, real)
-            for i in range(0, rows, ROW_BLOCK):
-                high = min(ROW_BLOCK, rows - i)
-                a_block, a_block_column = a + size * (i * a_row + k * a_column), a_column
-                if across:
-                    a_block_column = (ROW_BLOCK + width - 1) // width * width
-                    for part in range(0, high, width):
-                        copy_panel(
-                            packed_a + size * part, a_block_column, a_block + size * part, a_column, deep,
-                            min(width, high - part), real,
-                        )  # fmt: skip
-                    a_block = packed_a
-                _multiply_block(
-                    c + size * (i * c_row + j), c_row, a_block, a_row, a_block_column, packed_b, width, panel,
-                    block_start + size * i * block_start_row if block_start != 0 else 0, block_start_row,
-                    high, wide, deep, real,
-                )  # fmt: skip
-            block_start, block_start_row = c + size * j, c_row
-
-
-@_part
-def _pack_b(packed, b, b_row, b_column, deep, wide, real):
-    """Copy a block of B panel by panel, each as wide as a tile; returns the bytes of a panel."""
-    size, length = item_size(real), vector_length(real)
-    width = TILE_VECTORS * length
-    panel = size * width * ((deep + length - 1) // length * length)
-    for j in range(0, wide, width):
-        to = packed + j // width * panel
-        if b_column == 1:
-            copy_panel(to, width, b + size * j, b_row, deep, min(width, wide - j), real)
-        else:
-            for part in range(0, min(width, wide - j), length):
-                source = b + size * (j + part) * b_column
-                transpose_panel(to + size * part, width, source, b_column, deep, min(length, wide - j - part), real)
-    return panel
-
-
-@_part
-def _multiply_block(
-    c, c_row, a, a_row, a_column, b, b_row, panel, start, start_row, rows, columns, depth, real
-):  # fmt: skip
-    """Multiply tile by tile; panels of B, each as wide as a tile, begin ``panel`` bytes apart."""
+def _pack_a(to, a, a_column, deep, rows, real):
+    """Copy a block of A that is read across: number (row, k) to place k * _PACKED_A_ROW + row."""
     size = item_size(real)
     width = TILE_VECTORS * vector_length(real)
-    for j in range(0, columns, width):
-        b_panel = b + j // width * panel
-        for i in range(0, rows, TILE_HEIGHT):
-            tile_start = start + size * (i * start_row + j) if start != 0 else 0
-            multiply_tile(
-                min(TILE_HEIGHT, rows - i), min(width, columns - j), depth, c + size * (i * c_row + j), c_row,
-                a + size * i * a_row, a_row, a_column, b_panel, b_row, tile_start, start_row, real,
-            )  # fmt: skip
+    for row in range(0, rows, width):
+        copy_panel(to + size * row, _PACKED_A_ROW, a + size * row, a_column, deep, min(width, rows - row), real)
+
+
+@_part
+def _pack_panel(to, to_row, b, b_row, b_column, deep, columns, real):
+    """Copy a panel of B: number (k, column) to place k * to_row + column."""
+    size, length = item_size(real), vector_length(real)
+    if b_column == 1:
+        copy_panel(to, to_row, b, b_row, deep, columns, real)
+    else:
+        for part in range(0, columns, length):
+            source = b + size * part * b_column
+            transpose_panel(to + size * part, to_row, source, b_column, deep, min(length, columns - part), real)
+
+
+@_part
+def _multiply_panel(
+    c, c_row, a, a_row, a_column, b, b_row, start, start_row, rows, columns, depth, ahead, ahead_row, real
+):  # fmt: skip
+    """Multiply tile by tile with one panel of B. Each tile fetches another part of what comes after the panel."""
+    size = item_size(real)
+    next_part = size * vector_length(real) * (1 if ahead_row != vector_length(real) else depth)
+    for i in range(0, rows, TILE_HEIGHT):
+        multiply_tile(
+            min(TILE_HEIGHT, rows - i), columns, depth, c + size * i * c_row, c_row,
+            a + size * i * a_row, a_row, a_column, b, b_row, start + size * i * start_row if start != 0 else 0, start_row, ahead, ahead_row, real,
+        )  # fmt: skip
+        ahead += next_part
 
 
 def _plain_multiplication(

@@ -172,6 +172,7 @@ class Runner:
             self.workers = workers
             self.scales = np.ones((workers, ALIGNMENT // 8))  # a cache line for each worker
             self.workspace = gemm.workspace(self.real, workers)
+            self.gradient_rooms = aligned_zeros(workers * layout.UPDATE_CHUNK, self.real).reshape(workers, -1)
 
     def _fixed_run_record(self):
         """What is the same in the run records of all calls, until more room is made."""
@@ -191,6 +192,7 @@ class Runner:
         run[layout.NORMS] = self.norms.ctypes.data
         run[layout.SCALE] = self.scales.ctypes.data
         run[layout.WORKSPACE] = self.workspace.ctypes.data
+        run[layout.GRADIENT_ROOM] = self.gradient_rooms.ctypes.data
         return run
 
     def _run_record(self, data, kept, step, seed):
@@ -218,6 +220,7 @@ class Runner:
         program[layout.INPUT_ROW_BYTES] = item * plan.inputs
         program[layout.TARGET_ROW_BYTES] = item * plan.target_width
         program[layout.OUTPUT_ROW_BYTES] = item * plan.outputs
+        program[layout.ITEM_BYTES] = item
         program[layout.BLOCK] = plan.block
         program[layout.PENALTY_CHUNKS] = self.chunks
         program[layout.CONSTRAINED] = any(self.parameters[:, layout.CONSTRAINT])
@@ -314,6 +317,7 @@ class Runner:
         for rank, record in enumerate(runs):
             record[layout.WORKSPACE] += rank * (self.workspace.nbytes // self.workers)
             record[layout.SCALE] += rank * self.scales.strides[0]
+            record[layout.GRADIENT_ROOM] += rank * self.gradient_rooms.strides[0]
         statuses, faults = [ABORTED] * size, []
 
         def worker(rank):

@@ -36,11 +36,11 @@ def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, 
         return module.globals[name]
     pointer = vectors.pointer
     arguments = [INTEGER, INTEGER, INTEGER, pointer, INTEGER, pointer, INTEGER, INTEGER, pointer, INTEGER]
-    kind = ir.FunctionType(ir.VoidType(), [*arguments, pointer, INTEGER])
+    kind = ir.FunctionType(ir.VoidType(), [*arguments, pointer, INTEGER, pointer, INTEGER])
     function = ir.Function(module, kind, name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    rows, columns, depth, c, c_row, a, a_row, a_column, b, b_row, start, start_row = function.args
+    rows, columns, depth, c, c_row, a, a_row, a_column, b, b_row, start, start_row, ahead, ahead_row = function.args
     builder = vectors.builder = ir.IRBuilder(function.append_basic_block("entry"))
 
     rest = builder.sub(columns, INTEGER((width - 1) * vectors.length))
@@ -59,7 +59,8 @@ def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, 
             for place in places:
                 vectors.prefetch(vectors.at(start_pointer, place))
 
-    sums = _sum_products(builder, vectors, depth, a_rows, a_column, b, b_row, places, masks)
+    stream = (ahead, ahead_row) if height == TILE_HEIGHT and not ragged else None
+    sums = _sum_products(builder, vectors, depth, a_rows, a_column, b, b_row, places, masks, stream)
 
     finished = builder.block
     with builder.if_then(has_start):
@@ -81,8 +82,11 @@ def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, 
     return function
 
 
-def _sum_products(builder, vectors, depth, a_rows, a_column, b, b_row, places, masks):
-    """The loop along the depth: sums of A's numbers times B's vectors, from zero, each in the same order."""
+def _sum_products(builder, vectors, depth, a_rows, a_column, b, b_row, places, masks, stream):
+    """The loop along the depth: sums of A's numbers times B's vectors, from zero, each in the same order.
+
+    stream : a pointer and a stride; at each step of the depth the cache line there is fetched, or None.
+    """
     before = builder.block
     loop, done = builder.append_basic_block("depth"), builder.append_basic_block("done")
     builder.branch(loop)
@@ -92,6 +96,8 @@ def _sum_products(builder, vectors, depth, a_rows, a_column, b, b_row, places, m
     b_pointer = vectors.at(b, builder.mul(k, b_row))
     b_vectors = [vectors.load(vectors.at(b_pointer, place), mask) for place, mask in zip(places, masks, strict=True)]
     offset = builder.mul(k, a_column)
+    if stream:
+        vectors.prefetch(vectors.at(stream[0], builder.mul(k, stream[1])))
     added = []
     for row, pointer in enumerate(a_rows):
         number = vectors.splat(builder.load(vectors.at(pointer, offset)))
@@ -112,11 +118,29 @@ _ADDRESS = types.intp
 
 
 @intrinsic
-def multiply_tile(typing_context, rows, columns, depth, c, c_row, a, a_row, a_column, b, b_row, start, start_row, real):
+def multiply_tile(
+    typing_context,
+    rows,
+    columns,
+    depth,
+    c,
+    c_row,
+    a,
+    a_row,
+    a_column,
+    b,
+    b_row,
+    start,
+    start_row,
+    ahead,
+    ahead_row,
+    real,
+):
     """C = S + A·B for one tile: 1 to TILE_HEIGHT rows, 1 to TILE_VECTORS vectors of columns, depth at least 1.
 
     Addresses are integers, strides count numbers. S begins at ``start`` (0: zeros) with rows ``start_row``
-    apart: 0 for a bias. The rows of B and C have unit stride.
+    apart: 0 for a bias. The rows of B and C have unit stride. While the sums are formed, a tile of full height fetches
+    the cache lines at ``ahead``, ``ahead`` + ``ahead_row`` ... into the cache, one for each step of the depth.
     """
 
     def generate(context, builder, signature, arguments):
@@ -125,7 +149,7 @@ def multiply_tile(typing_context, rows, columns, depth, c, c_row, a, a_row, a_co
         rows, columns, depth, *rest = arguments[:-1]
         call = [rows, columns, depth]
         for index, value in enumerate(rest):
-            address = index in (0, 2, 5, 7)  # c, a, b, start
+            address = index in (0, 2, 5, 7, 9)  # c, a, b, start, ahead
             call.append(builder.inttoptr(value, vectors.pointer) if address else value)
         wide = builder.icmp_signed(">", columns, INTEGER(vectors.length))
         case = builder.add(builder.mul(rows, INTEGER(2)), builder.zext(wide, INTEGER))
@@ -145,7 +169,7 @@ def multiply_tile(typing_context, rows, columns, depth, c, c_row, a, a_row, a_co
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    return types.void(*[_ADDRESS] * 12, real), generate
+    return types.void(*[_ADDRESS] * 14, real), generate
 
 
 @intrinsic
