@@ -163,8 +163,8 @@ def _multiply_panel(
     next_part = size * vector_length(real) * (1 if ahead_row != vector_length(real) else depth)
     for i in range(0, rows, TILE_HEIGHT):
         multiply_tile(
-            min(TILE_HEIGHT, rows - i), columns, depth, c + size * i * c_row, c_row,
-            a + size * i * a_row, a_row, a_column, b, b_row, start + size * i * start_row if start != 0 else 0, start_row, ahead, ahead_row, real,
+            min(TILE_HEIGHT, rows - i), columns, depth, c + size * i * c_row, c_row, a + size * i * a_row, a_row,
+            a_column, b, b_row, start + size * i * start_row if start != 0 else 0, start_row, ahead, ahead_row, real,
         )  # fmt: skip
         ahead += next_part
 
