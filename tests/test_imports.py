@@ -19,6 +19,7 @@ ORDER = (
     "plots",
     "model",
     "gradient_check",
+    "inference",
     "files",
     "lbfgs",
     "training",

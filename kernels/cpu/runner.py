@@ -306,6 +306,18 @@ class Runner:
         run[layout.OUTPUT] = 0 if evaluating else outputs.ctypes.data
         return self._run(work, run, workers)[0], results
 
+    def inference_state(self):
+        """(state, activations) for ``inference.predict_into``: an array of integers, and the memory that it points to.
+
+        The parameters belong to the runner's arenas, which must live as long.
+        """
+        plan, rows = self.plan, self.plan.block
+        run, program = self._fixed_run_record(), self._fixed_program("prediction", False)
+        memory = aligned_zeros(plan.columns * rows, self.real), gemm.workspace(self.real), self.options
+        run[layout.ACTIVATIONS], run[layout.WORKSPACE] = memory[0].ctypes.data, memory[1].ctypes.data
+        run[layout.CAPACITY] = rows
+        return np.concatenate([run, program]), (*memory, self._table("prediction"))
+
     def _run(self, work, run, size):
         """Run ``work(run, sync, rank, size)`` as ``size`` workers; returns the status and the run records."""
         self.scales[:] = 1.0

@@ -1,0 +1,90 @@
+"""Prediction at the speed of a function call: ``predict = model.compiled_predict()``, then ``predict(x)``.
+
+From a function of your own that Numba compiles, call ``predict_into`` with the predictor's ``state``::
+
+    predictor = model.compiled_predict()
+
+    @numba.njit
+    def simulate(state, x, y, steps):
+        for _ in range(steps):
+            predict_into(y, x, state)
+            x += y
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import data
+from .checks import shown
+from .dispatch import FLOPS_PER_WORKER
+
+if TYPE_CHECKING:
+    from .kernels.cpu.inference import predict_into
+
+__all__ = ["CompiledPredict", "predict_into"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "predict_into":  # not imported before it is used: that would import the compiler
+        from .kernels.cpu.inference import predict_into
+
+        return predict_into
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class CompiledPredict:
+    """Calls a model's compiled forward pass with nothing in between; made by ``Model.compiled_predict``.
+
+    It sees the model's weights as they are when it is called. It has activations of its own, so it can be called while
+    the model trains elsewhere; but it serves one thread at a time: make one for each.
+
+    Attributes:
+        state: an int64 array for ``fastnn.inference.predict_into(y, x, state)``, valid while this object lives.
+    """
+
+    def __init__(self, runner: Any, inputs: int, outputs: int):
+        from .kernels.cpu.inference import predict_into
+
+        self._run = predict_into
+        # Above, a second worker may help, and Model.predict does it better.
+        self._most_rows = max(1, 2 * FLOPS_PER_WORKER // max(1, runner.plan.forward_flops(1)))
+        self._memory = runner.arenas.parameters
+        self.state, self._activations = runner.inference_state()
+        self.inputs, self.outputs, self.dtype = inputs, outputs, np.dtype(runner.real)
+
+    def suits(self, X: np.ndarray) -> bool:
+        """Whether X is what it takes, and so few rows that one worker is the right number."""
+        return (
+            X.dtype == self.dtype
+            and 0 < len(X) <= self._most_rows
+            and X.shape[1] == self.inputs
+            and X.flags.c_contiguous
+            and X.flags.aligned
+        )
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """The outputs for the rows of X, a C-contiguous array (rows, inputs) of the model's type: (rows, outputs).
+
+        Raises TypeError or ValueError for anything else, and where X has a number that is not finite.
+        """
+        if type(X) is not np.ndarray or X.ndim != 2 or X.dtype != self.dtype or not X.flags.c_contiguous:
+            raise TypeError(f"X is {_kind(X)}; expected a C-contiguous {self.dtype} array of 2 dimensions")
+        outputs = np.empty((len(X), self.outputs), self.dtype)
+        status = self._run(outputs, X, self.state)
+        if status != 1:
+            self._refuse(X, status)
+        return outputs
+
+    def _refuse(self, X: np.ndarray, status: int) -> None:
+        data.inputs("X", X, self.inputs, self.dtype.name)
+        raise RuntimeError(f"the engine stopped with status {status}: a fault of fastnn, please report it")
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, np.ndarray):
+        return shown(value)
+    order = "" if value.flags.c_contiguous else ", not C-contiguous"
+    return f"an array of {value.dtype} with shape {value.shape}{order}"

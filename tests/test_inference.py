@@ -1,0 +1,159 @@
+"""compiled_predict: the bits of predict, from Python and from functions of Numba, and its errors."""
+
+import threading
+
+import numpy as np
+import pytest
+from numba import njit
+
+import fastnn as fn
+from fastnn.inference import CompiledPredict, predict_into
+from fastnn.kernels import jit
+
+
+def network(dtype="float32", seed=0):
+    layers = [fn.Dense(16, activation="tanh"), fn.Dropout(0.5), fn.Dense(8, activation="relu")]
+    return fn.Model([fn.Input(5), *layers, fn.Dense(3, activation="softmax")], seed=seed, dtype=dtype)
+
+
+def rows(count, dtype="float32"):
+    return np.random.default_rng(1).standard_normal((count, 5)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("count", [1, 2, 13, 1000, 10_000])
+def test_the_bits_of_predict(dtype, count):
+    model, X = network(dtype), rows(10_000, dtype)
+    expected = model.predict(X, verbose=0)
+    assert np.array_equal(model.compiled_predict()(X[:count]), expected[:count])
+    assert np.array_equal(model.predict(X[:count]), expected[:count])
+
+
+def test_no_rows():
+    assert network().compiled_predict()(rows(0)).shape == (0, 3)
+    with pytest.raises(ValueError, match="no rows"):
+        network().predict(rows(0))
+
+
+def test_it_sees_the_weights_as_they_are():
+    model, X = network(), rows(20)
+    predict = model.compiled_predict()
+    before = predict(X)
+    model.compile("adam", "cross_entropy")
+    model.fit(X, np.arange(20) % 3, epochs=2, verbose=0)
+    assert not np.array_equal(predict(X), before)
+    assert np.array_equal(predict(X), model.predict(np.asfortranarray(X)))
+    assert np.array_equal(predict(X), model.predict(X))
+    model.set_weights([np.zeros_like(weights) for weights in model.get_weights()])
+    assert np.allclose(predict(X), 1 / 3)
+
+
+def test_copies_predict_for_themselves():
+    model, X = network(), rows(4)
+    first = model.predict(X)
+    twin = model.copy()
+    twin.set_weights([2 * weights for weights in model.get_weights()])
+    assert np.array_equal(model.predict(X), first)
+    assert not np.array_equal(twin.predict(X), first)
+
+
+def test_it_outlives_the_model():
+    model, X = network(), rows(4)
+    expected, predict = model.predict(X), model.compiled_predict()
+    del model
+    junk = [np.ones(10_000, np.float32) for _ in range(100)]
+    assert np.array_equal(predict(X), expected)
+    del junk
+
+
+@pytest.mark.skipif(not jit.COMPILED, reason="needs the compiler")
+def test_from_a_function_of_numba():
+    model, X = network(), rows(1)
+    predict = model.compiled_predict()
+
+    @njit
+    def feed_back(state, x, y, steps):
+        for _ in range(steps):
+            if predict_into(y, x, state) != 1:
+                return False
+            x[0, :3] = y[0]
+        return True
+
+    x, y = X.copy(), np.empty((1, 3), np.float32)
+    assert feed_back(predict.state, x, y, 5)
+    expected = X.copy()
+    for _ in range(5):
+        outputs = model.predict(expected, verbose=0)
+        expected[0, :3] = outputs[0]
+    assert np.array_equal(y, outputs)
+
+
+def test_statuses_of_predict_into():
+    state, y = network().compiled_predict().state, np.full((2, 3), 7, np.float32)
+    assert predict_into(y, rows(2), state) == 1
+    good = y.copy()
+    assert predict_into(y, rows(3), state) == 0
+    assert predict_into(y, rows(2)[:, :4].copy(), state) == 0
+    assert predict_into(y, rows(2, "float64"), state) == 0
+    assert predict_into(np.empty((2, 4), np.float32), rows(2), state) == 0
+    bad = rows(2)
+    bad[1, 4] = np.nan
+    assert predict_into(y, bad, state) == 2
+    assert np.array_equal(y, good)
+
+
+def test_errors_name_what_came():
+    predict = network().compiled_predict()
+    for wrong in ([[0.0] * 5], rows(2, "float64"), rows(4)[:, ::-1], rows(2)[0], np.asfortranarray(rows(3))):
+        with pytest.raises(TypeError, match=r"X is .*; expected a C-contiguous float32 array of 2 dimensions"):
+            predict(wrong)
+    with pytest.raises(ValueError, match="X has 4 columns; expected 5"):
+        predict(np.zeros((1, 4), np.float32))
+    bad = rows(3)
+    bad[2, 1] = np.inf
+    for call in (predict, network().predict):
+        with pytest.raises(ValueError, match="X has inf in row 2, column 1"):
+            call(bad)
+
+
+def test_a_model_with_a_python_layer_has_none():
+    class Double(fn.Layer):
+        def forward(self, x, training=False):
+            return 2 * x
+
+        def backward(self, dy):
+            return 2 * dy
+
+    with pytest.warns(UserWarning, match="written in Python"):
+        model = fn.Model([fn.Input(5), Double(), fn.Dense(2)], seed=0)
+        plain = model.predict(rows(3))
+    assert plain.shape == (3, 2)
+    assert np.array_equal(model.predict(rows(3)), plain)
+    with pytest.raises(TypeError, match="a layer written in Python"):
+        model.compiled_predict()
+
+
+def test_one_predictor_for_each_thread():
+    model, X = network(), rows(300)
+    expected, wrong = model.predict(X), []
+
+    def work():
+        predict = model.compiled_predict()
+        for _ in range(200):
+            if not np.array_equal(predict(X), expected):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_many_operations_are_left_to_predict():
+    wide = fn.Model([fn.Input(512), fn.Dense(512), fn.Dense(512)], seed=0).compiled_predict()
+    assert wide.suits(np.zeros((1, 512), np.float32))
+    assert not wide.suits(np.zeros((1000, 512), np.float32))
+    assert not network().compiled_predict().suits(np.zeros((1, 4), np.float32))
+    assert isinstance(wide, CompiledPredict)
