@@ -23,7 +23,7 @@ DEVICES = ("auto", "cpu", "cuda")
 #: and where the other cores are idle.
 FLOPS_PER_WORKER, LEAST_FLOPS_PER_WORKER = 2_000_000, 200_000
 
-#: Seconds until another number of workers is tried: at first, and at most, after many tries that brought nothing.
+#: Seconds until another number of workers is tried again: at least, and at most, after many tries that brought nothing.
 FIRST_TRY, LAST_TRY = 0.2, 5.0
 
 #: The part of a slice that a try gets, and how much faster it must be.
@@ -115,13 +115,13 @@ class WorkerChoice:
         self.slices = 0
         self.seconds = 0.0  # of a step with ``workers`` workers, when last measured
         self.trying: int | None = None
-        self.wait = self.waited = FIRST_TRY
+        self.wait = self.waited = FIRST_TRY  # so the first try comes as soon as there is something to compare with
 
     def next(self) -> tuple[int, float]:
         """(workers, share of a slice) for the next slice."""
-        if self.fixed or self.slices == 0:
+        if self.fixed:
             return self.workers, 1.0
-        if self.slices == 1:  # the first may have compiled; so measure again
+        if self.slices < 2:  # the first may have compiled; so measure again
             return self.workers, TRY_SHARE
         if self.waited >= self.wait:
             candidates = (min(self.most, 2 * self.workers), max(1, self.workers // 2), 1)
@@ -136,7 +136,9 @@ class WorkerChoice:
         self.slices += 1
         if self.trying is None:
             slower = self.slices > 2 and seconds > 1.5 * self.seconds
-            self.waited = self.wait if slower else self.waited + seconds * steps  # somebody else came: try at once
+            self.waited = (
+                self.wait if slower or self.slices <= 2 else self.waited + seconds * steps
+            )  # somebody else came: try at once
             self.seconds = seconds
             return
         if seconds < GAIN * self.seconds:  # and perhaps there is still more to gain

@@ -1,7 +1,8 @@
 """Optimizers: one pass over flat arrays that updates the parameters and the optimizer's own arrays.
 
 All see the same slope: the gradient g, with that of the penalty L2 = l2 * sum(p**2), times ``scale`` (below 1 where
-the norm of the whole gradient is clipped), and clipped to -limit .. limit. L1 = l1 * sum(abs(p)) is applied after the
+the norm of the whole gradient is clipped), and clipped to -limit .. limit. Where it differs from the gradient, it
+is written over it. L1 = l1 * sum(abs(p)) is applied after the
 step as a soft threshold of rate * l1 (the proximal step of Parikh and Boyd, "Proximal Algorithms", 2014, section
 6.5.2), so that weights become exactly zero.
 
@@ -88,6 +89,25 @@ def slope_of(g, p, double_l2, scale, limit):
 
 
 @formula
+def form_slopes(g, p, l2, scale, limit):
+    """g = the slope that an update sees."""
+    real = p.dtype.type
+    if l2 != 0.0 or scale != 1.0 or limit < np.inf:
+        double_l2, scale, limit = real(2 * l2), real(scale), real(limit)
+        for i in range(p.shape[0]):
+            g[i] = slope_of(g[i], p[i], double_l2, scale, limit)
+
+
+@formula
+def shrink(p, threshold):
+    """Each number of p moved towards zero by ``threshold``."""
+    if threshold > 0.0:
+        threshold = p.dtype.type(threshold)
+        for i in range(p.shape[0]):
+            p[i] = soft_threshold(p[i], threshold)
+
+
+@formula
 def settled(x):
     """x, or zero where it is below 1e-30 (float32) or 1e-300 (float64); NaN stays NaN.
 
@@ -96,7 +116,7 @@ def settled(x):
     """
     real = type(x)
     least = real(1e-300) if real(1e-300) > real(0) else real(1e-30)
-    return x if abs(x) >= least else x - x
+    return real(0) if abs(x) < least else x
 
 
 @formula
@@ -112,14 +132,16 @@ def sgd_update(p, g, rate, scale, limit, l1, l2, rank, size):
     p, g : (length,).
     """
     real = p.dtype.type
-    shrink, double_l2, rate, scale, limit = real(rate * l1), real(2 * l2), real(rate), real(scale), real(limit)
+    step = real(rate)
     first, last = share(p.shape[0], rank, size)
     p, g = p[first:last], g[first:last]
+    form_slopes(g, p, l2, scale, limit)
     bad = False
     for i in range(p.shape[0]):
-        new = soft_threshold(p[i] - rate * slope_of(g[i], p[i], double_l2, scale, limit), shrink)
+        new = p[i] - step * g[i]
         p[i] = new
         bad |= not_finite(new)
+    shrink(p, rate * l1)
     return NOT_FINITE if bad else OK
 
 
@@ -132,21 +154,21 @@ def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, 
     initialization and momentum in deep learning" (2013), with Nesterov's point rewritten as the parameters.
     """
     real = p.dtype.type
-    shrink, double_l2, rate, momentum = real(rate * l1), real(2 * l2), real(rate), real(momentum)
-    scale, limit = real(scale), real(limit)
+    threshold, rate, momentum = rate * l1, real(rate), real(momentum)
     # p += direct * v - ahead * slope, for both kinds
     direct = momentum if nesterov else real(1)
     ahead = rate if nesterov else real(0)
     first, last = share(p.shape[0], rank, size)
     p, velocity, g = p[first:last], velocity[first:last], g[first:last]
+    form_slopes(g, p, l2, scale, limit)
     bad = False
     for i in range(p.shape[0]):
-        slope = slope_of(g[i], p[i], double_l2, scale, limit)
-        v = settled(momentum * velocity[i] - rate * slope)
-        new = soft_threshold(p[i] + (direct * v - ahead * slope), shrink)
+        v = settled(momentum * velocity[i] - rate * g[i])
+        new = p[i] + (direct * v - ahead * g[i])
         velocity[i] = v
         p[i] = new
         bad |= not_finite(new)  # it is, where v is not finite
+    shrink(p, threshold)
     return NOT_FINITE if bad else OK
 
 
@@ -158,18 +180,18 @@ def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2, rank, size)
     stochastic optimization" (2011), figure 1 with a diagonal matrix; epsilon stands where Keras has it.
     """
     real = p.dtype.type
-    shrink, double_l2, rate, epsilon = real(rate * l1), real(2 * l2), real(rate), real(epsilon)
-    scale, limit = real(scale), real(limit)
+    threshold, rate, epsilon = rate * l1, real(rate), real(epsilon)
     first, last = share(p.shape[0], rank, size)
     p, total, g = p[first:last], total[first:last], g[first:last]
+    form_slopes(g, p, l2, scale, limit)
     bad = False
     for i in range(p.shape[0]):
-        slope = slope_of(g[i], p[i], double_l2, scale, limit)
-        square = total[i] + slope * slope
-        new = soft_threshold(p[i] - rate * slope / np.sqrt(square + epsilon), shrink)
+        square = total[i] + g[i] * g[i]
+        new = p[i] - rate * g[i] / np.sqrt(square + epsilon)
         total[i] = square
         p[i] = new
         bad |= not_finite(new) | not_finite(square)
+    shrink(p, threshold)
     return NOT_FINITE if bad else OK
 
 
@@ -182,32 +204,31 @@ def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, li
     "Lecture 6.5: rmsprop" (2012); momentum and epsilon stand where Keras has them.
     """
     real = p.dtype.type
-    shrink, double_l2, rate, momentum = real(rate * l1), real(2 * l2), real(rate), real(momentum)
-    scale, limit, epsilon = real(scale), real(limit), real(epsilon)
+    threshold, rate, momentum, epsilon = rate * l1, real(rate), real(momentum), real(epsilon)
     rho, rest = real(rho), real(1 - rho)
     first, last = share(p.shape[0], rank, size)
     remembers = velocity.shape[0] > 0
     p, mean, g = p[first:last], mean[first:last], g[first:last]
     velocity = velocity[first:last]
+    form_slopes(g, p, l2, scale, limit)
     bad = False
     if remembers:  # outside of the loop, which would not vectorize
         for i in range(p.shape[0]):
-            slope = slope_of(g[i], p[i], double_l2, scale, limit)
-            square = settled(rho * mean[i] + rest * (slope * slope))
-            step = settled(momentum * velocity[i] + rate * slope / np.sqrt(square + epsilon))
-            new = soft_threshold(p[i] - step, shrink)
+            square = settled(rho * mean[i] + rest * (g[i] * g[i]))
+            step = settled(momentum * velocity[i] + rate * g[i] / np.sqrt(square + epsilon))
+            new = p[i] - step
             mean[i] = square
             velocity[i] = step
             p[i] = new
             bad |= not_finite(new) | not_finite(square)
     else:
         for i in range(p.shape[0]):
-            slope = slope_of(g[i], p[i], double_l2, scale, limit)
-            square = settled(rho * mean[i] + rest * (slope * slope))
-            new = soft_threshold(p[i] - rate * slope / np.sqrt(square + epsilon), shrink)
+            square = settled(rho * mean[i] + rest * (g[i] * g[i]))
+            new = p[i] - rate * g[i] / np.sqrt(square + epsilon)
             mean[i] = square
             p[i] = new
             bad |= not_finite(new) | not_finite(square)
+    shrink(p, threshold)
     return NOT_FINITE if bad else OK
 
 
@@ -223,24 +244,24 @@ def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, scale, l
     Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), algorithm 2.
     """
     real = p.dtype.type
-    shrink, double_l2, kept = real(rate * l1), real(2 * l2), real(1 - rate * decay)
+    threshold, kept = rate * l1, real(1 - rate * decay)
     new_1, new_2, epsilon = real(1 - beta_1), real(1 - beta_2), real(epsilon)
     rate = real(rate / (1 - beta_1**step))
     correction = real(1 / (1 - beta_2**step))
-    beta_1, beta_2, scale, limit = real(beta_1), real(beta_2), real(scale), real(limit)
+    beta_1, beta_2 = real(beta_1), real(beta_2)
     first, last = share(p.shape[0], rank, size)
     p, m, v, g = p[first:last], m[first:last], v[first:last], g[first:last]
+    form_slopes(g, p, l2, scale, limit)
     bad = False
     for i in range(p.shape[0]):
-        slope = slope_of(g[i], p[i], double_l2, scale, limit)
-        mean = settled(beta_1 * m[i] + new_1 * slope)
-        square = settled(beta_2 * v[i] + new_2 * (slope * slope))
+        mean = settled(beta_1 * m[i] + new_1 * g[i])
+        square = settled(beta_2 * v[i] + new_2 * (g[i] * g[i]))
         new = kept * p[i] - rate * mean / (np.sqrt(correction * square) + epsilon)
-        new = soft_threshold(new, shrink)
         m[i] = mean
         v[i] = square
         p[i] = new
         bad |= not_finite(new) | not_finite(square)  # a mean that is not finite shows in new
+    shrink(p, threshold)
     return NOT_FINITE if bad else OK
 
 
@@ -255,12 +276,9 @@ def own_update(function, slots):
     @kernel
     def update(p, first_slot, second_slot, g, rate, step, settings, scale, limit, l1, l2, rank, size):
         """The user's update, then the soft threshold. p, g and the slots that are used : (length,)."""
-        real = p.dtype.type
-        shrink, double_l2, scale, limit = real(rate * l1), real(2 * l2), real(scale), real(limit)
         first, last = share(p.shape[0], rank, size)
         p, g = p[first:last], g[first:last]
-        for i in range(p.shape[0]):
-            g[i] = slope_of(g[i], p[i], double_l2, scale, limit)
+        form_slopes(g, p, l2, scale, limit)
         if slots == 0:
             function(p, g, (), rate, step, settings)
         elif slots == 1:
@@ -269,8 +287,8 @@ def own_update(function, slots):
             function(p, g, (first_slot[first:last], second_slot[first:last]), rate, step, settings)
         bad = False
         for i in range(p.shape[0]):
-            p[i] = soft_threshold(p[i], shrink)
             bad |= not_finite(p[i])
+        shrink(p, rate * l1)
         return NOT_FINITE if bad else OK
 
     return update
