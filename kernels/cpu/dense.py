@@ -29,14 +29,12 @@ from ..layout import (
     W,
     X,
     Y,
-    derivative,
-    elements,
     operation_record,
     run_record,
     share,
 )
 from ..memory import item_size
-from .gemm import multiply
+from .gemm import column_sums, multiply
 
 __all__ = [
     "dense_backward_input",
@@ -98,22 +96,8 @@ def dense_backward_weights(dW, db, dy, x, workspace, rank, size):
     )  # fmt: skip
     first, last = share(db.shape[0], rank, size)
     if first < last:
-        _column_sums(db[first:last], dy[:, first:last])
-
-
-@formula
-def _column_sums(sums, x):
-    """The sum of each column: four rows at a time, always in the same order."""
-    rows = x.shape[0]
-    whole = rows // 4 * 4
-    for column in range(sums.shape[0]):
-        sums[column] = 0
-    for row in range(0, whole, 4):
-        for column in range(sums.shape[0]):
-            sums[column] += (x[row, column] + x[row + 1, column]) + (x[row + 2, column] + x[row + 3, column])
-    for row in range(whole, rows):
-        for column in range(sums.shape[0]):
-            sums[column] += x[row, column]
+        at, place = db.ctypes.data + first * db.itemsize, dy.ctypes.data + first * dy.itemsize
+        column_sums(workspace.ctypes.data, at, place, _row_length(dy), dy.shape[0], last - first)
 
 
 @formula
@@ -192,8 +176,10 @@ def plan_dense_bias(real):
 
     def bias(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        dy = derivative(run, operation[DY], operation[OUTPUTS], 0, run[BATCH_ROWS], real)
-        _column_sums(elements(run[GRADIENTS], operation[B] + first, last - first, real), dy[:, first:last])
+        units, size = operation[OUTPUTS], item_size(real)
+        dy = _derivative_address(run, operation[DY], units, 0, real) + size * first
+        sums = run[GRADIENTS] + size * (operation[B] + first)
+        column_sums(run[WORKSPACE], sums, dy, units, run[BATCH_ROWS], last - first)
         return OK
 
     return bias

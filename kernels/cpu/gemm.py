@@ -19,7 +19,7 @@ from ..jit import COMPILED, FLAGS, address, at_address, formula
 from ..memory import item_size, vector
 from .tile import TILE_HEIGHT, TILE_VECTORS, copy_panel, multiply_tile, transpose_panel, vector_length
 
-__all__ = ["multiply", "workspace"]
+__all__ = ["column_sums", "multiply", "workspace"]
 
 #: Products that are summed in registers before the sum goes to memory, at most; a longer depth is cut evenly. A panel
 #: of B of this depth and two vectors of width (96 KB with AVX-512) stays in the second-level cache while all tiles of
@@ -51,8 +51,8 @@ _PACKED_A_ROW = ROW_BLOCK + _SLACK
 _PACKED_A = DEPTH_BLOCK * _PACKED_A_ROW
 
 #: Bytes of a worker's workspace before its room for packing: a cache line that begins with the address of
-#: the compiled multiplication.
-_HEAD = 64
+#: the compiled multiplication; then comes the number 1.
+_HEAD, _ONE = 64, 8
 
 #: A part of the multiplication: put in its place before it is compiled. As functions of their own, each with the
 #: tiles inside, the parts would take three times as long to compile.
@@ -65,7 +65,7 @@ _SIGNATURE = types.intp(*[types.intp] * _ARGUMENTS)
 def workspace(real, workers: int = 1) -> np.ndarray:
     """What ``workers`` workers need to multiply numbers of type ``real``: an array, a part for each.
 
-    A part begins with the address of the multiplication, compiled for this type; then comes room for
+    A part begins with the address of the multiplication, compiled for this type, and a 1; then comes room for
     packing. It is memory that the system provides when it is first touched: small products use none.
     """
     part = _HEAD + np.dtype(real).itemsize * (_PACKED_A + _PACKED_B)
@@ -74,6 +74,7 @@ def workspace(real, workers: int = 1) -> np.ndarray:
     start = -memory.ctypes.data % 64 // 8
     parts = memory[start : start + workers * part // 8].reshape(workers, -1)
     parts[:, 0] = address(_multiplication(real), _SIGNATURE)
+    parts[:, _ONE // 8 : _ONE // 8 + 1].view(real)[:, 0] = 1
     return parts.reshape(-1)
 
 
@@ -225,3 +226,9 @@ def multiply(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, star
         _call(
             function, room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth
         )  # fmt: skip
+
+
+@formula
+def column_sums(room, sums, b, b_row, rows, columns):
+    """The sum of each column of B: a row of ones times B. Arguments as those of ``multiply``."""
+    multiply(room, sums, columns, room + _ONE, 0, 0, b, b_row, 1, 0, 0, 1, columns, rows)
