@@ -20,7 +20,7 @@ from numba.core.registry import CPUDispatcher
 
 from .cache import KernelCache
 
-__all__ = ["COMPILED", "FLAGS", "address", "at_address", "formula", "kernel"]
+__all__ = ["COMPILED", "FLAGS", "address", "at_address", "contracted", "formula", "kernel"]
 
 #: Whether functions are compiled at all (``NUMBA_DISABLE_JIT`` unset).
 COMPILED = not config.DISABLE_JIT
@@ -29,7 +29,7 @@ COMPILED = not config.DISABLE_JIT
 #: it chooses otherwise in each function that a formula is inlined into: the engine and the flat kernels would differ
 #: in the last bit, and so would a process that compiles and one that loads from the disk. ``reassoc``, ``arcp``
 #: and ``afn`` reorder or approximate; ``nnan`` would delete the NaN checks; ``nsz`` lets the sign of a zero depend on
-#: the context. What must be fused says so (``vectors.multiply_add``).
+#: the context. What must be fused says so (``contracted`` formulas, ``vectors.multiply_add``).
 FLAGS: dict[str, Any] = {"error_model": "numpy"}
 
 #: Of a formula: always inlined, and without entry points for calls from Python and C.
@@ -66,6 +66,11 @@ def formula(function: Callable[..., Any]) -> Any:
     It is always inlined: a loop around a call does not vectorize, and LLVM leaves long formulas as calls.
     """
     return Formula(function, targetoptions=FORMULA_OPTIONS) if COMPILED else function
+
+
+def contracted(function: Callable[..., Any]) -> Any:
+    """A formula of one multiplication and one addition, which are to be rounded together where the processor can."""
+    return Formula(function, targetoptions={**FORMULA_OPTIONS, "fastmath": {"contract"}}) if COMPILED else function
 
 
 def kernel(function: Callable[..., Any]) -> Any:

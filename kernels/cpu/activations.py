@@ -29,11 +29,14 @@ from .losses import row_maximum, row_sum
 __all__ = [
     "activation_backward",
     "activation_forward",
+    "activation_forward_keeping",
+    "kept_slope",
     "kernels_of",
     "log_softmax_backward",
     "log_softmax_forward",
     "plan_activation_backward",
     "plan_activation_forward",
+    "plan_activation_forward_keeping",
     "plan_log_softmax_backward",
     "plan_log_softmax_forward",
     "plan_softmax_backward",
@@ -144,6 +147,36 @@ def activation_backward(slope):
                     results[i] = factors[i] * slope(inputs[i], outputs[i])
 
     return backward
+
+
+@functools.cache
+def activation_forward_keeping(value, slope):
+    """The kernel ``forward(y, x, rank, size)`` of the formulas ``value(x)`` and ``slope(x, y)``, for training."""
+
+    @kernel
+    def forward(y, x, rank, size):
+        """y = value(x) and x = slope(x, y), element by element: what the two have in common is computed once.
+
+        y, x : (rows, width), not the same memory; the columns of a row lie side by side.
+        """
+        first, last = share(x.shape[0], rank, size)
+        y, x = y[first:last], x[first:last]
+        lines, length = lines_of(y, adjacent(y) and adjacent(x))
+        for number in range(lines):
+            outputs, inputs = line(y, number, length), line(x, number, length)
+            for i in range(length):
+                argument = inputs[i]
+                result = value(argument)
+                outputs[i] = result
+                inputs[i] = slope(argument, result)
+
+    return forward
+
+
+@formula
+def kept_slope(x, y):
+    """The slope that ``activation_forward_keeping`` left in place of x."""
+    return x
 
 
 exponential = activation_forward(exp)
@@ -263,6 +296,12 @@ def plan_backward(kernel_of, real):
 def plan_activation_forward(value, real):
     """``activation_forward(value)`` for a plan."""
     return plan_forward(activation_forward(value), real)
+
+
+@functools.cache
+def plan_activation_forward_keeping(value, slope, real):
+    """``activation_forward_keeping(value, slope)`` for a plan; ``kept_slope`` is the slope of its way back."""
+    return plan_forward(activation_forward_keeping(value, slope), real)
 
 
 @functools.cache

@@ -29,8 +29,11 @@ def aligned_zeros(length: int, real) -> np.ndarray:
     return memory[start : start + length * np.dtype(real).itemsize].view(real)
 
 
-def operation_functions(operation, real):
-    """The functions (forward, backward) of an operation of a plan, the loss and the metrics included."""
+def operation_functions(operation, real, keeps_slope=False):
+    """The functions (forward, backward) of an operation of a plan, the loss and the metrics included.
+
+    keeps_slope : an activation may write its slope over its input on the way forward.
+    """
     kind, formula = operation.kind, operation.formula
     if kind == "dense":
         return dense.plan_dense_forward(real), dense.plan_dense_backward(real)
@@ -42,6 +45,9 @@ def operation_functions(operation, real):
         return activations.plan_log_softmax_forward(real), activations.plan_log_softmax_backward(real)
     if kind == "activation":
         value, slope = activations.formulas_of(operation.functions or formula)
+        if keeps_slope:
+            forward = activations.plan_activation_forward_keeping(value, slope, real)
+            return forward, activations.plan_activation_backward(activations.kept_slope, real)
         return activations.plan_activation_forward(value, real), activations.plan_activation_backward(slope, real)
     if kind == "metric":
         return getattr(metrics, f"plan_{formula}")(real), None
@@ -110,10 +116,14 @@ class Runner:
         if name not in self.tables:
             operations = [self.plan.loss] if name == "loss" else getattr(self.plan, name)
             table = np.zeros((len(operations), layout.OPERATION_FIELDS), np.int64)
+            dense_outputs = [operation.y for operation in operations if operation.kind == "dense"]
             for record, operation in zip(table, operations, strict=True):
-                forward, backward = operation_functions(operation, self.real)
+                goes_back = name == "operations" and operation.dx >= 0
+                # What a dense layer leaves, nobody else reads; a slope that looks at y alone lets y stand there.
+                keeps_slope = goes_back and operation.x in dense_outputs and operation.x != operation.y
+                forward, backward = operation_functions(operation, self.real, keeps_slope)
                 record[layout.FORWARD] = address(forward)
-                if name == "operations" and operation.dx >= 0:
+                if goes_back:
                     record[layout.BACKWARD] = address(backward)
                 record[layout.INPUTS], record[layout.OUTPUTS] = operation.inputs, operation.outputs
                 record[layout.X], record[layout.Y] = operation.x, operation.y

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..jit import formula
-from .elementary import at_least, at_most, expm1, log1p, normal_tail, scaled_exp, scaled_gauss, single, tanh
+from .elementary import at_least, at_most, expm1, log1p, normal_tail, scaled_exp, scaled_gauss, single, tanh, tanh_parts
 
 __all__ = ["ACTIVATIONS", "Activation"]
 
@@ -63,10 +63,8 @@ def sigmoid_slope(x, y):
 @formula
 def tanh_slope(x, y):
     """4 q / (1 + q)**2 with q = exp(-2|x|), which is 1 - y**2 without the cancellation for |y| near 1."""
-    real = type(x)
-    size = real(-2) * at_most(abs(x), real(60) if single(x) else real(400))
-    d = real(1) + scaled_exp(real(1), size, real(0))
-    return scaled_exp(real(4) / (d * d), size, real(0))
+    q, _, inverse = tanh_parts(x)
+    return type(x)(4) * q * inverse * inverse
 
 
 @formula

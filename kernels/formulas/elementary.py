@@ -16,9 +16,15 @@ by Remez exchange with 50 digits; the comments state what is fitted and over whi
 
 import numpy as np
 
-from ..jit import formula
+from ..jit import contracted, formula
 
-__all__ = ["exp", "expm1", "log", "log1p", "normal_tail", "scaled_exp", "scaled_gauss", "single", "tanh"]
+__all__ = ["exp", "expm1", "log", "log1p", "normal_tail", "scaled_exp", "scaled_gauss", "single", "tanh", "tanh_parts"]
+
+
+@contracted
+def fused(a, b, c):
+    """a * b + c, rounded once on processors that can: half the work, and a smaller error."""
+    return a * b + c
 
 
 @formula
@@ -76,10 +82,11 @@ def exp_reduction(high, low):
     The first piece of ln 2 has so few bits that n times it is exact, and its difference to ``high`` as well.
     """
     real = type(high)
-    n = whole((high + low) * real(1.4426950408889634))
+    magic = rounder(high)
+    n = fused(high + low, real(1.4426950408889634), magic) - magic
     if single(high):
-        return n, (high - n * real(0.693359375)) + (n * real(2.12194440054690583e-4) + low)
-    return n, (high - n * real(6.93147180369123816490e-1)) + (low - n * real(1.90821492927058770002e-10))
+        return n, fused(n, real(-0.693359375), high) + fused(n, real(2.12194440054690583e-4), low)
+    return n, fused(n, real(-6.93147180369123816490e-1), high) + fused(n, real(-1.90821492927058770002e-10), low)
 
 
 @formula
@@ -88,22 +95,22 @@ def exp_remainder(r):
     real = type(r)
     if single(r):
         q = real(1.9914373115170747e-4)
-        q = q * r + real(1.3941063079982996e-3)
-        q = q * r + real(8.33327230066061e-3)
-        q = q * r + real(4.166635498404503e-2)
-        q = q * r + real(1.666666716337204e-1)
+        q = fused(q, r, real(1.3941063079982996e-3))
+        q = fused(q, r, real(8.33327230066061e-3))
+        q = fused(q, r, real(4.166635498404503e-2))
+        q = fused(q, r, real(1.666666716337204e-1))
     else:
         q = real(2.0924535765596412e-9)
-        q = q * r + real(2.510912530700088e-8)
-        q = q * r + real(2.7557242463488796e-7)
-        q = q * r + real(2.7557243979798524e-6)
-        q = q * r + real(2.4801587360899042e-5)
-        q = q * r + real(1.9841269886327365e-4)
-        q = q * r + real(1.3888888888866668e-3)
-        q = q * r + real(8.333333333321563e-3)
-        q = q * r + real(4.16666666666667e-2)
-        q = q * r + real(1.6666666666666677e-1)
-    return r + r * r * (q * r + real(0.5))
+        q = fused(q, r, real(2.510912530700088e-8))
+        q = fused(q, r, real(2.7557242463488796e-7))
+        q = fused(q, r, real(2.7557243979798524e-6))
+        q = fused(q, r, real(2.4801587360899042e-5))
+        q = fused(q, r, real(1.9841269886327365e-4))
+        q = fused(q, r, real(1.3888888888866668e-3))
+        q = fused(q, r, real(8.333333333321563e-3))
+        q = fused(q, r, real(4.16666666666667e-2))
+        q = fused(q, r, real(1.6666666666666677e-1))
+    return fused(r * r, fused(q, r, real(0.5)), r)
 
 
 @formula
@@ -117,7 +124,7 @@ def scaled_exp(factor, high, low):
     lowest = real(-130) if single(high) else real(-800)
     n, r = exp_reduction(at_least(high, lowest), low)
     half = whole(n * real(0.5))
-    return (factor + factor * exp_remainder(r)) * power_of_two(half) * power_of_two(n - half)
+    return fused(factor, exp_remainder(r), factor) * power_of_two(half) * power_of_two(n - half)
 
 
 @formula
@@ -141,18 +148,32 @@ def expm1(x):
     bounded = at_least(at_most(x, highest), lowest)
     n, r = exp_reduction(bounded, real(0))
     scale = power_of_two(n - real(1))
-    half = scale * exp_remainder(r) + (scale - real(0.5))
+    half = fused(scale, exp_remainder(r), scale - real(0.5))
     return real(np.inf) if x > highest else half + half
 
 
 @formula
-def tanh(x):
-    """(1 - q) / (1 + q) with q = exp(-2|x|) and the sign of x; 1 - q comes from expm1, exact near zero."""
+def tanh_parts(x):
+    """q, q - 1 and 1 / (1 + q) with q = exp(-2|x|): what tanh and its slope have in common.
+
+    q - 1 is exact near zero, as in ``expm1``, and q keeps its precision where it is tiny, as in ``scaled_exp``.
+    """
     real = type(x)
-    size = at_most(abs(x), real(20) if single(x) else real(40))
-    less = expm1(real(-2) * size)
-    y = less / (real(2) + less)
-    return y if x < real(0) else -y
+    size = at_most(abs(x), real(60) if single(x) else real(400))
+    n, r = exp_reduction(real(-2) * size, real(0))
+    half = whole(n * real(0.5))
+    first, second = power_of_two(half), power_of_two(n - half)
+    remainder, scale = exp_remainder(r), first * second
+    less = fused(scale, remainder, scale - real(1))
+    return fused(first, remainder, first) * second, less, real(1) / (real(2) + less)
+
+
+@formula
+def tanh(x):
+    """(1 - q) / (1 + q) with q = exp(-2|x|) and the sign of x."""
+    _, less, inverse = tanh_parts(x)
+    y = less * inverse
+    return y if x < type(x)(0) else -y
 
 
 @formula
@@ -179,21 +200,21 @@ def log_sum(n, f):
     z = s * s
     if single(f):
         rest = real(0.24279078841)
-        rest = rest * z + real(0.28498786688)
-        rest = rest * z + real(0.40000972152)
-        rest = rest * z + real(0.66666662693)
+        rest = fused(rest, z, real(0.28498786688))
+        rest = fused(rest, z, real(0.40000972152))
+        rest = fused(rest, z, real(0.66666662693))
         high, low = real(0.693359375), real(-2.12194440054690583e-4)
     else:
         rest = real(1.479819860511658591e-1)
-        rest = rest * z + real(1.531383769920937332e-1)
-        rest = rest * z + real(1.818357216161805012e-1)
-        rest = rest * z + real(2.222219843214978396e-1)
-        rest = rest * z + real(2.857142874366239149e-1)
-        rest = rest * z + real(3.999999999940941908e-1)
-        rest = rest * z + real(6.666666666666735130e-1)
+        rest = fused(rest, z, real(1.531383769920937332e-1))
+        rest = fused(rest, z, real(1.818357216161805012e-1))
+        rest = fused(rest, z, real(2.222219843214978396e-1))
+        rest = fused(rest, z, real(2.857142874366239149e-1))
+        rest = fused(rest, z, real(3.999999999940941908e-1))
+        rest = fused(rest, z, real(6.666666666666735130e-1))
         high, low = real(6.93147180369123816490e-1), real(1.90821492927058770002e-10)
     square = real(0.5) * f * f
-    return n * high - ((square - (s * (square + rest * z) + n * low)) - f)
+    return fused(n, high, f - (square - fused(s, fused(rest, z, square), n * low)))
 
 
 @formula
@@ -241,42 +262,42 @@ def normal_tail(t):
     u = (s + s) - real(1)
     if single(t):
         p = real(5.448888259707019e-5)
-        p = p * u + real(1.3133005995769054e-4)
-        p = p * u + real(-2.4472971563227475e-4)
-        p = p * u + real(-1.0325732873752713e-3)
-        p = p * u + real(1.024753786623478e-3)
-        p = p * u + real(6.969311274588108e-3)
-        p = p * u + real(-1.0462513193488121e-2)
-        p = p * u + real(-4.726268723607063e-2)
-        p = p * u + real(0.23001770675182343)
-        p = p * u + real(-0.509332001209259)
-        p = p * u + real(0.7290837168693542)
+        p = fused(p, u, real(1.3133005995769054e-4))
+        p = fused(p, u, real(-2.4472971563227475e-4))
+        p = fused(p, u, real(-1.0325732873752713e-3))
+        p = fused(p, u, real(1.024753786623478e-3))
+        p = fused(p, u, real(6.969311274588108e-3))
+        p = fused(p, u, real(-1.0462513193488121e-2))
+        p = fused(p, u, real(-4.726268723607063e-2))
+        p = fused(p, u, real(0.23001770675182343))
+        p = fused(p, u, real(-0.509332001209259))
+        p = fused(p, u, real(0.7290837168693542))
     else:
         p = real(-4.199216461683041e-10)
-        p = p * u + real(-5.436689943000804e-9)
-        p = p * u + real(-1.1380619877517007e-8)
-        p = p * u + real(1.9510891820297898e-8)
-        p = p * u + real(9.171640733720362e-8)
-        p = p * u + real(5.1030989633299286e-8)
-        p = p * u + real(-2.700985214794635e-7)
-        p = p * u + real(-6.008861273652261e-7)
-        p = p * u + real(6.456984709534411e-9)
-        p = p * u + real(2.261045956273846e-6)
-        p = p * u + real(3.640438623619154e-6)
-        p = p * u + real(-3.519404593723735e-6)
-        p = p * u + real(-2.0689183160546955e-5)
-        p = p * u + real(-1.3245624089247143e-5)
-        p = p * u + real(7.881267088516664e-5)
-        p = p * u + real(1.5439439873817613e-4)
-        p = p * u + real(-2.5657534551980904e-4)
-        p = p * u + real(-1.0458286158084732e-3)
-        p = p * u + real(1.0275922590257311e-3)
-        p = p * u + real(6.972621240033569e-3)
-        p = p * u + real(-1.046286702330723e-2)
-        p = p * u + real(-4.726302514295857e-2)
-        p = p * u + real(0.23001771997460363)
-        p = p * u + real(-0.5093319819174896)
-        p = p * u + real(0.729083690133373)
+        p = fused(p, u, real(-5.436689943000804e-9))
+        p = fused(p, u, real(-1.1380619877517007e-8))
+        p = fused(p, u, real(1.9510891820297898e-8))
+        p = fused(p, u, real(9.171640733720362e-8))
+        p = fused(p, u, real(5.1030989633299286e-8))
+        p = fused(p, u, real(-2.700985214794635e-7))
+        p = fused(p, u, real(-6.008861273652261e-7))
+        p = fused(p, u, real(6.456984709534411e-9))
+        p = fused(p, u, real(2.261045956273846e-6))
+        p = fused(p, u, real(3.640438623619154e-6))
+        p = fused(p, u, real(-3.519404593723735e-6))
+        p = fused(p, u, real(-2.0689183160546955e-5))
+        p = fused(p, u, real(-1.3245624089247143e-5))
+        p = fused(p, u, real(7.881267088516664e-5))
+        p = fused(p, u, real(1.5439439873817613e-4))
+        p = fused(p, u, real(-2.5657534551980904e-4))
+        p = fused(p, u, real(-1.0458286158084732e-3))
+        p = fused(p, u, real(1.0275922590257311e-3))
+        p = fused(p, u, real(6.972621240033569e-3))
+        p = fused(p, u, real(-1.046286702330723e-2))
+        p = fused(p, u, real(-4.726302514295857e-2))
+        p = fused(p, u, real(0.23001771997460363))
+        p = fused(p, u, real(-0.5093319819174896))
+        p = fused(p, u, real(0.729083690133373))
     return (real(1) - s) * (p / real(3)), s * p
 
 
