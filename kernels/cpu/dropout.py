@@ -1,7 +1,8 @@
 """Dropout: a random part of the units is zero, the rest is scaled up (Srivastava et al. 2014).
 
-The mask is a function of (seed, step, layer, row in the batch, column) alone, so backward draws it again and
-nothing is stored.
+The mask is a function of (seed, step, layer, row in the batch, column) alone, so backward can draw it again. The
+engine draws it once: what lies between a layer's input and its output has no derivative yet on the way forward, so the
+mask waits where dx will be.
 """
 
 import functools
@@ -32,8 +33,10 @@ from ..memory import vector
 from ..random import random_bits, random_words
 
 __all__ = [
+    "apply_mask",
     "dropout_backward",
     "dropout_forward",
+    "dropout_mask",
     "plan_dropout_backward",
     "plan_dropout_forward",
 ]
@@ -79,9 +82,57 @@ def dropout_backward(dx, dy, threshold, scale, seed, step, layer, first_row, ran
     dropout_forward(dx, dy, threshold, scale, seed, step, layer, first_row, rank, size)
 
 
+@kernel
+def dropout_mask(mask, threshold, scale, seed, step, layer, first_row, rank, size):
+    """mask = 0 where ``dropout_forward`` drops a unit, else scale.
+
+    mask : (rows, width), its rows side by side; the rest as in ``dropout_forward``.
+    """
+    real = mask.dtype.type
+    zero, scale, threshold = real(0), real(scale), np.uint32(threshold)
+    first, last = share(mask.shape[0], rank, size)
+    rows, width, first_row = last - first, mask.shape[1], first_row + first
+    numbers = mask[first:last].reshape(rows * width)
+    groups = width // 4
+    if width % 4 == 0 and rows * groups * groups < 2**32:
+        # All rows as one, so that vectors are full where rows are short: the product is index // groups.
+        reciprocal = np.uint64(2**32 // groups + 1)
+        for index in range(rows * groups):
+            row = np.int64((np.uint64(index) * reciprocal) >> np.uint64(32))
+            r0, r1, r2, r3 = random_words(seed, step, layer, first_row + row, index - row * groups)
+            numbers[4 * index] = scale if r0 >= threshold else zero
+            numbers[4 * index + 1] = scale if r1 >= threshold else zero
+            numbers[4 * index + 2] = scale if r2 >= threshold else zero
+            numbers[4 * index + 3] = scale if r3 >= threshold else zero
+    else:
+        for row in range(rows):
+            for column in range(width):
+                kept = random_bits(seed, step, layer, first_row + row, column) >= threshold
+                numbers[row * width + column] = scale if kept else zero
+
+
+@kernel
+def apply_mask(y, x, mask, rank, size):
+    """y = x * mask, and 0 where the mask is, whatever x is.
+
+    y, x, mask : (rows, width), their rows side by side; y may be the mask itself.
+    """
+    zero = x.dtype.type(0)
+    first, last = share(x.shape[0], rank, size)
+    count = (last - first) * x.shape[1]
+    outputs, inputs = y[first:last].reshape(count), x[first:last].reshape(count)
+    factors = mask[first:last].reshape(count)
+    if y.ctypes.data == mask.ctypes.data:
+        for i in range(count):
+            outputs[i] = inputs[i] * outputs[i] if outputs[i] != zero else zero
+    else:
+        for i in range(count):
+            outputs[i] = inputs[i] * factors[i] if factors[i] != zero else zero
+
+
 @functools.cache
 def plan_dropout_forward(real):
-    """``dropout_forward`` for a plan; OPTION: the threshold, then the scale."""
+    """``dropout_forward`` for a plan; OPTION: the threshold, then the scale. The mask stays in place of dx."""
 
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
@@ -90,7 +141,10 @@ def plan_dropout_forward(real):
         y = activation(run, operation[Y], width, first, last, real)
         x = activation(run, operation[X], width, first, last, real)
         threshold, scale = np.uint32(options[option]), options[option + 1]
-        dropout_forward(y, x, threshold, scale, run[SEED], run[STEP], operation[LAYER], first, 0, 1)
+        # Where nobody asks for dx, y has room for its own mask: it is not x.
+        mask = derivative(run, operation[DX], width, first, last, real) if operation[DX] != NOWHERE else y
+        dropout_mask(mask, threshold, scale, run[SEED], run[STEP], operation[LAYER], first, 0, 1)
+        apply_mask(y, x, mask, 0, 1)
         return OK
 
     return forward
@@ -98,18 +152,16 @@ def plan_dropout_forward(real):
 
 @functools.cache
 def plan_dropout_backward(real):
-    """``dropout_backward`` for a plan; OPTION: the threshold, then the scale."""
+    """``dropout_backward`` for a plan, with the mask that the way forward left in place of dx."""
 
     def backward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         if operation[DX] == NOWHERE:
             return OK
-        width, option = operation[INPUTS], operation[OPTION]
-        options = vector(run[OPTIONS], option + 2, np.float64)
+        width = operation[INPUTS]
         dx = derivative(run, operation[DX], width, first, last, real)
         dy = derivative(run, operation[DY], width, first, last, real)
-        threshold, scale = np.uint32(options[option]), options[option + 1]
-        dropout_backward(dx, dy, threshold, scale, run[SEED], run[STEP], operation[LAYER], first, 0, 1)
+        apply_mask(dx, dy, dx, 0, 1)
         return OK
 
     return backward

@@ -116,11 +116,12 @@ class Runner:
         if name not in self.tables:
             operations = [self.plan.loss] if name == "loss" else getattr(self.plan, name)
             table = np.zeros((len(operations), layout.OPERATION_FIELDS), np.int64)
-            dense_outputs = [operation.y for operation in operations if operation.kind == "dense"]
+            previous = None
             for record, operation in zip(table, operations, strict=True):
                 goes_back = name == "operations" and operation.dx >= 0
-                # What a dense layer leaves, nobody else reads; a slope that looks at y alone lets y stand there.
-                keeps_slope = goes_back and operation.x in dense_outputs and operation.x != operation.y
+                # Nobody else reads what a dense layer hands on; a slope that looks at y alone has y in its place.
+                keeps_slope = goes_back and previous == "dense" and operation.x != operation.y
+                previous = operation.kind
                 forward, backward = operation_functions(operation, self.real, keeps_slope)
                 record[layout.FORWARD] = address(forward)
                 if goes_back:

@@ -88,6 +88,20 @@ def test_same_bits_wherever_a_slice_starts(name, real):
             assert_same_bits(some_dx, dx[part])
 
 
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("name", sorted(FORMULAS))
+def test_a_slope_kept_on_the_way_forward_is_that_of_the_way_back(name, real):
+    x, dy = numbers((7, 19), real), numbers((7, 19), real, seed=1)
+    y, dx = run_both(*pair_of(name), x, dy)
+    forward = kernels.activation_forward_keeping(FORMULAS[name].value, FORMULAS[name].slope)
+    backward = activation_backward(kernels.kept_slope)
+    for size in (1, 3):
+        kept = x.copy()
+        for part, whole in zip(run_both(forward, backward, kept, dy, size), (y, dx), strict=True):
+            assert_same_bits(part, whole)
+        assert not np.array_equal(kept, x)
+
+
 @pytest.mark.parametrize("name", ["relu", "tanh", *SOFTMAXES])
 def test_a_worker_writes_its_own_rows_alone(name):
     x, dy = numbers((10, 4), np.float32), numbers((10, 4), np.float32, seed=1)

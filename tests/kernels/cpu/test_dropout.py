@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastnn.kernels.cpu.dropout import (
+    apply_mask,
     dropout_backward,
     dropout_forward,
+    dropout_mask,
     plan_dropout_backward,
     plan_dropout_forward,
 )
@@ -64,6 +66,44 @@ def test_forward_and_backward_are_the_twins(real, shape, rate, first_row, size):
             function(in_place, in_place, *options, rank, size)
         np.testing.assert_array_equal(y, expected, strict=True)
         np.testing.assert_array_equal(in_place, expected, strict=True)
+
+
+@pytest.mark.parametrize("real", REALS)
+@settings(max_examples=15, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.one_of(st.integers(1, 70), st.sampled_from([4, 8, 12, 64]))),
+    rate=st.sampled_from([0.0, 0.2, 0.5, 0.9]),
+    first_row=st.integers(0, 2**32),
+    size=st.integers(1, 7),
+)
+def test_a_mask_made_once_and_applied_is_the_same(real, shape, rate, first_row, size):
+    x = numbers(shape, real)
+    x[-1, -1] = np.nan
+    options = threshold_of(rate), 1 / (1 - rate), -5, 3, 2, first_row
+    expected = reference.dropout_forward(x, *options)
+    kept = reference.dropout_mask(shape, *(options[0], *options[2:]))
+    mask = np.full_like(x, np.nan)
+    y = np.full_like(x, np.nan)
+    for rank in range(size):
+        dropout_mask(mask, *options, rank, size)
+        apply_mask(y, x, mask, rank, size)
+    np.testing.assert_array_equal(mask, np.where(kept, real(options[1]), 0))
+    np.testing.assert_array_equal(y, expected, strict=True)
+    for rank in range(size):
+        apply_mask(mask, x, mask, rank, size)
+    np.testing.assert_array_equal(mask, expected, strict=True)
+
+
+@pytest.mark.skipif(not COMPILED, reason="millions of units")
+@pytest.mark.parametrize("shape", [(300_000, 4), (4_090, 4096), (4_100, 4096)])
+def test_the_mask_of_many_rows_has_every_row_s_own_counter(shape):
+    options = threshold_of(0.5), 2.0, 1, 2, 3
+    mask = np.empty(shape, np.float32)
+    dropout_mask(mask, *options, 0, 0, 1)
+    generator = np.random.default_rng(0)
+    for row in [0, shape[0] - 1, *generator.integers(0, shape[0], 5)]:
+        kept = reference.dropout_mask((1, shape[1]), options[0], *options[2:], int(row))
+        np.testing.assert_array_equal(mask[row] != 0, kept[0])
 
 
 @pytest.mark.parametrize("real", REALS)
@@ -127,26 +167,15 @@ def test_nan_is_dropped_or_stays():
 
 
 @pytest.mark.parametrize("real", REALS)
-@pytest.mark.parametrize("in_place", [False, True])
-def test_plan(real, in_place):
+def test_plan(real):
+    """The way forward leaves the mask in place of dx, and the way back applies it; blocks of rows, each both ways."""
     rows, width, capacity = 6, 11, 8
     activations, derivatives = (numbers(2 * width * capacity, real, seed) for seed in (1, 2))
     options = np.array([0, 0, 0, threshold_of(0.4), 1 / 0.6])
-    run = reference.record(
-        RUN_FIELDS,
-        {
-            ACTIVATIONS: activations,
-            DERIVATIVES: derivatives,
-            CAPACITY: capacity,
-            OPTIONS: options,
-            SEED: -12345,
-            STEP: 6,
-        },
-    )
-    target = 0 if in_place else width
-    operation = reference.record(
-        OPERATION_FIELDS, {INPUTS: width, X: 0, Y: width, DX: target, DY: 0, LAYER: 4, OPTION: 3}
-    )
+    fields = {ACTIVATIONS: activations, DERIVATIVES: derivatives, CAPACITY: capacity, OPTIONS: options}
+    run = reference.record(RUN_FIELDS, {**fields, SEED: -12345, STEP: 6})
+    places = {INPUTS: width, X: 0, Y: width, DX: width, DY: 0, LAYER: 4, OPTION: 3}
+    operation = reference.record(OPERATION_FIELDS, places)
     x = activations[: rows * width].reshape(rows, width)
     dy = derivatives[: rows * width].reshape(rows, width).copy()
     for first, last in ((0, 1), (1, 4), (4, rows)):
@@ -154,10 +183,14 @@ def test_plan(real, in_place):
         assert reference.run_plan(plan_dropout_backward(real), run, operation, first, last) == OK
     arguments = threshold_of(0.4), 1 / 0.6, -12345, 6, 4, 0
     y = activations[width * capacity :][: rows * width].reshape(rows, width)
-    dx = derivatives[target * capacity :][: rows * width].reshape(rows, width)
+    dx = derivatives[width * capacity :][: rows * width].reshape(rows, width)
     np.testing.assert_array_equal(y, reference.dropout_forward(x, *arguments))
     np.testing.assert_array_equal(dx, reference.dropout_backward(dy, *arguments))
+    # Where nobody asks for dx, the derivatives are left alone.
     operation[DX] = NOWHERE
-    before = derivatives.copy()
+    before, expected = derivatives.copy(), y.copy()
+    y[:] = np.nan
+    assert reference.run_plan(plan_dropout_forward(real), run, operation, 0, rows) == OK
     assert reference.run_plan(plan_dropout_backward(real), run, operation, 0, rows) == OK
     np.testing.assert_array_equal(derivatives, before)
+    np.testing.assert_array_equal(y, expected)
