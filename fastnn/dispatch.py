@@ -26,8 +26,8 @@ FLOPS_PER_WORKER, LEAST_FLOPS_PER_WORKER = 2_000_000, 200_000
 #: Seconds until another number of workers is tried again: at least, and at most, after many tries that brought nothing.
 FIRST_TRY, LAST_TRY = 0.2, 5.0
 
-#: The part of a slice that a try gets, and how much faster it must be.
-TRY_SHARE, GAIN = 0.05, 0.95
+#: The part of a slice that a try gets, how much faster it must be, and the seconds that tell something.
+TRY_SHARE, GAIN, LEAST_MEASURED = 0.05, 0.95, 0.0025
 
 
 def choose_device(device: str | None) -> str:
@@ -112,36 +112,41 @@ class WorkerChoice:
         self.most = self.workers if asked_for(threads) else max(1, self.workers, most)
         self.fixed = self.most == 1 or asked_for(threads) is not None
         self.tries = -1
-        self.slices = 0
-        self.seconds = 0.0  # of a step with ``workers`` workers, when last measured
+        self.seconds: float | None = None  # of a step with ``workers`` workers, when last measured
         self.trying: int | None = None
+        self.last: int | None = None  # workers of the slice before
         self.wait = self.waited = FIRST_TRY  # so the first try comes as soon as there is something to compare with
+
+    def begin(self) -> None:
+        """A fit begins: its first slice may compile, and its data is not in the cache yet."""
+        self.last = None
 
     def next(self) -> tuple[int, float]:
         """(workers, share of a slice) for the next slice."""
-        if self.fixed:
-            return self.workers, 1.0
-        if self.slices < 2:  # the first may have compiled; so measure again
-            return self.workers, TRY_SHARE
-        if self.waited >= self.wait:
-            candidates = (min(self.most, 2 * self.workers), max(1, self.workers // 2), 1)
-            others = [workers for workers in candidates if workers != self.workers]
-            self.tries += 1
-            self.trying = others[self.tries % len(others)]
-            return self.trying, TRY_SHARE
-        return self.workers, 1.0
+        measuring = not self.fixed and (self.seconds is None or self.trying is not None)
+        return self.trying or self.workers, TRY_SHARE if measuring else 1.0
 
     def tell(self, seconds: float, steps: int) -> None:
-        """The last slice took ``seconds`` a step, for ``steps`` steps."""
-        self.slices += 1
-        if self.trying is None:
-            slower = self.slices > 2 and seconds > 1.5 * self.seconds
-            self.waited = (
-                self.wait if slower or self.slices <= 2 else self.waited + seconds * steps
-            )  # somebody else came: try at once
-            self.seconds = seconds
+        """The last slice took ``seconds`` a step, for ``steps`` steps.
+
+        The first slice with another number of workers says nothing: weights move from one core's cache to another's.
+        Nor does a slice that is much shorter than a try.
+        """
+        workers = self.trying or self.workers
+        settled, self.last = workers == self.last, workers
+        long = self.seconds is not None and seconds * steps >= 10 * LEAST_MEASURED
+        if not long and (not settled or seconds * steps < LEAST_MEASURED):
             return
-        if seconds < GAIN * self.seconds:  # and perhaps there is still more to gain
+        if self.trying is None:
+            slower = self.seconds is not None and seconds > 1.5 * self.seconds  # somebody else came: try at once
+            self.seconds, self.waited = seconds, self.waited + seconds * steps
+            if not self.fixed and (slower or self.waited >= self.wait):
+                candidates = (min(self.most, 2 * self.workers), max(1, self.workers // 2), 1)
+                others = [workers for workers in candidates if workers != self.workers]
+                self.tries += 1
+                self.trying = others[self.tries % len(others)]
+            return
+        if self.seconds is not None and seconds < GAIN * self.seconds:  # and perhaps there is still more to gain
             self.workers, self.seconds, self.tries = self.trying, seconds, -1
             self.wait = self.waited = FIRST_TRY
         else:

@@ -105,8 +105,9 @@ class Trainer:
         plan = runner.plan
         self.choice = model.worker_choice(plan.step_flops(self.batch_size))
         self.workers = 1
+        self.choice.begin()
         speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED and plan.compiled else GUESSED_IN_PYTHON
-        self.seconds = plan.step_flops(self.batch_size) / speed + 1e-5
+        self.seconds = self.choice.seconds or plan.step_flops(self.batch_size) / speed + 1e-5
         self.orders: dict[tuple[int, int], np.ndarray | None] = {}
         self.kept_arrays: list[np.ndarray] = []  # parameters and slots at the last snapshot
         self.schedule: tuple[Any, Any] = (None, None)  # the optimizer's, and the same with a length

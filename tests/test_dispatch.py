@@ -112,6 +112,7 @@ def test_small_steps_get_more_workers_where_these_help(four_cores):
     assert (choice.workers, choice.most) == (1, 4)
     found = told(choice, lambda workers, number: 1e-5 / workers, 40)
     assert found[:2] == [1, 1] and 2 in found[:4] and found.count(4) > 25
+    assert choice.seconds == pytest.approx(1e-5 / 4)
 
 
 def test_a_busy_neighbor_is_noticed_and_so_is_its_leaving(four_cores):
@@ -129,7 +130,23 @@ def test_a_busy_neighbor_is_noticed_and_so_is_its_leaving(four_cores):
 
 def test_tries_become_rare_where_they_bring_nothing(four_cores):
     found = told(dispatch.WorkerChoice(None, 1_500_000), lambda workers, number: 1e-5 * workers, 1000)
-    assert 5 < sum(workers != 1 for workers in found) < 40
+    assert 5 < sum(workers != 1 for workers in found) < 60, "a try is two short slices"
+
+
+def test_what_a_slice_after_a_change_takes_says_nothing(four_cores):
+    """Nor what the first slice of a fit takes, nor a very short one."""
+    choice = dispatch.WorkerChoice(None, 1_500_000)
+    before = None
+    for number in range(60):
+        workers, part = choice.next()
+        if number == 30:
+            choice.begin()
+            before = None
+        short = number % 7 == 3
+        slow = 50 if short or workers != before else 1
+        choice.tell(slow * 1e-5 / workers, 4 if short else int(1e4 * part))
+        before = workers
+    assert choice.workers == 4
 
 
 def test_a_short_slice_is_all_that_a_try_costs(four_cores):
@@ -138,7 +155,7 @@ def test_a_short_slice_is_all_that_a_try_costs(four_cores):
     for _ in range(300):
         workers, part = choice.next()
         parts.append((workers, part))
-        choice.tell(1e-5 * workers, 100)
+        choice.tell(1e-5 * workers, 500)
     assert {part for workers, part in parts if workers > 1} == {dispatch.TRY_SHARE}
 
 

@@ -14,7 +14,7 @@ from ..jit import address
 from ..layout import OK, PENALTY_CHUNK
 from . import activations, dense, dropout, gather, gemm, losses, metrics, rows, updates
 from .engine import infer, train
-from .workers import ABORTED, abort, new_sync
+from .workers import ABORTED, abort, new_sync, take_core
 
 __all__ = ["Data", "Runner", "aligned_zeros"]
 
@@ -341,11 +341,12 @@ class Runner:
             record[layout.WORKSPACE] += rank * (self.workspace.nbytes // self.workers)
             record[layout.SCALE] += rank * self.scales.strides[0]
             record[layout.GRADIENT_ROOM] += rank * self.gradient_rooms.strides[0]
-        statuses, faults = [ABORTED] * size, []
+        statuses, faults, taken = [ABORTED] * size, [], set()
 
         def worker(rank):
             try:
                 with np.errstate(all="ignore"):
+                    take_core(taken)
                     statuses[rank] = work(runs[rank], sync.ctypes.data, rank, size)
             except BaseException as fault:
                 faults.append(fault)

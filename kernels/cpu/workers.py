@@ -6,6 +6,8 @@ last barrier that it reached, and its status. A worker that waits spins, then of
 and always watches the abort flag, so that nobody waits for a worker that will never come.
 """
 
+import contextlib
+import ctypes
 import os
 import time
 
@@ -19,7 +21,7 @@ from ..jit import COMPILED, formula
 from ..layout import OK
 from ..memory import vector
 
-__all__ = ["ABORTED", "abort", "barrier", "new_sync"]
+__all__ = ["ABORTED", "abort", "barrier", "new_sync", "take_core"]
 
 #: Status of a worker that left a barrier because another one failed or never started.
 ABORTED = 3
@@ -41,6 +43,32 @@ def new_sync(size: int) -> np.ndarray:
 def abort(sync: np.ndarray) -> None:
     """Tell every worker to leave at its next barrier."""
     sync[0] = 1
+
+
+try:
+    _core_of_this_thread = ctypes.CDLL(None).sched_getcpu if hasattr(os, "sched_setaffinity") else None
+except (AttributeError, OSError):  # a C library without it
+    _core_of_this_thread = None
+
+
+def take_core(taken: set[int]) -> None:
+    """Add the core of the calling thread to ``taken``; if it is there already, move to another one first.
+
+    Linux often starts a thread on the core of the thread that waits for it to start, and moves it after some
+    milliseconds: until then two workers take turns on one core while another is idle. Afterwards the thread may run
+    on any core as before. Does nothing on other systems.
+    """
+    if _core_of_this_thread is None:
+        return
+    core = _core_of_this_thread()
+    if core in taken and (allowed := os.sched_getaffinity(0)) - taken:
+        with contextlib.suppress(OSError):  # where it is forbidden
+            try:
+                os.sched_setaffinity(0, allowed - taken)
+                core = _core_of_this_thread()
+            finally:
+                os.sched_setaffinity(0, allowed)
+    taken.add(core)
 
 
 if COMPILED:

@@ -1,11 +1,13 @@
 """The barrier: order, common status, and leaving when another worker fails."""
 
+import os
 import threading
 import time
 
 import numpy as np
 import pytest
 
+from fastnn.kernels.cpu import workers
 from fastnn.kernels.cpu.workers import ABORTED, abort, barrier, new_sync
 from fastnn.kernels.jit import COMPILED, kernel
 from fastnn.kernels.layout import NOT_FINITE, OK
@@ -83,3 +85,18 @@ def test_synchronization_memory_is_aligned_to_cache_lines():
     for size in (1, 2, 7):
         assert new_sync(size).ctypes.data % 64 == 0
         assert len(new_sync(size)) == 8 * (size + 1)
+
+
+@pytest.mark.skipif(workers._core_of_this_thread is None, reason="the system does not tell a thread's core")
+def test_a_thread_on_a_taken_core_moves_and_may_go_anywhere_again():
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("one core")
+    for _ in range(20):
+        taken = {workers._core_of_this_thread()}
+        workers.take_core(taken)
+        assert len(taken) == 2 and taken <= allowed
+        assert os.sched_getaffinity(0) == allowed
+    taken = set(allowed)
+    workers.take_core(taken)  # none is free
+    assert taken == allowed == os.sched_getaffinity(0)
