@@ -142,7 +142,7 @@ def test_what_a_slice_after_a_change_takes_says_nothing(four_cores):
         if number == 30:
             choice.begin()
             before = None
-        steps = 4 if number % 7 == 3 else int(1e4 * part)
+        steps = 4 if number % 7 == 3 else int(1e4 * part * workers)
         extra = 2e-3 if steps == 4 or workers != before else 0.0  # to start, and to fill the caches
         choice.tell(1e-5 / workers + extra / steps, steps)
         before = workers
