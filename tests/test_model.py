@@ -527,3 +527,21 @@ def test_a_fit_that_has_to_compile_says_so(monkeypatch):
         jit.on_compile("some_kernel")
         assert "compiling kernels" in sys.stderr.getvalue()
     assert jit.on_compile is None
+
+
+@pytest.mark.parametrize("order", ["columns first", "every second row", "rows backward"])
+def test_predict_after_fit_takes_any_strides(order):
+    """More rows than a block: a prediction has no targets, also where the plan of the training has."""
+    model = network()
+    X, y = two_classes(64)
+    model.fit(X, y, epochs=1, verbose=0)
+    rows = np.random.default_rng(1).standard_normal((3000, X.shape[1])).astype(np.float32)
+    ways = {
+        "columns first": np.asfortranarray(rows),
+        "every second row": np.repeat(rows, 2, axis=0)[::2],
+        "rows backward": rows[::-1].copy()[::-1],
+    }
+    expected = model.predict(rows)
+    np.testing.assert_array_equal(model.predict(ways[order]), expected)
+    model.threads = 2
+    np.testing.assert_array_equal(model.predict(ways[order]), expected)

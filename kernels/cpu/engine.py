@@ -304,12 +304,13 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
 def locate(run, program, source, target_source, weights, row):
     """Point the run record at the data from ``row`` on, for data that is read in the order it stands."""
     run[WEIGHTS] = weights + WORD * row if weights != 0 else 0
+    targets = target_source + row * program[TARGET_ROW_BYTES] if target_source != 0 else 0
     if program[GATHER] != 0:
         run[SOURCE] = source + row * run[SOURCE_ROW_STRIDE]
-        run[TARGET_SOURCE] = target_source + row * program[TARGET_ROW_BYTES]
+        run[TARGET_SOURCE] = targets
     else:
         run[INPUT] = source + row * program[INPUT_ROW_BYTES]
-        run[TARGET] = target_source + row * program[TARGET_ROW_BYTES]
+        run[TARGET] = targets
 
 
 @kernel
