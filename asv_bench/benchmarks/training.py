@@ -1,0 +1,84 @@
+"""A training step of each workload, and whole fits as users run them."""
+
+from __future__ import annotations
+
+import fastnn as fn
+
+from .common import clock, found, needs_cores, warmed
+from .models import compiled_network, trainer
+from .workloads import WORKLOADS
+
+
+@warmed
+def training(name: str, threads: int, epochs: int):
+    work = WORKLOADS[name]
+    return trainer(compiled_network(work, threads), work, epochs)
+
+
+class Step:
+    """One step of ``fit``, its share of the epoch's beginning and end included; threads as told."""
+
+    params = (list(WORKLOADS), [1, 2])
+    param_names = ["workload", "threads"]
+
+    def setup(self, name, threads):
+        needs_cores(threads)
+        work = WORKLOADS[name]
+        epochs = max(1, work.epochs // 4)
+        self.train, self.timer = training(name, threads, epochs), clock(epochs * work.rows // work.batch_size)
+
+    def time_step(self, name, threads):
+        self.train()
+
+
+@warmed
+def dropout_training(rate: float):
+    work = WORKLOADS["mnist"]
+    first, second = work.sizes[1:3]
+    layers = [fn.Input(work.sizes[0]), fn.Dense(first, "relu"), fn.Dropout(rate), fn.Dense(second, "relu")]
+    model = fn.Model([*layers, fn.Dropout(rate), fn.Dense(work.sizes[-1], "softmax")], seed=0)
+    model.compile("adam", work.loss)
+    return trainer(model, work, 1)
+
+
+class Dropout:
+    """A step of the mnist workload with dropout after both hidden layers."""
+
+    params = [0.0, 0.5]
+    param_names = ["rate"]
+
+    def setup(self, rate):
+        work = WORKLOADS["mnist"]
+        self.train, self.timer = dropout_training(rate), clock(work.rows // work.batch_size)
+
+    def time_step(self, rate):
+        self.train()
+
+
+@warmed
+def digits_fit(optimizer: str):
+    X, y = fn.datasets.digits()
+
+    def fit():
+        layers = [fn.Input(64), fn.Dense(64, activation="relu"), fn.Dropout(0.2), fn.Dense(10, activation="softmax")]
+        model = fn.Model(layers, seed=0)
+        model.compile(optimizer, "cross_entropy", ["accuracy"])
+        stopping = found("fastnn", "EarlyStopping")(patience=5, restore_best_weights=True)
+        model.fit(X, y, 32, 20, verbose=0, validation_split=0.2, callbacks=[stopping])
+
+    return fit
+
+
+class DigitsFit:
+    """From ``Model`` to the end of ``fit`` on the digits: dropout, validation, accuracy, early stopping; 20 epochs."""
+
+    params = ["sgd", "adagrad", "rmsprop", "adam", "adamw"]
+    param_names = ["optimizer"]
+
+    def setup(self, optimizer):
+        if optimizer not in fn.optimizers.BY_NAME:
+            raise NotImplementedError(f"this version of fastnn has no optimizer {optimizer!r}")
+        self.fit = digits_fit(optimizer)
+
+    def time_fit(self, optimizer):
+        self.fit()
