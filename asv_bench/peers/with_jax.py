@@ -1,56 +1,104 @@
 """JAX: a whole epoch in ``lax.scan``, compiled, with donated buffers and Adam from optax."""
 
-import os
-import sys
-
-# JAX takes its threads from the cores that the process may use, so this comes before it is imported.
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[2])])
+import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from asv_bench.peers.workloads import LEARNING_RATE, data, initial_weights, main
+from asv_bench.benchmarks.workloads import LEARNING_RATE, data, initial_weights
+
+ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+LAST_ACTIVATIONS = {"binary_cross_entropy": jax.nn.sigmoid, "cross_entropy": jax.nn.softmax, "mse": lambda z: z}
+
+OPTIMIZER = optax.adam(LEARNING_RATE)
 
 
-def prepare(work, threads):
-    inputs, labels = map(jnp.asarray, data(work))
-    binary = work.sizes[-1] == 1
-    parameters = [(jnp.asarray(W), jnp.asarray(b)) for W, b in initial_weights(work)]
-    optimizer = optax.adam(LEARNING_RATE)
+def outputs_of(work, parameters, x, key=None):
+    """The last layer before its activation; with a key, dropout before the last layer."""
+    for W, b in parameters[:-1]:
+        x = ACTIVATIONS[work.activation](x @ W + b)
+    if key is not None:
+        x = jnp.where(jax.random.bernoulli(key, 1 - work.dropout, x.shape), x / (1 - work.dropout), 0)
+    W, b = parameters[-1]
+    return x @ W + b
 
-    def loss_of(parameters, x, y):
-        for W, b in parameters[:-1]:
-            x = jax.nn.relu(x @ W + b)
-        W, b = parameters[-1]
-        logits = x @ W + b
-        if binary:
-            return optax.sigmoid_binary_cross_entropy(logits[:, 0], y.astype(jnp.float32)).mean()
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+def loss_of(parameters, work, x, y, key):
+    z = outputs_of(work, parameters, x, key)
+    if work.loss == "binary_cross_entropy":
+        return optax.sigmoid_binary_cross_entropy(z[:, 0], y.astype(z.dtype)).mean()
+    if work.loss == "cross_entropy":
+        return optax.softmax_cross_entropy_with_integer_labels(z, y).mean()
+    return jnp.square(z - y).mean()
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def epoch_of(work, shuffle, state, inputs, targets, key):
+    """An epoch: the state afterwards, and the mean loss."""
+    order_key, mask_key = jax.random.split(key)
+    numbers = jnp.arange(work.rows)
+    order = jax.random.permutation(order_key, work.rows) if shuffle else numbers
+    batches = work.rows // work.batch_size
+    mask_keys = jax.random.split(mask_key, batches) if work.dropout else None
 
     def step(state, chosen):
-        parameters, slots = state
-        loss, gradients = jax.value_and_grad(loss_of)(parameters, inputs[chosen], labels[chosen])
-        updates, slots = optimizer.update(gradients, slots, parameters)
+        (parameters, slots), (rows, key) = state, chosen
+        loss, gradients = jax.value_and_grad(loss_of)(parameters, work, inputs[rows], targets[rows], key)
+        if work.gradient_only:  # what is carried along cannot be left out by the compiler
+            return (parameters, (slots[0], gradients)), loss
+        updates, slots = OPTIMIZER.update(gradients, slots, parameters)
         return (optax.apply_updates(parameters, updates), slots), loss
 
-    def epoch(state, key):
-        order = jax.random.permutation(key, work.rows).reshape(-1, work.batch_size)
-        state, losses = jax.lax.scan(step, state, order)
-        return state, losses.mean()
+    state, losses = jax.lax.scan(step, state, (order.reshape(batches, -1), mask_keys))
+    return state, losses.mean()
 
-    epoch = jax.jit(epoch, donate_argnums=0)
-    kept = [(parameters, optimizer.init(parameters)), jax.random.key(0)]
 
-    def train():
-        for _ in range(work.epochs):
-            kept[1], key = jax.random.split(kept[1])
-            kept[0], loss = epoch(kept[0], key)
-        return float(loss)
+def start(work):
+    jax.config.update("jax_enable_x64", work.dtype == "float64")
+    parameters = [(jnp.asarray(W), jnp.asarray(b)) for W, b in initial_weights(work)]
+    slots = (0, jax.tree.map(jnp.zeros_like, parameters)) if work.gradient_only else OPTIMIZER.init(parameters)
+    return parameters, slots
+
+
+def trainer(work, threads, shuffle):
+    state, key = start(work), jax.random.key(0)
+    inputs, targets = map(jnp.asarray, data(work))
+
+    def train(epochs):
+        nonlocal state, key
+        losses = []
+        for _ in range(epochs):
+            key, mine = jax.random.split(key)
+            state, loss = epoch_of(work, shuffle, state, inputs, targets, mine)
+            losses.append(loss)
+        return [float(loss) for loss in losses]
 
     return train
 
 
-if __name__ == "__main__":
-    main(prepare)
+def predictor(work, threads):
+    parameters, _ = start(work)
+    last = LAST_ACTIVATIONS[work.loss]
+    compiled = jax.jit(lambda parameters, x: last(outputs_of(work, parameters, x)))
+    return lambda rows: np.asarray(compiled(parameters, rows))
+
+
+def searcher(work, threads):
+    from asv_bench.peers.digits import digits
+
+    X, y = map(jnp.asarray, digits(work.rows))
+
+    def search(architectures, epochs):
+        losses = []
+        for hidden in architectures:
+            mine = work._replace(sizes=(64, *hidden, 10))
+            state, key = start(mine), jax.random.key(0)
+            for _ in range(epochs):
+                key, epoch_key = jax.random.split(key)
+                state, loss = epoch_of(mine, True, state, X, y, epoch_key)
+            losses.append(float(loss))
+        return losses
+
+    return search

@@ -2,41 +2,101 @@
 
 import torch
 
-from asv_bench.peers.workloads import LEARNING_RATE, data, initial_weights, main
+from asv_bench.benchmarks.workloads import LEARNING_RATE, data, initial_weights
+
+ACTIVATIONS = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}
+LOSSES = {
+    "binary_cross_entropy": torch.nn.BCEWithLogitsLoss,
+    "cross_entropy": torch.nn.CrossEntropyLoss,
+    "mse": torch.nn.MSELoss,
+}
 
 
-def prepare(work, threads):
-    torch.set_num_threads(threads)
-    inputs, labels = map(torch.from_numpy, data(work))
-    binary = work.sizes[-1] == 1
-    if binary:
-        labels = labels.float()[:, None]
+def network(work):
+    """The network, without its last activation."""
     layers = []
     for W, b in initial_weights(work):
-        layer = torch.nn.Linear(*W.shape)
+        W, b = torch.from_numpy(W), torch.from_numpy(b)
+        layer = torch.nn.Linear(*W.shape, dtype=W.dtype)
         with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(W.T.copy()))
-            layer.bias.copy_(torch.from_numpy(b))
-        layers += [layer, torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
-    loss_of = torch.nn.BCEWithLogitsLoss() if binary else torch.nn.CrossEntropyLoss()
+            layer.weight.copy_(W.T)
+            layer.bias.copy_(b)
+        layers += [layer, ACTIVATIONS[work.activation]()]
+    if work.dropout:
+        layers.insert(-2, torch.nn.Dropout(work.dropout))
+    return torch.nn.Sequential(*layers[:-1])
 
-    def train():
-        for _ in range(work.epochs):
+
+def tensors(work):
+    inputs, targets = map(torch.from_numpy, data(work))
+    if work.loss == "binary_cross_entropy":
+        targets = targets.to(inputs.dtype)[:, None]
+    return inputs, targets
+
+
+def stepper(work, model):
+    """``step(x, y)``: one step, which returns the loss."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
+    loss_of = LOSSES[work.loss]()
+
+    def step(x, y):
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(model(x), y)
+        loss.backward()
+        if not work.gradient_only:
+            optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def trainer(work, threads, shuffle, stepper=stepper):
+    torch.set_num_threads(threads)
+    inputs, targets = tensors(work)
+    step = stepper(work, network(work))
+
+    def train(epochs):
+        losses = []
+        for _ in range(epochs):
             total = torch.zeros(())
-            order = torch.randperm(work.rows)
-            for start in range(0, work.rows, work.batch_size):
-                chosen = order[start : start + work.batch_size]
-                loss = loss_of(model(inputs[chosen]), labels[chosen])
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                total += loss.detach()
-        return float(total) / (work.rows // work.batch_size)
+            batches = (torch.randperm(work.rows) if shuffle else torch.arange(work.rows)).split(work.batch_size)
+            for chosen in batches:
+                total += step(inputs[chosen], targets[chosen])
+            losses.append(total / len(batches))
+        return [float(loss) for loss in losses]
 
     return train
 
 
-if __name__ == "__main__":
-    main(prepare)
+def predictor(work, threads):
+    torch.set_num_threads(threads)
+    last = {"binary_cross_entropy": torch.nn.Sigmoid(), "cross_entropy": torch.nn.Softmax(1), "mse": torch.nn.Identity()}
+    model = torch.nn.Sequential(network(work), last[work.loss]).eval()
+
+    @torch.inference_mode()
+    def predict(rows):
+        return model(torch.from_numpy(rows)).numpy()
+
+    return predict
+
+
+def searcher(work, threads):
+    from asv_bench.peers.digits import digits
+
+    torch.set_num_threads(threads)
+    X, y = digits(work.rows)
+    X, y = torch.from_numpy(X.astype("float32")), torch.from_numpy(y.astype("int64"))
+
+    def search(architectures, epochs):
+        losses = []
+        for hidden in architectures:
+            mine = work._replace(sizes=(64, *hidden, 10))
+            step = stepper(mine, network(mine))
+            for _ in range(epochs):
+                total = 0.0
+                for chosen in torch.randperm(work.rows).split(work.batch_size):
+                    total += step(X[chosen], y[chosen])
+            losses.append(float(total) / (work.rows // work.batch_size))
+        return losses
+
+    return search

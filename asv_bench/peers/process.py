@@ -1,0 +1,92 @@
+"""One process of a comparison: a peer does a task on a workload, and prints what it took as JSON.
+
+python -m asv_bench.peers.process with_jax step digits 2 5
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+
+#: Epochs in which the losses of all peers must agree: rows in their own order, no dropout, Adam.
+CHECKED_EPOCHS = 3
+#: Calls of ``predict`` on one row in one timing.
+CALLS = 200
+#: Rows that ``predict`` takes at once.
+ROWS = 100_000
+
+
+def timed(run, parts: int, repeats: int) -> list[float]:
+    """Seconds of one of ``parts`` equal parts of a call, ``repeats`` times; the first call is not counted."""
+    seconds = []
+    for _ in range(1 + repeats):
+        started = time.perf_counter()
+        run()
+        seconds.append((time.perf_counter() - started) / parts)
+    return seconds[1:]
+
+
+def step(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:
+    """A training step; the result is the loss of each epoch of a short training, the same for all."""
+    result = peer.trainer(work._replace(dropout=0.0, gradient_only=False), threads, False)(CHECKED_EPOCHS)
+    train = peer.trainer(work, threads, not work.gradient_only)
+    return timed(lambda: train(work.epochs), work.steps, repeats), result
+
+
+def inputs_and_outputs(peer, work, threads: int, rows: int):
+    """The peer's function, rows for it, and the first outputs."""
+    import numpy as np
+
+    predict = peer.predictor(work, threads)
+    inputs = np.random.default_rng(2).standard_normal((rows, work.sizes[0])).astype(work.dtype)
+    return predict, inputs, np.asarray(predict(inputs))[:5].ravel().tolist()
+
+
+def row(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:
+    """The outputs of one row, from NumPy to NumPy."""
+    predict, inputs, result = inputs_and_outputs(peer, work, threads, 1)
+
+    def run() -> None:
+        for _ in range(CALLS):
+            predict(inputs)
+
+    return timed(run, CALLS, repeats), result
+
+
+def rows(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:
+    """The outputs of 100,000 rows, from NumPy to NumPy."""
+    predict, inputs, result = inputs_and_outputs(peer, work, threads, ROWS)
+    return timed(lambda: predict(inputs), 1, repeats), result
+
+
+def search(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:
+    """50 architectures on the digits, ten epochs each, compilation of what is new included."""
+    from asv_bench.benchmarks.search import ARCHITECTURES, EPOCHS
+
+    run = peer.searcher(work, threads)
+    run(ARCHITECTURES[:1], EPOCHS)
+    started = time.perf_counter()
+    losses = run(ARCHITECTURES, EPOCHS)
+    return [time.perf_counter() - started], [sum(losses) / len(losses)]
+
+
+TASKS = {"step": step, "row": row, "rows": rows, "search": search}
+
+
+def main() -> None:
+    module, task, workload, threads, repeats = sys.argv[1:]
+    if hasattr(os, "sched_setaffinity"):  # before the peer is imported: some count the cores then
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
+    peer = importlib.import_module(f"asv_bench.peers.{module}")
+
+    from asv_bench.benchmarks.workloads import WORKLOADS
+
+    seconds, result = TASKS[task](peer, WORKLOADS[workload], int(threads), int(repeats))
+    print(json.dumps({"seconds": seconds, "result": [float(number) for number in result]}))
+
+
+if __name__ == "__main__":
+    main()
