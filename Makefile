@@ -18,4 +18,4 @@ docs:
 	$(PYTHON) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 benchmarks:
-	$(PYTHON) -m asv_bench.peers.compare
+	$(PYTHON) -m asv_bench.compare

@@ -168,7 +168,10 @@ def line(record: dict) -> str:
     )
 
 
-HEADER = f"{'task':7}{'workload':9}{'threads':>8}  {'peer':24}{'minimum':>11}{'median':>11}{'largest':>11}   ratio: medians, minima"
+HEADER = (
+    f"{'task':7}{'workload':9}{'threads':>8}  {'peer':24}{'minimum':>11}{'median':>11}{'largest':>11}"
+    "   ratio: medians, minima"
+)
 
 
 def table(records: list[dict], facts: dict[str, str]) -> str:
@@ -177,8 +180,8 @@ def table(records: list[dict], facts: dict[str, str]) -> str:
     lines += [f"- {name}: {text}" for name, text in facts.items()]
     lines += [
         "",
-        "Medians; in brackets how many times as long as fastnn the peer takes (below 1: the peer is faster), and behind",
-        "± half of the range of all timings. Peers whose results differ from fastnn's get no ratio.",
+        "Medians; behind ± half of the range of all timings, in brackets how many times as long as fastnn the peer",
+        "takes (below 1: the peer is faster). Peers whose results differ from fastnn's get no ratio.",
     ]
     for task, (_, unit, _, _) in TASKS.items():
         mine = [record for record in records if record["task"] == task]
@@ -190,7 +193,9 @@ def table(records: list[dict], facts: dict[str, str]) -> str:
         for workload, threads in dict.fromkeys((record["workload"], record["threads"]) for record in mine):
             cells = []
             for peer in peers:
-                record = next((r for r in mine if (r["workload"], r["threads"], r["peer"]) == (workload, threads, peer)), None)
+                record = next(
+                    (r for r in mine if (r["workload"], r["threads"], r["peer"]) == (workload, threads, peer)), None
+                )
                 cells.append(cell(record) if record else "")
             sizes = "-".join(map(str, WORKLOADS[workload].sizes))
             work = "50 networks" if task == "search" else f"{workload} {sizes}"
@@ -202,7 +207,11 @@ def table(records: list[dict], facts: dict[str, str]) -> str:
 
 def cell(record: dict) -> str:
     spread = (record["largest"] - record["minimum"]) / 2
-    text = f"{record['median']:,.3g} ± {spread:,.2g}" if record["median"] < 100 else f"{record['median']:,.0f} ± {spread:,.0f}"
+    text = (
+        f"{record['median']:,.3g} ± {spread:,.2g}"
+        if record["median"] < 100
+        else f"{record['median']:,.0f} ± {spread:,.0f}"
+    )
     if record["peer"] == "fastnn":
         return text
     if "ratio" not in record:
@@ -215,7 +224,9 @@ def plot(records: list[dict], path: pathlib.Path) -> None:
     from matplotlib import pyplot
 
     most = max(record["threads"] for record in records)
-    mine = [r for r in records if r["task"] == "step" and r["threads"] == most and r["peer"] != "fastnn" and "ratio" in r]
+    mine = [
+        r for r in records if r["task"] == "step" and r["threads"] == most and r["peer"] != "fastnn" and "ratio" in r
+    ]
     if not mine:
         return
     peers = [peer for peer in PEERS if any(record["peer"] == peer for record in mine)]
@@ -230,7 +241,9 @@ def plot(records: list[dict], path: pathlib.Path) -> None:
         axes.bar_label(bars, fmt="%.3g", fontsize=7)
     axes.axhline(1, color="black", linewidth=1)
     axes.set_yscale("log")
-    labels = ["-".join(map(str, WORKLOADS[name].sizes)) + f"\nbatch {WORKLOADS[name].batch_size:,}" for name in workloads]
+    labels = [
+        "-".join(map(str, WORKLOADS[name].sizes)) + f"\nbatch {WORKLOADS[name].batch_size:,}" for name in workloads
+    ]
     axes.set_xticks(range(len(workloads)), labels, fontsize=8)
     axes.set_ylabel("time of a step, fastnn = 1")
     axes.set_title(f"A training step beside fastnn, {most} threads (higher: slower than fastnn)")

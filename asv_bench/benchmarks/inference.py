@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .common import clock, needs_cores, numbers, warmed
+from .common import clock, found, needs_cores, numbers, warmed
 from .models import network
 from .workloads import WORKLOADS
 
@@ -10,28 +10,31 @@ CALLS = 100
 
 
 @warmed
-def one_row(name: str):
+def one_row(name: str, way: str):
     model = network(WORKLOADS[name])
     row = numbers(1, model.inputs)
+    function = model.predict if way == "predict" else found("fastnn", "Model").compiled_predict(model)
 
     def predict():
         for _ in range(CALLS):
-            model.predict(row, verbose=0)
+            function(row)
 
     return predict
 
 
 class Latency:
-    """One row through ``predict``."""
+    """One row through ``predict``, and through ``compiled_predict``."""
 
-    params = ["tiny", "digits", "mnist"]
-    param_names = ["workload"]
+    params = (["tiny", "digits", "mnist"], ["predict", "compiled_predict"])
+    param_names = ["workload", "way"]
     timer = staticmethod(clock(CALLS))
 
-    def setup(self, name):
-        self.predict = one_row(name)
+    def setup(self, name, way):
+        if way == "compiled_predict" and not hasattr(found("fastnn", "Model"), way):
+            raise NotImplementedError("this version of fastnn has no compiled_predict")
+        self.predict = one_row(name, way)
 
-    def time_one_row(self, name):
+    def time_one_row(self, name, way):
         self.predict()
 
 

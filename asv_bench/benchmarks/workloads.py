@@ -41,7 +41,7 @@ class Workload(NamedTuple):
 
 WORKLOADS = {
     "tiny": Workload((2, 16, 1), 32, 1024, 100, loss="binary_cross_entropy"),
-    "digits": Workload((64, 64, 64, 10), 32, 1792, 40),
+    "digits": Workload((64, 64, 64, 10), 32, 1792, 100),
     "mnist": Workload((784, 256, 128, 10), 128, 8192, 4),
     "wide": Workload((1024, 1024, 1024, 10), 256, 4096, 2),
     "narrow": Workload((4, 32, 16, 4), 10_000, 10_000, 200, "tanh", "mse"),

@@ -5,6 +5,11 @@ import torch
 from asv_bench.benchmarks.workloads import LEARNING_RATE, data, initial_weights
 
 ACTIVATIONS = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}
+LAST_ACTIVATIONS = {
+    "binary_cross_entropy": torch.nn.Sigmoid(),
+    "cross_entropy": torch.nn.Softmax(1),
+    "mse": torch.nn.Identity(),
+}
 LOSSES = {
     "binary_cross_entropy": torch.nn.BCEWithLogitsLoss,
     "cross_entropy": torch.nn.CrossEntropyLoss,
@@ -15,8 +20,7 @@ LOSSES = {
 def network(work):
     """The network, without its last activation."""
     layers = []
-    for W, b in initial_weights(work):
-        W, b = torch.from_numpy(W), torch.from_numpy(b)
+    for W, b in (map(torch.from_numpy, pair) for pair in initial_weights(work)):
         layer = torch.nn.Linear(*W.shape, dtype=W.dtype)
         with torch.no_grad():
             layer.weight.copy_(W.T)
@@ -70,8 +74,12 @@ def trainer(work, threads, shuffle, stepper=stepper):
 
 def predictor(work, threads):
     torch.set_num_threads(threads)
-    last = {"binary_cross_entropy": torch.nn.Sigmoid(), "cross_entropy": torch.nn.Softmax(1), "mse": torch.nn.Identity()}
-    model = torch.nn.Sequential(network(work), last[work.loss]).eval()
+    last = {
+        "binary_cross_entropy": torch.nn.Sigmoid(),
+        "cross_entropy": torch.nn.Softmax(1),
+        "mse": torch.nn.Identity(),
+    }
+    model = torch.nn.Sequential(network(work), LAST_ACTIVATIONS[work.loss]).eval()
 
     @torch.inference_mode()
     def predict(rows):

@@ -1,6 +1,6 @@
 """What a second worker brings: fastnn on one workload, beside a loop of multiply-adds that stays in registers.
 
-python -m asv_bench.peers.scaling [--workload mnist] [--rounds 7]
+python -m asv_bench.scaling [--workload mnist] [--rounds 7]
 
 Each round times fastnn with one worker and with two, and the loop in one thread and in two, one after the other, so
 that a machine that is shared or throttled at that moment is so for all four. The share of the cores that the process
@@ -14,16 +14,9 @@ import statistics
 import time
 from collections.abc import Callable
 
-import fastnn as fn
-from asv_bench.peers import fma_peak
-from asv_bench.peers.workloads import LEARNING_RATE, WORKLOADS, Workload, data, initial_weights
-
-
-def step_flops(work: Workload) -> int:
-    """Multiplications and additions of the matrix products of a step; the first layer hands no gradient down."""
-    products = [n * m for n, m in zip(work.sizes, work.sizes[1:], strict=False)]
-    return 2 * work.batch_size * (3 * sum(products) - products[0])
-
+from asv_bench import fma_peak
+from asv_bench.benchmarks import models
+from asv_bench.benchmarks.workloads import WORKLOADS, Workload
 
 #: The share of its cores that a process must have got for a round to count.
 ALONE = 0.95
@@ -34,21 +27,14 @@ EPOCHS = 6
 
 def trainer(work: Workload, threads: int) -> Callable[[], tuple[float, float]]:
     """A function that trains and returns 10^9 operations a second, and the share of so many cores it got."""
-    inputs, labels = data(work)
-    *hidden, outputs = work.sizes[1:]
-    binary = outputs == 1
-    last = fn.Dense(outputs, activation="sigmoid" if binary else "softmax")
-    model = fn.Model([fn.Input(work.sizes[0]), *(fn.Dense(n, activation="relu") for n in hidden), last], seed=0)
-    loss = "binary_cross_entropy" if binary else "cross_entropy"
-    model.compile(fn.Adam(LEARNING_RATE), loss, threads=threads)
-    model.set_weights([array for pair in initial_weights(work) for array in pair])
+    fit = models.trainer(models.compiled_network(work, threads), work, EPOCHS)
 
     def train() -> tuple[float, float]:
         used, started = time.process_time(), time.perf_counter()
-        model.fit(inputs, labels, batch_size=work.batch_size, epochs=EPOCHS, verbose=0)
+        fit()
         wall, used = time.perf_counter() - started, time.process_time() - used
         steps = EPOCHS * (work.rows // work.batch_size)
-        return 1e-9 * step_flops(work) * steps / wall, used / (threads * wall)
+        return 1e-9 * work.step_flops * steps / wall, used / (threads * wall)
 
     return train
 

@@ -1,35 +1,18 @@
 """What a new process waits for: the import, and the first fit with an empty compile cache and with a filled one.
 
-python -m asv_bench.peers.start [--repeats 5] [--cold 2]
+python -m asv_bench.start [--repeats 5] [--cold 2]
 
-Each figure comes from processes of its own. The fit is one epoch of the digits workload; its compile cache is a
+Each figure comes from processes of its own. The fit is one epoch on the digits; its compile cache is a
 temporary folder, so the user's own is neither used nor changed.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 
-FIT = """
-import time
-import fastnn as fn
-from asv_bench.peers.workloads import LEARNING_RATE, WORKLOADS, data
-work = WORKLOADS["digits"]
-inputs, labels = data(work)
-*hidden, outputs = work.sizes[1:]
-layers = [fn.Dense(units, activation="relu") for units in hidden]
-model = fn.Model([fn.Input(work.sizes[0]), *layers, fn.Dense(outputs, activation="softmax")], seed=0)
-model.compile(fn.Adam(LEARNING_RATE), "cross_entropy")
-started = time.perf_counter()
-model.fit(inputs, labels, batch_size=work.batch_size, epochs=1, verbose=0)
-print(time.perf_counter() - started)
-"""
+from asv_bench.benchmarks.start import FIT, run
 
 #: In the same process, NumPy first, so that what is counted is what fastnn adds to it.
 IMPORT = """
@@ -39,21 +22,6 @@ started = time.perf_counter()
 import fastnn
 print(time.perf_counter() - started)
 """
-
-
-def run(program: str, cache: str | None = None) -> tuple[float, float]:
-    """Run a program in a new process: seconds of all of it, and the seconds that it prints last (else 0)."""
-    environment = dict(os.environ)
-    if cache is not None:
-        environment["FASTNN_CACHE_DIR"] = cache
-    command = [sys.executable, "-c", program]
-    started = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    whole = time.perf_counter() - started
-    if done.returncode != 0:
-        raise RuntimeError(f"the program failed:\n{program}\n{done.stderr}")
-    lines = done.stdout.split()
-    return whole, float(lines[-1]) if lines else 0.0
 
 
 def show(name: str, seconds: list[float], unit: float = 1.0, suffix: str = "s") -> None:
