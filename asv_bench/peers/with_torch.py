@@ -74,11 +74,6 @@ def trainer(work, threads, shuffle, stepper=stepper):
 
 def predictor(work, threads):
     torch.set_num_threads(threads)
-    last = {
-        "binary_cross_entropy": torch.nn.Sigmoid(),
-        "cross_entropy": torch.nn.Softmax(1),
-        "mse": torch.nn.Identity(),
-    }
     model = torch.nn.Sequential(network(work), LAST_ACTIVATIONS[work.loss]).eval()
 
     @torch.inference_mode()
