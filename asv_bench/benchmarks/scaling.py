@@ -24,7 +24,7 @@ class _Scaling:
             self.param_names[0]: value
         }
         needs_cores(sizes["threads"] or 1)
-        self.train = epoch(**sizes)
+        self.train = epoch(*sizes.values())
         self.timer = clock(sizes["rows"] // sizes["batch_size"] if self.by_step else 1)
 
     def time_training(self, value):
