@@ -3,13 +3,15 @@
 import sys
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 import fastnn
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "fastnn"
 author = "fastnn contributors"
-copyright = "2026, fastnn contributors"
+copyright = "2026, fastnn contributors; text and pictures CC BY 4.0, code BSD-3-Clause"
 release = version = fastnn.__version__
 extensions = [
     "myst_nb",
@@ -18,6 +20,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx-mathjax-offline",
     "_extensions.notebooks",
+    "_extensions.public_names",
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"
@@ -26,10 +29,13 @@ html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["fastnn.css"]
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
+add_module_names = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 80
 
 # Formulas between dollar signs.
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 # Every cell runs at every build: a cache would look at the cells, and not at the library that they call.
@@ -41,3 +47,8 @@ nb_output_stderr = "remove"
 nb_merge_streams = True
 
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def setup(app: Sphinx) -> None:
+    # It only copies MathJax, and does not say that pages may be read side by side with it.
+    app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True

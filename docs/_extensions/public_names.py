@@ -1,0 +1,86 @@
+"""The reference of the public names: a table of them, a list for each function's arguments, and no name left out."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from typing import Any
+
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.ext.autosummary import Autosummary
+from sphinx.util import logging
+
+import fastnn
+
+logger = logging.getLogger(__name__)
+
+#: Modules that are public, but are not attributes of ``fastnn`` before they are imported.
+FURTHER_MODULES = ("gradient_check", "inference")
+
+#: "x : what it is; y : what that is", as the docstrings have it.
+NAMES = r"\*{0,2}[A-Za-z_]\w*(?:, [A-Za-z_]\w*)*"
+ARGUMENTS = re.compile(rf"^({NAMES}) : ")
+NEXT_ARGUMENT = re.compile(rf"; (?={NAMES} : )")
+
+
+def public_names() -> dict[str, list[str]]:
+    """The full names of all public classes, functions and constants, by module."""
+    modules = [name for name in fastnn.__all__ if inspect.ismodule(getattr(fastnn, name))]
+    found = {}
+    for module in sorted({*modules, *FURTHER_MODULES}):
+        names = importlib.import_module(f"fastnn.{module}").__all__
+        found[module] = [f"fastnn.{module}.{name}" for name in names]
+    listed = {name.rpartition(".")[2] for names in found.values() for name in names}
+    missing = set(fastnn.__all__) - listed - set(found) - {"__version__"}
+    if missing:
+        raise ValueError(f"public in fastnn, but not in __all__ of their module: {', '.join(sorted(missing))}")
+    return found
+
+
+def undocumented(environment: BuildEnvironment) -> list[str]:
+    """The public names that no page of the reference describes."""
+    described = environment.domains["py"].objects  # type: ignore[attr-defined]
+    return [name for names in public_names().values() for name in names if name not in described]
+
+
+def check_names(app: Sphinx, environment: BuildEnvironment) -> None:
+    """A warning, which ends the build, for each public name that is missing."""
+    for name in undocumented(environment):
+        logger.warning("the reference does not have %s", name)
+
+
+class PublicNames(Autosummary):
+    """The names of a module that users import, each with its first sentence and a link."""
+
+    def run(self) -> list[Any]:
+        module = self.content[0]
+        names = [name for name in public_names()[module] if name.rpartition(".")[2] != "get"]
+        self.content = StringList([f"~{name}" for name in names], "public names")
+        return super().run()
+
+
+def list_arguments(app: Sphinx, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """Turn each paragraph "x : what it is; y : what that is" into a list of the arguments."""
+    if what == "module":
+        return
+    found: list[str] = []
+    for paragraph in "\n".join(lines).split("\n\n"):
+        if not ARGUMENTS.match(paragraph):
+            found += [*paragraph.split("\n"), ""]
+            continue
+        for part in NEXT_ARGUMENT.split(" ".join(paragraph.split())):
+            names, _, text = part.partition(" : ")
+            found.append(f":param {names}: {text[0].upper()}{text[1:].removesuffix('.')}.")
+        found.append("")
+    lines[:] = found
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.setup_extension("sphinx.ext.autosummary")
+    app.add_directive("public-names", PublicNames)
+    app.connect("autodoc-process-docstring", list_arguments)
+    app.connect("env-check-consistency", check_names)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
