@@ -10,12 +10,14 @@ import csv
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import checks
 from .checks import choice, flag, nearest, number, shown, whole_number
+from .optimizers import LBFGS
 
 if TYPE_CHECKING:
     from .model import Model
@@ -54,7 +56,7 @@ class Callback:
         """Before the first epoch of a fit."""
 
     def on_train_end(self) -> None:
-        """After the last epoch of a fit, when nothing went wrong."""
+        """After the last epoch of a fit; not after an error or Ctrl-C, where the model keeps its last weights."""
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Before epoch 0, 1, ... of the fit."""
@@ -66,7 +68,14 @@ class Callback:
         return f"{type(self).__name__}()"
 
 
-class _Monitor(Callback):
+class _Known(Callback):
+    """A callback of which is known that it adds nothing to the logs."""
+
+    def check_logs(self, reported: Sequence[str]) -> None:
+        """Raise an error, before the fit, where it cannot do its work with logs of these names."""
+
+
+class _Monitor(_Known):
     """A callback that follows one quantity and knows which direction is better."""
 
     def __init__(self, monitor: str, mode: str, min_delta: float):
@@ -82,14 +91,18 @@ class _Monitor(Callback):
     def on_train_begin(self) -> None:
         self.best = math.inf
 
+    def check_logs(self, reported: Sequence[str]) -> None:
+        if self.monitor not in reported:
+            missing = self.monitor.startswith("val_") and self.monitor.removeprefix("val_") in reported
+            hint = " (validation_data or validation_split gives the val_ ones)" if missing else ""
+            raise ValueError(
+                f"monitor is {self.monitor!r}, which is not reported; there is {', '.join(map(repr, reported))}"
+                f"{hint or nearest(self.monitor, reported)}"
+            )
+
     def value(self, logs: dict[str, float]) -> float:
         """The monitored quantity, or an error that says what there is."""
-        if self.monitor not in logs:
-            hint = " (validation_data or validation_split gives the val_ ones)" if "val_" in self.monitor else ""
-            raise ValueError(
-                f"monitor is {self.monitor!r}, which is not reported; there is {', '.join(map(repr, logs))}"
-                f"{hint}{nearest(self.monitor, logs)}"
-            )
+        self.check_logs(list(logs))
         return logs[self.monitor]
 
     def improved(self, value: float) -> bool:
@@ -183,6 +196,8 @@ class ReduceLROnPlateau(_Monitor):
         rate = self.model.optimizer.learning_rate
         if not isinstance(rate, float):
             raise ValueError(f"learning_rate is {rate!r}; expected a number, which ReduceLROnPlateau can change")
+        if isinstance(self.model.optimizer, LBFGS):
+            raise ValueError("the optimizer is LBFGS, which has no learning rate for ReduceLROnPlateau to change")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         value = self.value(logs)
@@ -216,53 +231,79 @@ class ModelCheckpoint(_Monitor):
         save_weights_only: bool = False,
     ):
         super().__init__(monitor, mode, 0.0)
-        self.filepath = os.fspath(filepath)
+        self.filepath = checks.path("filepath", filepath)
         self.save_best_only = flag("save_best_only", save_best_only)
         self.save_weights_only = flag("save_weights_only", save_weights_only)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        if self.save_best_only and not self.improved(self.value(logs)):
-            return
+    def check_logs(self, reported: Sequence[str]) -> None:
+        if self.save_best_only:
+            super().check_logs(reported)
+        folder = os.path.dirname(self._path(0, dict.fromkeys(reported, 0.0))) or os.curdir
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"filepath is {self.filepath!r}, but there is no folder {folder!r}; expected one")
+
+    def _path(self, epoch: int, logs: dict[str, float]) -> str:
         try:
-            path = self.filepath.format(epoch=epoch + 1, **logs)
-        except (KeyError, IndexError, ValueError) as fault:
+            return self.filepath.format(epoch=epoch + 1, **logs)
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as fault:
             raise ValueError(
                 f"filepath is {self.filepath!r}, which cannot be filled in ({fault}); expected only names of "
                 f"{', '.join(map(repr, ('epoch', *logs)))}"
             ) from None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        if self.save_best_only and not self.improved(self.value(logs)):
+            return
+        path = self._path(epoch, logs)
         if self.save_weights_only:
             self.model.save_weights(path)
         else:
             self.model.save(path)
 
 
-class CSVLogger(Callback):
+class CSVLogger(_Known):
     """Writes the numbers of every epoch to a CSV file, a line each, readable while the fit runs.
 
-    append : go on in a file that is there already.
+    append : go on in a file that is there already, of the same columns.
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False):
         if not isinstance(separator, str) or len(separator) != 1:
             raise ValueError(f"separator is {shown(separator)}; expected one character")
-        self.filename, self.separator = os.fspath(filename), separator
+        self.filename, self.separator = checks.path("filename", filename), separator
         self.append = flag("append", append)
 
     def on_train_begin(self) -> None:
-        self._begun = self.append and os.path.exists(self.filename) and os.path.getsize(self.filename) > 0
         with open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8"):
             pass  # a path that cannot be written is found out before the work
 
+    def check_logs(self, reported: Sequence[str]) -> None:
+        self._is_begun(reported)
+
+    def _is_begun(self, names: Iterable[str]) -> bool:
+        """Whether the file has a header; a ValueError where it has other columns than these."""
+        columns = ["epoch", *names]
+        found = None
+        if os.path.exists(self.filename):
+            with open(self.filename, newline="", encoding="utf-8") as file:
+                found = next(csv.reader(file, delimiter=self.separator), None)
+        if self.append and found is not None and found != columns:
+            raise ValueError(
+                f"filename is {self.filename!r}, which has the columns {', '.join(found)}; expected "
+                f"{', '.join(columns)}, or a new file"
+            )
+        return found is not None
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        begun = self._is_begun(logs)
         with open(self.filename, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
-            if not self._begun:
+            if not begun:
                 writer.writerow(["epoch", *logs])
-                self._begun = True
             writer.writerow([epoch, *(repr(value) for value in logs.values())])
 
 
-class TimeLimit(Callback):
+class TimeLimit(_Known):
     """Ends the fit after the epoch in which ``seconds`` have passed since it began."""
 
     def __init__(self, seconds: float):
@@ -276,7 +317,7 @@ class TimeLimit(Callback):
             self.model.stop_training = True
 
 
-class LambdaCallback:
+class LambdaCallback(Callback):
     """A callback from functions, each called with the arguments of the method of its name."""
 
     def __init__(
@@ -297,6 +338,7 @@ class LambdaCallback:
         for name, function in given.items():
             if function is not None and not callable(function):
                 raise TypeError(f"{name} is {shown(function)}; expected a function or None")
-            setattr(self, name, function)
+            if function is not None:
+                setattr(self, name, function)
         if all(function is None for function in given.values()):
             raise ValueError(f"LambdaCallback was given nothing; expected a function for one of {', '.join(given)}")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import math
 import numbers
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-__all__ = ["choice", "flag", "nearest", "number", "whole_number"]
+__all__ = ["choice", "flag", "function", "nearest", "number", "path", "shown", "whole_number"]
 
 
 def shown(value: Any) -> str:
     """``value`` for an error message: short, with its type where that says more."""
-    text = repr(value)
+    text = repr(value) if isinstance(value, str) else " ".join(repr(value).split())
     if len(text) > 60:
         text = text[:57] + "..."
     if isinstance(value, (str, int, float, type(None))):
@@ -37,10 +39,10 @@ def nearest(value: str, options: Iterable[str]) -> str:
 
 
 def choice(name: str, value: Any, options: Iterable[str]) -> str:
-    """``value`` if it is one of ``options``."""
+    """The one of ``options``, which are in lower case, that ``value`` spells."""
     options = list(options)
-    if isinstance(value, str) and value in options:
-        return value
+    if isinstance(value, str) and value.lower() in options:
+        return value.lower()
     listed = ", ".join(repr(option) for option in options)
     hint = nearest(value, options) if isinstance(value, str) else ""
     raise ValueError(f"{name} is {shown(value)}; expected one of {listed}{hint}")
@@ -81,7 +83,31 @@ def _real(name: str, value: Any, wanted: str) -> float:
     """``value`` as a float if it is a real number of any type, and no truth value."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {shown(value)}; expected {wanted}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond what floats hold
+        return math.inf
+
+
+def function(name: str, value: Any, takes: Sequence[str]) -> Callable[..., Any]:
+    """``value`` if it can be called with these arguments, as far as it tells."""
+    wanted = f"a function of ({', '.join(takes)})"
+    if not callable(value):
+        raise TypeError(f"{name} is {shown(value)}; expected {wanted}")
+    with contextlib.suppress(ValueError):  # a function of a library that does not tell its arguments
+        signature = inspect.signature(value)
+        try:
+            signature.bind(*takes)
+        except TypeError:
+            raise TypeError(f"{name} is a function of {signature}; expected {wanted}") from None
+    return value  # type: ignore[no-any-return]
+
+
+def path(name: str, value: Any) -> str:
+    """``value`` as the path of a file."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} is {shown(value)}; expected the path of a file")
+    return os.fspath(value)
 
 
 def flag(name: str, value: Any) -> bool:

@@ -7,6 +7,7 @@ fit into memory.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,6 +134,8 @@ def as_array(name: str, value: Any) -> np.ndarray:
         array = np.asanyarray(value) if isinstance(value, np.memmap) else np.asarray(value)
     except ValueError:
         raise ValueError(f"{name} is ragged: its rows have different lengths; expected rows of one length") from None
+    if array.dtype == object and array.ndim == 0:
+        raise TypeError(f"{name} is {shown(value)}; expected an array of numbers")
     if array.dtype == object:
         try:
             array = array.astype(np.float64)
@@ -196,7 +199,7 @@ def class_weights(name: str, value: Any, t: Rows, classes: int) -> np.ndarray | 
     """
     if value is None:
         return None
-    if not isinstance(value, dict) and value != "balanced":
+    if not isinstance(value, dict) and not (isinstance(value, str) and value == "balanced"):
         raise TypeError(f'{name} is {shown(value)}; expected a dict {{label: weight}} or "balanced"')
     if t.width > 1:
         found = [block.argmax(axis=1) for _, block in t.blocks()]
@@ -210,9 +213,10 @@ def class_weights(name: str, value: Any, t: Rows, classes: int) -> np.ndarray | 
     counts = np.bincount(labels, minlength=max(2, classes))
     table = np.ones(len(counts))
     if isinstance(value, dict):
-        for label, weight in value.items():
-            if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < len(counts):
-                raise ValueError(f"{name} has the label {shown(label)}; expected labels from 0 to {len(counts) - 1}")
+        for given, weight in value.items():
+            if isinstance(given, bool) or not isinstance(given, numbers.Real) or given not in range(len(counts)):
+                raise ValueError(f"{name} has the label {shown(given)}; expected labels from 0 to {len(counts) - 1}")
+            label = int(float(given))
             if counts[label] == 0:
                 raise ValueError(f"{name} has a weight for class {label}, which does not occur in y")
             table[label] = number(f"{name}[{label}]", weight, least=0)

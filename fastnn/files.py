@@ -14,12 +14,13 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import checks
 from .checks import nearest, shown
 from .own_functions import OwnFunction
 
@@ -33,6 +34,9 @@ FORMAT = 1
 
 #: Bytes of a header at most; a model of thousands of layers needs a few hundred kilobytes.
 MOST_HEADER = 1 << 24
+
+#: Parts within parts: a layer's regularizer, an optimizer's schedule within a warm-up.
+DEEPEST = 20
 
 #: safetensors' names of the types of numbers.
 TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
@@ -67,23 +71,37 @@ def known_classes() -> dict[str, type]:
     return found
 
 
-def describe(value: Any, classes: Mapping[str, type]) -> Any:
-    """``value`` as JSON: one of our objects by its class and arguments, a user's own part by its name."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+def describe(value: Any, classes: Mapping[str, type], own: dict[str, Any]) -> Any:
+    """``value`` as JSON: one of our objects by its class and arguments, a user's own part by its name.
+
+    own : the user's own parts by name so far, to which those of ``value`` are added.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, (list, tuple)):
-        return [describe(entry, classes) for entry in value]
-    if isinstance(value, OwnFunction):
-        return {"own": value.name}
+        return [describe(entry, classes, own) for entry in value]
     kind = type(value)
-    if classes.get(kind.__name__) is kind:
-        return {"class": kind.__name__, "arguments": _arguments(value, classes)}
-    if inspect.isroutine(value):
-        return {"own": value.__name__}
-    return {"own": kind.__name__, "arguments": _arguments(value, classes)}
+    if classes.get(kind.__name__) is kind and not isinstance(value, OwnFunction):
+        return {"class": kind.__name__, "arguments": _arguments(value, classes, own)}
+    name = getattr(value, "name" if isinstance(value, OwnFunction) else "__name__", None)
+    if not isinstance(name, str) and kind.__module__.partition(".")[0] in ("builtins", "functools", "numpy"):
+        raise TypeError(
+            f"the model cannot be saved: it has {shown(value)}; expected functions with a name, finite numbers, "
+            "strings, lists of them, and objects that keep their arguments as attributes"
+        )
+    part = value if isinstance(name, str) else kind
+    name = name if isinstance(name, str) else kind.__name__
+    if own.setdefault(name, part) != part:
+        raise TypeError(
+            f"the model cannot be saved: it has two parts of your own named {name!r}; expected a name for each, as "
+            "from def, or from ActivationFunction(value, slope, name)"
+        )
+    return {"own": name} if part is value else {"own": name, "arguments": _arguments(value, classes, own)}
 
 
-def _arguments(value: Any, classes: Mapping[str, type]) -> dict[str, Any]:
+def _arguments(value: Any, classes: Mapping[str, type], own: dict[str, Any]) -> dict[str, Any]:
     """The arguments that make an equal object: each is kept as the attribute of its name."""
     found = {}
     for name, parameter in inspect.signature(type(value)).parameters.items():
@@ -95,14 +113,16 @@ def _arguments(value: Any, classes: Mapping[str, type]) -> dict[str, Any]:
                 f"{type(value).__name__} cannot be saved: it does not keep its argument {name!r} as an attribute; "
                 f"expected self.{name} = {name} in its __init__"
             )
-        found[name] = describe(getattr(value, attribute), classes)
+        found[name] = describe(getattr(value, attribute), classes, own)
     return found
 
 
-def revive(text: Any, classes: Mapping[str, type], parts: Mapping[str, Any]) -> Any:
+def revive(text: Any, classes: Mapping[str, type], parts: Mapping[str, Any], depth: int = 0) -> Any:
     """The object that ``describe`` described."""
+    if depth > DEEPEST:
+        raise ModelFileError(f"the file describes a part that is nested more than {DEEPEST} deep")
     if isinstance(text, list):
-        return [revive(entry, classes, parts) for entry in text]
+        return [revive(entry, classes, parts, depth + 1) for entry in text]
     if not isinstance(text, dict):
         return text
     arguments = text.get("arguments", {})
@@ -122,7 +142,7 @@ def revive(text: Any, classes: Mapping[str, type], parts: Mapping[str, Any]) -> 
         if not isinstance(name, str) or name not in classes:
             raise ModelFileError(f"the file names the class {shown(name)}, which fastnn does not have")
         kind = classes[name]
-    revived = {key: revive(value, classes, parts) for key, value in arguments.items()}
+    revived = {key: revive(value, classes, parts, depth + 1) for key, value in arguments.items()}
     try:
         return kind(**revived)
     except (TypeError, ValueError, OverflowError) as fault:
@@ -138,14 +158,13 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     A model that is loaded from it continues with the same bits. Raises an OSError where the file cannot be written
     (an older one then stays as it was), and a TypeError where a part of your own cannot be described.
     """
-    classes = known_classes()
-    _check_own_names([*(getattr(layer, "activation", None) for layer in model.layers), model.loss])
+    classes, own = known_classes(), {}  # type: tuple[dict[str, type], dict[str, Any]]
     compiled = None
     if model.loss is not None:
         compiled = {
-            "optimizer": describe(model.optimizer, classes),
-            "loss": describe(model.loss, classes),
-            "metrics": describe(model.metrics, classes),
+            "optimizer": describe(model.optimizer, classes, own),
+            "loss": describe(model.loss, classes, own),
+            "metrics": describe(model.metrics, classes, own),
             "threads": model.threads,
         }
     description = {
@@ -155,7 +174,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         "seed": model.seed,
         "step": model.step,
         "epoch": model.epoch,
-        "layers": describe(model.layers, classes),
+        "layers": describe(model.layers, classes, own),
         "compiled": compiled,
     }
     write(path, description, state_tensors(model))
@@ -167,17 +186,6 @@ def state_tensors(model: Model) -> dict[str, np.ndarray]:
     for number, slot in enumerate(model.arenas.slots):
         tensors |= {f"optimizer.{number}.{name}": array for name, array in model.named_parameters(slot).items()}
     return tensors
-
-
-def _check_own_names(parts: Iterable[Any]) -> None:
-    """Raise a TypeError if two own functions have one name, by which they could not be told apart later."""
-    found: dict[str, OwnFunction] = {}
-    for part in parts:
-        if isinstance(part, OwnFunction) and found.setdefault(part.name, part) is not part:
-            raise TypeError(
-                f"the model cannot be saved: it has two own functions named {part.name!r}; expected a name for each, "
-                f"as in {type(part).__name__}(value, slope, name=...)"
-            )
 
 
 def save_weights(model: Model, path: str | os.PathLike[str]) -> None:
@@ -211,7 +219,7 @@ def write(path: str | os.PathLike[str], description: dict[str, Any], tensors: Ma
 @contextlib.contextmanager
 def _replacing(path: str | os.PathLike[str]) -> Iterator[Callable[[Any], Any]]:
     """Writes to a new file beside ``path``, which takes its place when all is on the disk."""
-    path = os.path.realpath(os.fspath(path))
+    path = os.path.realpath(checks.path("path", path))
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else None
@@ -309,23 +317,32 @@ def fill(wanted: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray], wh
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(description, tensors) of a file that has been checked from its first byte to its last."""
-    with open(path, "rb") as file:
-        content = file.read()
-    if len(content) < 8:
-        raise ModelFileError(f"the file has {len(content)} bytes; expected a safetensors file, of at least 8")
-    length = int.from_bytes(content[:8], "little")
-    if length > min(MOST_HEADER, len(content) - 8):
-        raise ModelFileError(
-            f"the file says that its header has {length} bytes, of {len(content)} in all: it is cut off, or no "
-            "safetensors file"
-        )
-    text = content[8 : 8 + length]
-    header = _json(text, "header")
-    metadata = header.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or set(metadata) != {"fastnn", "sha256"}:
-        raise ModelFileError("the file was not written by fastnn: its metadata are not fastnn's")
-    data = memoryview(content)[8 + length :]
-    _check_digest(content[:8], text, metadata["sha256"], data)
+    with open(checks.path("path", path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(8)
+        if size < 8 or len(start) < 8:
+            raise ModelFileError(f"the file has {size} bytes; expected a safetensors file, of at least 8")
+        length = int.from_bytes(start, "little")
+        if length > min(MOST_HEADER, size - 8):
+            raise ModelFileError(
+                f"the file says that its header has {length} bytes, of {size} in all: it is cut off, or no "
+                "safetensors file"
+            )
+        text = file.read(length)
+        header = _json(text, "header")
+        metadata = header.pop("__metadata__", None)
+        if not isinstance(metadata, dict) or set(metadata) != {"fastnn", "sha256"}:
+            raise ModelFileError("the file was not written by fastnn: its metadata are not fastnn's")
+        end = max((_offsets(name, entry)[1] for name, entry in header.items()), default=0)
+        if end != size - 8 - length:  # said before as much memory is taken
+            raise ModelFileError(
+                f"the file has {size - 8 - length} bytes of numbers; expected {end}, as its header says"
+            )
+        try:
+            data = memoryview(file.read(end))
+        except (MemoryError, OverflowError):
+            raise ModelFileError(f"the file has {size} bytes, more than there is memory for") from None
+    _check_digest(start, text, metadata["sha256"], data)
     description = _json(metadata["fastnn"], "description")
     version = description.get("format")
     if type(version) is not int or version < 1:
@@ -387,8 +404,6 @@ def _tensors(header: Mapping[str, Any], data: memoryview) -> dict[str, np.ndarra
         if not np.isfinite(array).all():
             raise ModelFileError(f"{name!r} holds numbers that are not finite")
         found[name], place = array, end
-    if place != len(data):
-        raise ModelFileError(f"the file has {len(data) - place} bytes after its last tensor; expected none")
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from . import data
 from .layers import Dense, Dropout, Input, Layer
 from .losses import LossFunction
-from .own_functions import ActivationFunction, find_wrong_slope
+from .own_functions import ActivationFunction
 from .regularizers import Penalty
 
 if TYPE_CHECKING:
@@ -246,14 +246,9 @@ def penalty_mistakes(layer: Layer) -> Iterator[str]:
     """Where the slopes of the layer's own penalties are wrong."""
     for key, name in (("W", "kernel_regularizer"), ("b", "bias_regularizer")):
         penalty = getattr(layer, name, None)
-        if isinstance(penalty, Penalty):
-            wrong = find_wrong_slope(penalty.value, penalty.slope, some(layer.parameters[key]))
-            if wrong is not None:
-                place, found, expected = wrong
-                yield (
-                    f"layer {layer.name!r}: the slope of its {name} {penalty!r} is wrong: at w = {place:.6g}, "
-                    f"slope(w) is {found:.6g}, but central differences of value(w) give {expected:.6g}"
-                )
+        mistake = penalty.mistake(some(layer.parameters[key])) if isinstance(penalty, Penalty) else None
+        if mistake is not None:
+            yield f"layer {layer.name!r}: the slope of its {name} {penalty!r} is wrong: {mistake}"
 
 
 def some(array: np.ndarray) -> list[float]:

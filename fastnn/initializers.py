@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .checks import choice, number, shown
 
 __all__ = [
@@ -157,12 +158,13 @@ class FunctionInitializer(Initializer):
     """A Python function f(shape, generator) that returns the initial values."""
 
     def __init__(self, function: Callable[[Shape, np.random.Generator], Any]):
-        if not callable(function):
-            raise TypeError(f"function is {shown(function)}; expected a function f(shape, generator)")
-        self.function = function
+        self.function = checks.function("function", function, ("shape", "generator"))
 
     def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
-        return np.asarray(self.function(shape, generator), np.float64)
+        return np.asarray(self.function(shape, generator))
+
+    def __repr__(self) -> str:
+        return f"FunctionInitializer({getattr(self.function, '__name__', self.function)})"
 
 
 BY_NAME: dict[str, Callable[[], Initializer]] = {

@@ -312,13 +312,13 @@ class Dense(Layer):
         for index, key in enumerate(self._arrays):
             shape = shapes[key]
             stream = np.random.SeedSequence(self.seed, spawn_key=(number, index))
-            values = np.asarray(starts[key](shape, np.random.Generator(np.random.Philox(stream))))
-            if values.shape != shape or not np.isfinite(values).all():
-                raise ValueError(
-                    f"the initializer {starts[key]!r} of {self.name}.{key} gave an array of shape {values.shape}; "
-                    f"expected finite numbers of shape {shape}"
-                )
-            self._arrays[key] = values.astype(dtype)
+            name = f"what the initializer {starts[key]!r} of {self.name}.{key} gave"
+            values = data.as_array(name, starts[key](shape, np.random.Generator(np.random.Philox(stream))))
+            if values.shape != shape:
+                raise ValueError(f"{name} has shape {values.shape}; expected {shape}")
+            rows = data.Rows(name, values.reshape(shape[0], -1), dtype)
+            rows.check_finite()
+            self._arrays[key] = np.array(rows.take(slice(None)).reshape(shape))
 
     def convert(self, dtype: str) -> None:
         self.dtype = self._nonlinearity.dtype = dtype

@@ -78,6 +78,8 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
             loss_and_gradient(accepted)
         model.step += 1
         end_epoch(last["results"])
+        text = f"iteration {end_epoch.finished}/{trainer.epochs}  loss {last['results'][0, 0]:.4f}"
+        end_epoch.progress.show(end_epoch.finished / trainer.epochs, text)
         if model.stop_training or last["norm"] <= (-1.0 if tolerance is None else tolerance):
             raise StopIteration
 

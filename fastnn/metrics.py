@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from . import scores
+from . import checks, scores
 from .checks import nearest, shown, whole_number
+from .data import Rows
 from .losses import BinaryCrossEntropy, CrossEntropy, Loss
 
 __all__ = [
@@ -48,8 +49,7 @@ class Metric:
     def check(self, loss: Loss, last_activation: str, outputs: int, target_width: int) -> None:
         """Raise a ValueError where the metric says nothing about such a model."""
         if self.targets == "classes":
-            probable = isinstance(loss, (BinaryCrossEntropy, CrossEntropy))
-            if not probable and last_activation not in ("sigmoid", "softmax"):
+            if not _probabilities(loss, last_activation):
                 raise ValueError(
                     f"metrics has {self.name!r}, which is about classes, but the model predicts numbers "
                     f"(loss {loss!r} after {last_activation!r}); expected a metric such as 'mae' or 'r2'"
@@ -59,6 +59,9 @@ class Metric:
                 f"metrics has {self.name!r}, which compares outputs with targets of the same width, but y holds "
                 f"integer labels for {outputs} outputs; expected one-hot rows, or metrics=['accuracy']"
             )
+
+    def check_targets(self, name: str, t: Rows, loss: Loss, last_activation: str) -> None:
+        """Raise a ValueError where the metric says nothing about such targets; ``name``: of their argument."""
 
     def kernel(self, loss: Loss, outputs: int) -> str:
         """The kernel of a metric by rows."""
@@ -80,7 +83,29 @@ class Metric:
         return f"{type(self).__name__}()"
 
 
-class Accuracy(Metric):
+def _probabilities(loss: Loss, last_activation: str) -> bool:
+    """Whether the outputs are probabilities of classes."""
+    return isinstance(loss, (BinaryCrossEntropy, CrossEntropy)) or last_activation in ("sigmoid", "softmax")
+
+
+class _OfClasses(Metric):
+    """A metric of classes that outputs need not be probabilities for, as where least squares tell classes apart."""
+
+    def check_targets(self, name: str, t: Rows, loss: Loss, last_activation: str) -> None:
+        if isinstance(loss, (BinaryCrossEntropy, CrossEntropy)):
+            return
+        between = _probabilities(loss, last_activation)
+        for first, block in t.blocks():
+            bad = np.argwhere((block < 0) | (block > 1) if between else (block != 0) & (block != 1))
+            if len(bad):
+                row, column = map(int, bad[0])
+                raise ValueError(
+                    f"metrics has {self.name!r}, which is about classes, but {name} has {float(block[row, column]):g} "
+                    f"in row {first + row}; expected 0 and 1, or a metric such as 'mae' or 'r2'"
+                )
+
+
+class Accuracy(_OfClasses):
     """The share of rows whose most probable class is right; with single yes-or-no outputs, the share of outputs on
     the right side of 0.5."""
 
@@ -91,7 +116,7 @@ class Accuracy(Metric):
         return "categorical_accuracy" if one_of_many else "binary_accuracy"
 
 
-class TopKAccuracy(Metric):
+class TopKAccuracy(_OfClasses):
     """The share of rows whose right class is among the ``k`` most probable."""
 
     def __init__(self, k: int = 5):
@@ -153,9 +178,9 @@ class FunctionMetric(Metric):
     by_rows = False
 
     def __init__(self, function: Callable[[np.ndarray, np.ndarray], float], name: str | None = None):
-        if not callable(function):
-            raise TypeError(f"function is {shown(function)}; expected a function f(y_true, y_pred)")
-        self.function = function
+        self.function = checks.function("function", function, ("y_true", "y_pred"))
+        if name is not None and (not isinstance(name, str) or not name):
+            raise TypeError(f"name is {shown(name)}; expected a non-empty string or None")
         self.name: str = name or getattr(function, "__name__", None) or type(function).__name__
 
     def of_epoch(self, y_true: np.ndarray, y_pred: np.ndarray) -> float:
@@ -237,9 +262,22 @@ BY_NAME: dict[str, Callable[[], Metric]] = {
     "log_loss": LogLoss,
 }
 
+#: Other words for the same things.
+ALIASES = (
+    "acc",
+    "top_k_accuracy",
+    "roc_auc",
+    "mean_squared_error",
+    "root_mean_squared_error",
+    "mean_absolute_error",
+    "r2_score",
+)
+
 
 def get(name: str, value: Any) -> tuple[Metric, ...]:
     """The metrics that ``value`` asks for, each once: a sequence of names, metrics and functions."""
+    if value is None:
+        return ()
     if isinstance(value, (str, Metric)) or not isinstance(value, Iterable):
         raise TypeError(f'{name} is {shown(value)}; expected a list of names, such as ["accuracy"]')
     found: dict[str, Metric] = {}
@@ -252,7 +290,13 @@ def get(name: str, value: Any) -> tuple[Metric, ...]:
             metric = FunctionMetric(entry)
         else:
             hint = nearest(entry, BY_NAME) if isinstance(entry, str) else ""
-            names = ", ".join(repr(key) for key, kind in BY_NAME.items() if kind().name == key)
+            names = ", ".join(repr(key) for key in BY_NAME if key not in ALIASES)
             raise ValueError(f"{name} has {shown(entry)}; expected {names} or a function f(y_true, y_pred){hint}")
-        found.setdefault(metric.name, metric)
+        if metric.name == "loss" or metric.name.startswith("val_"):
+            raise ValueError(f"{name} has a metric named {metric.name!r}; expected another name: that one is taken")
+        if vars(found.setdefault(metric.name, metric)) != vars(metric):
+            raise ValueError(
+                f"{name} has two metrics named {metric.name!r}; expected a name for each, as in "
+                "metrics.FunctionMetric(function, name)"
+            )
     return tuple(found.values())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import secrets
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from .metrics import get as get_metrics
 from .own_functions import ActivationFunction
 from .plan import Plan, lower, rounded
 from .progress import Progress, check_verbose
+from .regularizers import Penalty
 from .slow_path import SlowPath
 from .training import Callbacks, DeferredInterrupt, EndOfEpoch, Trainer, logs, run_fit
 
@@ -67,9 +69,9 @@ class Model:
             layer.build(width, seed=self._seed, dtype=self._dtype, number=index)
             layer.owned = True
             width = layer.units
-        self.optimizer: optimizers.Optimizer
-        self.loss: losses.Loss | None = None
-        self.metrics: tuple[Metric, ...] = ()
+        self._optimizer: optimizers.Optimizer | None = None
+        self._loss: losses.Loss | None = None
+        self._metrics: tuple[Metric, ...] = ()
         self.threads: int | None = None
         self._device: str | None = None
         #: Batches and epochs trained on since the model was compiled.
@@ -98,6 +100,7 @@ class Model:
         self._quick: CompiledPredict | None = None
         self._choices: dict[tuple[int | None, int], dispatch.WorkerChoice] = {}
         self._lock = threading.RLock()
+        self._busy = ""  # what the model is in the middle of
 
     # What the model is.
 
@@ -110,6 +113,23 @@ class Model:
     def dtype(self) -> str:
         """The type of the parameters and of all computations."""
         return self._dtype
+
+    @property
+    def optimizer(self) -> optimizers.Optimizer:
+        """What ``compile`` chose, with its state in the model: another one needs another ``compile``."""
+        if self._optimizer is None:
+            raise AttributeError("the model has no optimizer yet; call model.compile first")
+        return self._optimizer
+
+    @property
+    def loss(self) -> losses.Loss | None:
+        """What ``compile`` chose; None before."""
+        return self._loss
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What ``compile`` chose."""
+        return self._metrics
 
     @property
     def device(self) -> str:
@@ -135,7 +155,7 @@ class Model:
         width = (
             runner.plan.target_width if runner else 1 if isinstance(self.loss, losses.CrossEntropy) else self.outputs
         )
-        return self._lower(self.loss, self.optimizer, self.metrics, width)
+        return self._lower(self.loss, self._optimizer, self.metrics, width)
 
     def _lower(self, *training: Any, layers: Sequence[Layer] | None = None) -> Plan:
         return lower(layers or self.layers, self.inputs, self._dtype, *training)
@@ -162,7 +182,7 @@ class Model:
         self,
         optimizer: str | optimizers.Optimizer = "adam",
         loss: str | losses.Loss | None = None,
-        metrics: Sequence[str | Metric | Callable[..., float]] = (),
+        metrics: Sequence[str | Metric | Callable[..., float]] | None = (),
         *,
         device: str = "auto",
         threads: int | None = None,
@@ -189,18 +209,39 @@ class Model:
         plan = self._lower(loss, optimizer, (), width)
         for metric in chosen:  # whether y holds labels or one-hot rows is not known before it comes
             metric.check(loss, self.layers[-1].activation_name, self.outputs, self.outputs)
-        for operation in plan.operations:
-            if isinstance(operation.functions, ActivationFunction):
-                operation.functions.check()
-        self.optimizer, self.loss, self.metrics, self.threads = optimizer, loss, chosen, threads
-        self._device = device
-        self._slots = [aligned_zeros(plan.length, self._dtype) for _ in range(plan.slots)]
-        for slot in self._slots:
-            slot[:] = optimizer.slot_start
-        self.arenas.slots = self._slots
-        self.step = self.epoch = 0
-        self._runners.clear()
-        self._quick = None
+        for layer in self.layers:
+            for part in vars(layer).values():
+                if isinstance(part, (ActivationFunction, Penalty)):
+                    part.check()
+        with self._alone("compile"):
+            self._optimizer, self._loss, self._metrics, self.threads = optimizer, loss, chosen, threads
+            self._device = device
+            self._slots = [aligned_zeros(plan.length, self._dtype) for _ in range(plan.slots)]
+            for slot in self._slots:
+                slot[:] = optimizer.slot_start
+            self.arenas.slots = self._slots
+            self.step = self.epoch = 0
+            self._runners.clear()
+            self._quick = None
+
+    @contextlib.contextmanager
+    def _alone(self, action: str) -> Iterator[None]:
+        """The model for one fit or compile alone: nothing else may begin one, not even a callback."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                "this model is in use in another thread; expected one at a time (or a copy of the model)"
+            )
+        try:
+            if self._busy:
+                raise RuntimeError(
+                    f"{action} came during {self._busy} of this model; expected it afterwards (or a copy of the model)"
+                )
+            self._busy = action
+            yield
+        finally:
+            if self._busy == action:
+                self._busy = ""
+            self._lock.release()
 
     def _compiled_loss(self, action: str) -> losses.Loss:
         if self.loss is None:
@@ -235,7 +276,13 @@ class Model:
         return self._choices[key]
 
     def _training_runner(self, target_width: int) -> Any:
-        return self._runner("training", self._lower(self.loss, self.optimizer, self.metrics, target_width))
+        plan = self._lower(self.loss, self.optimizer, self.metrics, target_width)
+        if plan.slots != len(self._slots):
+            raise RuntimeError(
+                f"the optimizer {self.optimizer!r} needs {plan.slots} slots, but had {len(self._slots)} at compile; "
+                "call model.compile after such a change"
+            )
+        return self._runner("training", plan)
 
     def _examples(
         self, action: str, X: Any, y: Any, sample_weight: Any = None, names: Sequence[str] = ("X", "y", "sample_weight")
@@ -249,6 +296,8 @@ class Model:
         if len(x) != len(t):
             raise ValueError(f"{names[0]} has {len(x)} rows and {names[1]} has {len(t)}; expected as many of both")
         loss.check_slope(t, getattr(self.layers[-1], "activation", "linear"))
+        for metric in self.metrics:
+            metric.check_targets(names[1], t, loss, self.layers[-1].activation_name)
         return Examples(x, t, data.sample_weights(names[2], sample_weight, len(x)))
 
     def _weigh_classes(self, examples: Examples, class_weight: Any) -> None:
@@ -266,7 +315,7 @@ class Model:
         batch_size: int = 32,
         epochs: int = 1,
         verbose: int | str = "auto",
-        callbacks: Sequence[Any] = (),
+        callbacks: Sequence[Any] | None = (),
         validation_split: float = 0.0,
         validation_data: Sequence[Any] | None = None,
         shuffle: bool = True,
@@ -312,29 +361,24 @@ class Model:
                     f"tolerance is {tolerance:g}, but batch_size is {batch_size}: the gradient of a part of the rows "
                     f"does not vanish; expected a batch_size of at least all {len(examples)} rows, or no tolerance"
                 )
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError(
-                "this model is in use in another thread; expected one at a time (or a copy of the model)"
-            )
-        try:
-            with Progress(self.name, verbose) as progress, DeferredInterrupt() as interrupt:
-                runner = self._training_runner(examples.t.width)
-                self.history, self.stop_training = History(), False
-                watchers.notify("set_model", self)
-                watchers.notify("on_train_begin")
-                in_engine = None if isinstance(self.optimizer, optimizers.LBFGS) else tolerance
-                trainer = Trainer(self, runner, examples, batch_size, epochs, shuffle, in_engine)
-                validate = None
-                if validation is not None:
-                    validate = partial(self._evaluate, runner, validation, interrupt, "validation_data")
-                end_epoch = EndOfEpoch(trainer, watchers, validate, progress, interrupt)
-                if isinstance(self.optimizer, optimizers.LBFGS):
-                    lbfgs.minimize(trainer, end_epoch, self.optimizer.memory, tolerance)
-                else:
-                    run_fit(trainer, end_epoch)
-                watchers.notify("on_train_end")
-        finally:
-            self._lock.release()
+        reported = ["loss", *(metric.name for metric in self.metrics)]
+        watchers.check([*reported, *(f"val_{name}" for name in reported if validation is not None)])
+        with self._alone("fit"), Progress(self.name, verbose) as progress, DeferredInterrupt() as interrupt:
+            runner = self._training_runner(examples.t.width)
+            self.history, self.stop_training = History(), False
+            watchers.notify("set_model", self)
+            watchers.notify("on_train_begin")
+            in_engine = None if isinstance(self.optimizer, optimizers.LBFGS) else tolerance
+            trainer = Trainer(self, runner, examples, batch_size, epochs, shuffle, in_engine)
+            validate = None
+            if validation is not None:
+                validate = partial(self._evaluate, runner, validation, interrupt, "validation_data")
+            end_epoch = EndOfEpoch(trainer, watchers, validate, progress, interrupt)
+            if isinstance(self.optimizer, optimizers.LBFGS):
+                lbfgs.minimize(trainer, end_epoch, self.optimizer.memory, tolerance)
+            else:
+                run_fit(trainer, end_epoch)
+            watchers.notify("on_train_end")
         return self.history
 
     def _validation(self, split: float, given: Any, rows: int) -> Examples | int | None:
@@ -545,7 +589,7 @@ class Model:
             layer.convert("float64")
         twin._set_up()
         if isinstance(twin.loss, losses.LossFunction):
-            twin.loss = twin.loss.trusted()
+            twin._loss = twin.loss.trusted()
         return check_gradients(twin, X, y, epsilon, tolerance, entries)
 
     # Weights.
@@ -601,7 +645,7 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
-        for key in ("arenas", "_runners", "_quick", "_choices", "_lock"):
+        for key in ("arenas", "_runners", "_quick", "_choices", "_lock", "_busy"):
             del state[key]
         return state
 
@@ -661,8 +705,8 @@ def load(path: str | os.PathLike[str], parts: Mapping[str, Any] | None = None) -
         )
         if description["compiled"] is not None:
             model.compile(**description["compiled"])
-    except (TypeError, ValueError, OverflowError) as fault:
-        raise files.ModelFileError(f"the file describes a model that cannot be: {fault}") from None
+    except (TypeError, ValueError, OverflowError, MemoryError) as fault:
+        raise files.ModelFileError(f"the file describes a model that cannot be: {fault or 'too large'}") from None
     model.step, model.epoch = description["step"], description["epoch"]
     files.fill(files.state_tensors(model), tensors, "the model")
     return model

@@ -1,4 +1,4 @@
-"""Your own activation or loss: two Python functions of numbers, compiled into the engine like the built-in ones.
+"""Your own activation, loss or penalty: two Python functions of numbers, compiled into the engine as built-in ones are.
 
 ``value`` is the function and ``slope`` its derivative. Both take and return single numbers::
 
@@ -29,6 +29,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from . import checks
 from .checks import shown
 
 __all__ = ["ActivationFunction", "OwnFunction"]
@@ -44,7 +45,7 @@ TOLERANCE, REACH = 1e-4, 0.03
 
 
 class OwnFunction:
-    """What ``ActivationFunction`` and ``LossFunction`` share.
+    """What ``ActivationFunction``, ``LossFunction`` and ``Penalty`` share.
 
     value, slope : Python functions; name : shown in summaries and errors, by default that of ``value``.
     """
@@ -77,6 +78,12 @@ class OwnFunction:
             takes = self.value_takes if which == "value" else self.slope_takes
             places = ", ".join(f"{name} = {number:.6g}" for name, number in zip(takes, arguments, strict=True))
             raise TypeError(f"{which} of {self!r} failed for {places}: {type(fault).__name__}: {fault}") from fault
+
+    def settle(self, mistake: str | None) -> None:
+        """Raise a ValueError about the mistake in the slope, or remember that there is none."""
+        if mistake is not None:
+            raise ValueError(f"the slope of {self!r} is wrong: {mistake}")
+        self._checked = True
 
     def trusted(self) -> Self:
         """A copy whose slope is not checked when it is first used."""
@@ -126,10 +133,7 @@ class ActivationFunction(OwnFunction):
     def check(self) -> None:
         """Raise a ValueError if the slope is not the derivative of the value."""
         if not self._checked:
-            mistake = self.mistake(PLACES)
-            if mistake is not None:
-                raise ValueError(f"the slope of {self!r} is wrong: {mistake}")
-            self._checked = True
+            self.settle(self.mistake(PLACES))
 
     def mistake(self, places: Iterable[float]) -> str | None:
         """Where the slope is wrong, for x at ``places``, and by what; or None."""
@@ -178,14 +182,8 @@ def central_difference(function: Callable[[float], float], x: float, step: float
 
 
 def _checked_function(name: str, function: Any, takes: Sequence[str]) -> Callable[..., Any]:
-    wanted = f"a function of ({', '.join(takes)})"
     known = inspect.isfunction(function) or inspect.isbuiltin(function) or isinstance(function, np.ufunc)
     if not known and not hasattr(function, "py_func"):  # what Numba compiled has that
+        wanted = f"a function of ({', '.join(takes)})"
         raise TypeError(f"{name} is {shown(function)}; expected {wanted}, written with def or lambda")
-    try:
-        inspect.signature(function).bind(*takes)
-    except TypeError:
-        raise TypeError(f"{name} is a function of {inspect.signature(function)}; expected {wanted}") from None
-    except ValueError:  # a function of a library that does not tell its arguments
-        pass
-    return function  # type: ignore[no-any-return]
+    return checks.function(name, function, takes)

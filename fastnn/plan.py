@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .own_functions import OwnFunction
-from .regularizers import L1L2
+from .regularizers import L1L2, Penalty
 
 if TYPE_CHECKING:
     from .constraints import MaxNorm
@@ -240,7 +240,7 @@ class Builder:
         penalty, own_penalty = NOWHERE, None
         if isinstance(regularizer, L1L2):
             penalty = self._options(regularizer.l1, regularizer.l2)
-        elif regularizer is not None:
+        elif isinstance(regularizer, Penalty):
             own_penalty = regularizer.value, regularizer.slope
         limit = NOWHERE if constraint is None else self._options(constraint.max_value)
         operation = len(self.plan.operations) - 1

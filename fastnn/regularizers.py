@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .checks import choice, number, shown
+from .own_functions import PLACES, OwnFunction, find_wrong_slope
 
 __all__ = ["L1", "L1L2", "L2", "Penalty", "Regularizer", "get"]
 
 
 class Regularizer:
     """The base of all regularizers."""
-
-    value: Callable[..., float]
-    slope: Callable[..., float]
 
 
 class L1L2(Regularizer):
@@ -51,23 +49,34 @@ class L2(L1L2):
         return f"L2(l2={self.l2!r})"
 
 
-class Penalty(Regularizer):
+class Penalty(OwnFunction, Regularizer):
     """A penalty of your own: Σ value(w), with the derivative slope(w).
 
     Both are functions of one number that Numba can compile; they become part of the engine. A penalty that is small
     and smooth, such as log(1 + w²)::
 
-        Penalty(value=lambda w: 0.01 * math.log(1 + w * w), slope=lambda w: 0.02 * w / (1 + w * w))
+        Penalty(lambda w: 0.01 * math.log(1 + w * w), lambda w: 0.02 * w / (1 + w * w), "log_penalty")
+
+    When a model is compiled, the slope is compared with central differences of the value: a ValueError says where
+    they differ. A TypeError says why a function cannot be compiled.
     """
 
-    def __init__(self, value: Callable[..., float], slope: Callable[..., float]):
-        for name, function in (("value", value), ("slope", slope)):
-            if not callable(function):
-                raise TypeError(f"{name} is {shown(function)}; expected a function of one weight")
-        self.value, self.slope = value, slope
+    value_takes = slope_takes = ("w",)
 
-    def __repr__(self) -> str:
-        return f"Penalty({getattr(self.value, '__name__', self.value)!s})"
+    def check(self) -> None:
+        """Raise a ValueError if the slope is not the derivative of the value."""
+        if not self._checked:
+            self.settle(self.mistake(PLACES))
+
+    def mistake(self, places: Iterable[float]) -> str | None:
+        """Where the slope is wrong, for w at ``places``, and by what; or None."""
+        wrong = find_wrong_slope(lambda w: self.compute("value", w), lambda w: self.compute("slope", w), places)
+        if wrong is None:
+            return None
+        return (
+            f"at w = {wrong[0]:.6g}, slope(w) is {wrong[1]:.6g}, but central differences of value(w) give "
+            f"{wrong[2]:.6g}"
+        )
 
 
 BY_NAME: dict[str, Callable[[], Regularizer]] = {"l1": L1, "l2": L2, "l1_l2": L1L2}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .checks import choice, flag, number, shown, whole_number
 
 __all__ = [
@@ -35,8 +36,8 @@ class Schedule:
         """The rates, (steps,) of float64. Raises a ValueError where one is negative or not finite."""
         steps = np.asarray(steps, np.int64)
         rates = np.asarray(self.rates(steps), np.float64)
-        bad = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
-        if len(bad):
+        if rates.size and not (rates.min() >= 0 and rates.max() < np.inf):  # not true of NaN either
+            bad = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
             raise ValueError(
                 f"{self!r} gives the learning rate {float(rates[bad[0]])!r} at step {steps.flat[bad[0]]}; "
                 "expected a finite number of at least 0"
@@ -208,9 +209,7 @@ class FunctionSchedule(Schedule):
     """
 
     def __init__(self, function: Callable[[Any], Any]):
-        if not callable(function):
-            raise TypeError(f"function is {shown(function)}; expected a function of the step")
-        self.function = function
+        self.function = checks.function("function", function, ("step",))
 
     def rates(self, steps: np.ndarray) -> np.ndarray:
         flat = steps.reshape(-1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,10 @@ GUESSED_FLOPS_PER_SECOND, GUESSED_IN_PYTHON = 1e9, 1e4
 
 
 class DeferredInterrupt:
-    """While active, Ctrl-C waits until ``check`` is called, so that no step is left half counted."""
+    """While active, Ctrl-C waits until ``check`` is called, so that no step is left half counted.
+
+    Pressed again it does not wait, as for a callback that never ends.
+    """
 
     def __enter__(self) -> DeferredInterrupt:
         self.pending: tuple[int, FrameType | None] | None = None
@@ -57,7 +60,11 @@ class DeferredInterrupt:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.pending = number, frame
+        if self.pending is not None:
+            self.pending = None
+            self.previous(number, frame)
+        else:
+            self.pending = number, frame
 
     def check(self) -> None:
         """Do what Ctrl-C would have done, if it was pressed."""
@@ -352,14 +359,29 @@ class Callbacks:
     def __init__(self, callbacks: Any):
         if any(hasattr(callbacks, method) for method in self.METHODS):
             raise TypeError("callbacks is a single callback; expected a list of them")
-        self.callbacks = list(callbacks)
+        if callbacks is not None and (isinstance(callbacks, str) or not isinstance(callbacks, Iterable)):
+            raise TypeError(f"callbacks is {shown(callbacks)}; expected a list of callbacks")
+        self.callbacks = list(callbacks or ())
         for index, callback in enumerate(self.callbacks):
+            if isinstance(callback, type):
+                raise TypeError(f"callbacks[{index}] is the class {callback.__name__}; expected {callback.__name__}()")
             if not any(callable(getattr(callback, method, None)) for method in self.METHODS):
                 raise TypeError(
                     f"callbacks[{index}] is {shown(callback)}; expected an object with on_epoch_end(epoch, logs)"
                 )
         self.given = bool(self.callbacks)
         self.by_batch = any(callable(getattr(callback, "on_train_batch_end", None)) for callback in self.callbacks)
+
+    def check(self, reported: Sequence[str]) -> None:
+        """Let those of our own callbacks look, before the work, at the names of what will be reported.
+
+        One of the user's may add to the logs what later ones read.
+        """
+        for callback in self.callbacks:
+            if hasattr(callback, "check_logs"):
+                callback.check_logs(reported)
+            elif hasattr(callback, "on_epoch_end"):
+                break
 
     def notify(self, method: str, *arguments: Any) -> None:
         """Call ``method`` of every callback that has it."""

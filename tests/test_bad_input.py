@@ -49,6 +49,8 @@ BAD_X = {
     "infinity": (changed(GOOD_X, (19, 2), -np.inf), "X has -inf in row 19, column 2"),
     "too large for float32": (changed(GOOD_X.astype(float), (4, 0), 1e300), "X has 1e+300 in row 4, column 0, which"),
     "text": (np.full((20, 3), "a"), "X holds text; expected numbers"),
+    "a generator": ((row for row in GOOD_X), "X is <generator object"),
+    "a dictionary": ({"a": 1}, "X is {'a': 1} (a dict); expected an array of numbers"),
     "objects": (np.full((20, 3), object()), "X holds objects, such as <object"),
     "complex": (GOOD_X + 1j, "X holds complex numbers"),
     "dates": (np.full((20, 3), np.datetime64("2020-01-01")), "X holds dates"),
@@ -115,6 +117,21 @@ BAD_FIT = {
     "validation_data NaN": ({"validation_data": (GOOD_X * np.nan, LABELS)}, "validation_data[0] has nan in row 0"),
     "callbacks single": ({"callbacks": type("C", (), {"on_epoch_end": print})()}, "callbacks is a single callback"),
     "callbacks no callback": ({"callbacks": [3]}, "callbacks[0] is 3; expected an object with on_epoch_end"),
+    "callbacks a class": (
+        {"callbacks": [fn.EarlyStopping]},
+        "callbacks[0] is the class EarlyStopping; expected EarlySt",
+    ),
+    "callbacks a number": ({"callbacks": 3}, "callbacks is 3; expected a list of callbacks"),
+    "callbacks text": ({"callbacks": "early"}, "callbacks is 'early'; expected a list of callbacks"),
+    "epochs beyond floats": ({"epochs": 10**400}, "epochs is 1000"),
+    "class_weight an array": (
+        {"class_weight": np.ones(4)},
+        "class_weight is array([1., 1., 1., 1.]) (a ndarray); expec",
+    ),
+    "class_weight fractional label": (
+        {"class_weight": {0.5: 1}},
+        "class_weight has the label 0.5; expected labels fro",
+    ),
 }
 
 #: name -> (what is made, words).
@@ -176,6 +193,28 @@ BAD_CONSTRUCTION = {
     "loss misspelled": (lambda: classifier(False).compile("adam", "cross_entopy"), "did you mean 'cross_entropy'?"),
     "loss number": (lambda: classifier(False).compile("adam", 3), "loss is 3"),
     "metric misspelled": (lambda: classifier(False).compile("adam", "mse", ["acuracy"]), "did you mean 'accuracy'?"),
+    "initializer takes too little": (
+        lambda: fn.Dense(2, kernel_initializer=lambda shape: 1),
+        "function is a function of (shape); expected a function of (shape, generator)",
+    ),
+    "initializer gives text": (
+        lambda: fn.Model([fn.Input(2), fn.Dense(3, kernel_initializer=lambda shape, generator: "a")]),
+        "dense_1.W gave holds text; expected numbers",
+    ),
+    "initializer gives complex numbers": (
+        lambda: fn.Model([fn.Input(2), fn.Dense(3, kernel_initializer=lambda shape, generator: np.ones(shape) * 1j)]),
+        "dense_1.W gave holds complex numbers",
+    ),
+    "initializer too large for float32": (
+        lambda: fn.Model([fn.Input(2), fn.Dense(3, kernel_initializer=fn.Constant(1e300))]),
+        "dense_1.W gave has 1e+300 in row 0, column 0, which is too large for float32",
+    ),
+    "schedule takes too much": (
+        lambda: fn.SGD(lambda step, epoch: 0.1),
+        "function is a function of (step, epoch); expected a function of (step)",
+    ),
+    "save to a number": (lambda: classifier().save(3), "path is 3; expected the path of a file"),
+    "load a number": (lambda: fn.load(3), "path is 3; expected the path of a file"),
     "metrics text": (
         lambda: classifier(False).compile("adam", "mse", "accuracy"),
         "metrics is 'accuracy'; expected a list",
@@ -303,3 +342,63 @@ def test_environment_is_checked(monkeypatch):
     monkeypatch.setenv("FASTNN_DEVICE", "cpu")
     monkeypatch.setenv("FASTNN_THREADS", "two")
     refused("FASTNN_THREADS is 'two'", lambda: classifier().fit(GOOD_X, LABELS))
+
+
+def test_none_stands_for_no_metrics_and_no_callbacks():
+    model = classifier(compiled=False)
+    model.compile("adam", "cross_entropy", None)
+    assert model.metrics == () and list(model.fit(GOOD_X, LABELS, callbacks=None)) == ["loss"]
+
+
+def test_labels_may_be_whole_floats():
+    found = []
+    for label in (1, 1.0, np.int8(1), np.float32(1)):
+        model = classifier()
+        model.fit(GOOD_X, LABELS.astype(type(label)), class_weight={label: 3.0})
+        found.append(model.get_weights()[0].tobytes())
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda text: fn.Dense(2, activation=text("relu")).activation,
+        lambda text: repr(fn.Dense(2, kernel_initializer=text("he_normal")).kernel_initializer),
+        lambda text: repr(fn.Dense(2, kernel_regularizer=text("l2"), bias_regularizer=text("l1")).bias_regularizer),
+        lambda text: repr(fn.Dense(2, kernel_constraint=text("max_norm")).kernel_constraint),
+        lambda text: repr(fn.optimizers.get("optimizer", text("rmsprop"))),
+        lambda text: repr(fn.SGD(text("cosine")).learning_rate),
+        lambda text: repr(fn.losses.get("loss", text("mse"))),
+        lambda text: repr(fn.metrics.get("metrics", [text("f1")])),
+    ],
+)
+def test_strings_in_any_case_and_the_nearest_where_one_is_misspelled(part):
+    assert part(str) == part(str.upper) == part(str.title)
+    with pytest.raises(ValueError, match="did you mean '"):
+        part(lambda text: text + "x")
+
+
+def test_what_compile_chose_is_changed_by_compile_alone():
+    model = classifier()
+    for name, value in (("optimizer", fn.SGD()), ("loss", fn.losses.get("loss", "mse")), ("metrics", ())):
+        with pytest.raises(AttributeError):
+            setattr(model, name, value)
+    model.fit(GOOD_X, LABELS)
+    model.compile("sgd", "cross_entropy")
+    model.optimizer.update, model.optimizer.slots = "adam", 2  # one that would write where there is nothing
+    refused("needs 2 slots, but had 0 at compile", lambda: model.fit(GOOD_X, LABELS))
+    with pytest.raises(AttributeError, match=r"no optimizer yet; call model\.compile"):
+        print(classifier(compiled=False).optimizer)
+
+
+@pytest.mark.parametrize("action", ["fit", "compile"])
+def test_a_callback_cannot_fit_or_compile_the_model_that_is_trained(action):
+    model = classifier()
+    act = {"fit": lambda: model.fit(GOOD_X, LABELS), "compile": lambda: model.compile("sgd", "cross_entropy")}[action]
+    calls = [fn.LambdaCallback(on_epoch_end=lambda epoch, logs: act())]
+    refused(f"{action} came during fit of this model", lambda: model.fit(GOOD_X, LABELS, callbacks=calls))
+    twins = []
+    calls = [fn.LambdaCallback(on_epoch_end=lambda epoch, logs: twins.append(model.copy()))]
+    model.fit(GOOD_X, LABELS, callbacks=calls)
+    twins[0].fit(GOOD_X, LABELS)  # a copy is free
+    act()  # and so is the model

@@ -1,7 +1,9 @@
 """Callbacks: when they are called, what they do, and what they refuse."""
 
 import csv
+import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,8 +155,7 @@ def test_checkpoints(tmp_path):
     assert continued.epoch == 2
     continued.fit(*data(), batch_size=30, epochs=2)
     np.testing.assert_array_equal(continued.arenas.parameters, model.arenas.parameters)
-    with pytest.raises(ValueError, match=r"filepath is .*expected only names of 'epoch', 'loss', 'accuracy'"):
-        fit(fn.ModelCheckpoint("{val_los}"))
+    assert fn.ModelCheckpoint(Path("m")).filepath == "m"
 
 
 def test_csv_log(tmp_path):
@@ -164,6 +165,13 @@ def test_csv_log(tmp_path):
     assert [float(row["loss"]) for row in rows] == history["loss"] and [row["epoch"] for row in rows] == ["0", "1", "2"]
     fit(fn.CSVLogger(path, append=True), epochs=2)
     assert len(list(csv.DictReader(path.read_text().splitlines()))) == 5
+    content = path.read_text()
+    for before in ((), (Script(),)):  # found out before the fit, or where a callback may add columns, after an epoch
+        with pytest.raises(
+            ValueError, match=r"has the columns epoch, loss, accuracy; expected epoch, loss, accuracy, val"
+        ):
+            fit(*before, fn.CSVLogger(path, append=True), validation_split=0.5)
+    assert path.read_text() == content
     fit(fn.CSVLogger(path, separator=";"), epochs=2)
     assert path.read_text().splitlines()[0] == "epoch;loss;accuracy"
     with pytest.raises(FileNotFoundError):
@@ -204,6 +212,11 @@ BAD = {
         fn.EarlyStopping()
     ),
     "monitor is 'los', .*did you mean 'loss'": lambda: fit(fn.EarlyStopping("los")),
+    "the optimizer is LBFGS, which has no learning rate": lambda: fit(
+        fn.ReduceLROnPlateau("loss"), model=compiled("lbfgs")
+    ),
+    "filename is 3; expected the path of a file": lambda: fn.CSVLogger(3),
+    "filepath is 3; expected the path of a file": lambda: fn.ModelCheckpoint(3),
     "callbacks is a single callback": lambda: compiled().fit(*data(), callbacks=fn.EarlyStopping()),
     r"callbacks\[0\] is 3": lambda: fit(3),
 }
@@ -213,3 +226,77 @@ BAD = {
 def test_bad_input(message):
     with pytest.raises((ValueError, TypeError), match=message):
         BAD[message]()
+
+
+#: callbacks that cannot do their work with what the fit reports, and the words of the error.
+HOPELESS = {
+    "early stopping": (lambda path: fn.EarlyStopping("val_loss"), "validation_data or validation_split gives the val_"),
+    "misspelled": (lambda path: fn.ReduceLROnPlateau("los"), "did you mean 'loss'"),
+    "best only": (lambda path: fn.ModelCheckpoint(path / "m", save_best_only=True), "monitor is 'val_loss', which is"),
+    "name of a file": (
+        lambda path: fn.ModelCheckpoint(path / "{val_los}"),
+        "expected only names of 'epoch', 'loss', 'ac",
+    ),
+    "no such folder": (lambda path: fn.ModelCheckpoint(path / "folder" / "m"), "but there is no folder"),
+}
+
+
+@pytest.mark.parametrize("name", HOPELESS)
+def test_what_cannot_work_is_told_before_the_fit(name, tmp_path):
+    make, words = HOPELESS[name]
+    for before in ([], [fn.TimeLimit(100), fn.CSVLogger(tmp_path / "log.csv")]):
+        model = compiled()
+        with pytest.raises((ValueError, OSError), match=words):
+            fit(*before, make(tmp_path), model=model)
+        assert model.step == 0
+    model = compiled()
+    with pytest.raises((ValueError, OSError)):  # after a callback that may add to the logs it shows when they are there
+        fit(Script(), make(tmp_path), model=model)
+    assert model.epoch == 1
+
+
+#: name -> (callback, what holds of it after Ctrl-C in the third epoch)
+INTERRUPTED = {
+    "early stopping": lambda path: fn.EarlyStopping("loss", patience=50),
+    "checkpoint": lambda path: fn.ModelCheckpoint(path / "m"),
+    "best checkpoint": lambda path: fn.ModelCheckpoint(path / "m", "loss", save_best_only=True),
+    "plateau": lambda path: fn.ReduceLROnPlateau("loss", patience=0),
+    "csv": lambda path: fn.CSVLogger(path / "log.csv"),
+    "time limit": lambda path: fn.TimeLimit(100),
+    "batches": lambda path: fn.LambdaCallback(on_train_batch_end=lambda batch, logs: None),
+}
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+@pytest.mark.parametrize("first", [False, True])
+def test_ctrl_c_waits_until_all_callbacks_of_the_epoch_are_done(name, first, tmp_path):
+    callback = INTERRUPTED[name](tmp_path)
+    press = fn.LambdaCallback(on_epoch_end=lambda epoch, logs: epoch == 2 and signal.raise_signal(signal.SIGINT))
+    model = compiled(fn.SGD(0.1))
+    with pytest.raises(KeyboardInterrupt):
+        fit(*((press, callback) if first else (callback, press)), model=model)
+    expected, _ = fit(epochs=3, model=compiled(fn.SGD(0.1)))
+    if name != "plateau":
+        np.testing.assert_array_equal(model.arenas.parameters, expected.arenas.parameters)
+    assert model.epoch == 3 and model.history.epochs == 3 and model.step == 6
+    if name == "checkpoint":
+        assert fn.load(tmp_path / "m").epoch == 3
+    if name == "csv":
+        rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
+        assert [float(row["loss"]) for row in rows] == model.history["loss"]
+    _, history = fit(callback, model=model, epochs=2)  # and all can go on
+    assert history.epochs == 2
+
+
+def test_ctrl_c_pressed_again_does_not_wait():
+    def hang(epoch, logs):
+        signal.raise_signal(signal.SIGINT)
+        assert not calls
+        calls.append("noted")
+        signal.raise_signal(signal.SIGINT)
+        calls.append("still here")
+
+    calls, model = [], compiled()
+    with pytest.raises(KeyboardInterrupt):
+        fit(fn.LambdaCallback(on_epoch_end=hang), model=model)
+    assert calls == ["noted"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,6 +1,7 @@
 """Models on disk: what is saved continues with the same bits, and what is damaged or hostile is refused."""
 
 import copy
+import functools
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,32 @@ def test_a_loaded_model_continues_with_the_same_bits(name, dtype, tmp_path):
     assert (loaded.step, loaded.epoch, loaded.seed, loaded.name) == (model.step, model.epoch, model.seed, "small")
     assert [repr(layer) for layer in loaded.layers] == [repr(layer) for layer in model.layers]
     assert repr(loaded.optimizer) == repr(model.optimizer) and loaded.threads == 1
+
+
+FURTHER = {
+    "lbfgs": ("lbfgs", {}),
+    "lbfgs, memory": (fn.LBFGS(3), {}),
+    "cosine over the fit": (fn.SGD(fn.CosineDecay(0.1), momentum=0.5), {}),
+    "cosine by name": (fn.Adam("cosine"), {}),
+    "one cycle after a warm-up": (fn.SGD(fn.Warmup(fn.OneCycle(0.1), 3)), {}),
+    "pieces": (fn.RMSprop(fn.PiecewiseConstantDecay([10, 20], [0.1, 0.05, 0.01])), {}),
+    "steps": (fn.Adagrad(fn.StepDecay(0.1, 7), initial_accumulator_value=0.3), {}),
+    "a function of the step": (fn.Adam(lambda step: 0.01 / (1 + step)), {"<lambda>": lambda step: 0.01 / (1 + step)}),
+}
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_schedules_and_lbfgs_continue_with_the_same_bits(name, tmp_path):
+    optimizer, parts = FURTHER[name]
+    model = fn.Model([fn.Input(5), fn.Dense(6, "tanh", kernel_regularizer="l2"), fn.Dense(3, "softmax")], seed=3)
+    model.compile(optimizer, "cross_entropy", ["accuracy"])
+    X, y = data()
+    model.fit(X, y, epochs=2, batch_size=16)
+    model.save(tmp_path / "m")
+    loaded = fn.load(tmp_path / "m", parts)
+    histories = [each.fit(X, y, epochs=3, batch_size=16).to_dict() for each in (model, loaded)]
+    assert histories[0] == histories[1]
+    np.testing.assert_array_equal(loaded.arenas.parameters, model.arenas.parameters)
 
 
 def test_what_is_not_compiled_or_not_trained_is_saved_too(tmp_path):
@@ -155,6 +183,71 @@ def test_own_parts_come_back_by_name(tmp_path):
             fn.load(tmp_path / "m", fewer)
 
 
+def quartic(w):
+    return 0.01 * w**4
+
+
+def test_an_own_penalty_comes_back_by_name(tmp_path):
+    X, y = data()
+    penalty = fn.Penalty(quartic, lambda w: 0.04 * w**3)
+    layers = [fn.Dense(4, kernel_regularizer=penalty, bias_regularizer=penalty), fn.Dense(3, "softmax")]
+    model = fn.Model([fn.Input(5), *layers], seed=0)
+    model.compile("adam", "cross_entropy")
+    model.save(tmp_path / "m")
+    loaded = fn.load(tmp_path / "m", {"quartic": penalty})
+    for each in (model, loaded):
+        each.fit(X, y, epochs=2)
+    np.testing.assert_array_equal(loaded.arenas.parameters, model.arenas.parameters)
+
+
+def fraction(y_true, y_pred, part):
+    return part
+
+
+#: what is in a model -> the words that say why it cannot be saved
+UNSAVABLE = {
+    "two functions of one name": (
+        lambda: small(fn.Adam(lambda step: 0.1), metrics=[lambda y_true, y_pred: 1.0]),
+        "two parts of your own named '<lambda>'; expected a name for each",
+    ),
+    "penalties of one name": (
+        lambda: fn.Model(
+            [
+                fn.Input(2),
+                fn.Dense(2, kernel_regularizer=fn.Penalty(quartic, lambda w: 0.04 * w**3)),
+                fn.Dense(2, kernel_regularizer=fn.Penalty(quartic, lambda w: 0.04 * w**3)),
+            ]
+        ),
+        "two parts of your own named 'quartic'",
+    ),
+    "a function without a name": (
+        lambda: small(metrics=[functools.partial(fraction, part=0.5)]),
+        r"it has functools.partial\(.*expected functions with a name",
+    ),
+    "a number that is none": (lambda: small(Endless(np.inf)), "it has inf; expected .*finite numbers"),
+}
+
+
+class Endless(fn.SGD):
+    def __init__(self, end):
+        super().__init__()
+        self.end = end
+
+
+@pytest.mark.parametrize("name", UNSAVABLE)
+def test_what_could_not_be_loaded_is_not_saved(name, tmp_path):
+    make, words = UNSAVABLE[name]
+    with pytest.raises(TypeError, match=words):
+        make().save(tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_numpy_are_saved(tmp_path):
+    model = small(Endless(np.float32(0.25)))
+    model.save(tmp_path / "m")
+    assert fn.load(tmp_path / "m", {"Endless": Endless}).optimizer.end == 0.25
+
+
 class Forgetful(fn.Optimizer):
     update = "sgd"
 
@@ -204,6 +297,14 @@ def refused(content, path):
     with pytest.raises(fn.ModelFileError) as caught:
         fn.load(path)
     return str(caught.value)
+
+
+def nested(depth):
+    """[[[...]]], that deep."""
+    found = []
+    for _ in range(depth):
+        found = [found]
+    return found
 
 
 def hostile(saved):
@@ -301,6 +402,7 @@ def hostile(saved):
         "optimizer a layer": with_description(lambda d: put(d["compiled"], optimizer=d["layers"][1])),
         "learning rate": with_description(lambda d: put(d["compiled"]["optimizer"]["arguments"], learning_rate=-1)),
         "metrics": with_description(lambda d: put(d["compiled"], metrics=["accurate"])),
+        "metrics deep": with_description(lambda d: put(d["compiled"], metrics=nested(900))),
         "metrics a number": with_description(lambda d: put(d["compiled"], metrics=3)),
         "threads": with_description(lambda d: put(d["compiled"], threads=-1)),
         "weights true": with_description(lambda d: put(d, weights=True)),
@@ -357,6 +459,24 @@ def test_ten_thousand_flipped_bits_are_all_refused(saved, tmp_path):
                 files.read(path)
             os.pwrite(file.fileno(), saved[place : place + 1], place)
     files.read(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files with holes")
+def test_a_file_is_not_read_beyond_what_its_header_says(saved, tmp_path):
+    """64 GB of zeros, at the place of the header and behind a good file: refused without taking that memory."""
+    path = tmp_path / "m"
+    for content in (b"", saved):
+        path.write_bytes(content)
+        os.truncate(path, 1 << 36)
+        tracemalloc.start()
+        with pytest.raises(fn.ModelFileError):
+            fn.load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1 << 22
+    header, _, tensors = unpack(saved)
+    header["hidden.W"].update(shape=[2**31, 2**31], data_offsets=[0, 2**64 // 2 - 4])
+    assert "expected 9223372036854775804, as its header says" in refused(pack(header, tensors), path)
 
 
 def test_the_safetensors_package_reads_what_is_written(saved, tmp_path):

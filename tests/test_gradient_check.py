@@ -124,8 +124,15 @@ WRONG = {
         "the slope of LossFunction('mine') is wrong: at y = ",
     ),
     "penalty": (
-        lambda: model_of(fn.Dense(6, mish, kernel_regularizer=fn.Penalty(lambda w: w * w, lambda w: w))),
-        "layer 'dense_1': the slope of its kernel_regularizer Penalty(<lambda>) is wrong: at w = ",
+        lambda: model_of(
+            fn.Dense(
+                6,
+                mish,
+                kernel_initializer=fn.Constant(60),
+                kernel_regularizer=fn.Penalty(lambda w: w * w, lambda w: w if far(w) else 2 * w, "mine"),
+            )
+        ),
+        "layer 'dense_1': the slope of its kernel_regularizer Penalty('mine') is wrong: at w = 60, ",
     ),
     "layer's parameter": (
         lambda: model_of(fn.Dense(6, mish), Scale(wrong=1.01)),

@@ -68,7 +68,7 @@ def test_a_function():
     layer = fn.Dense(4, kernel_initializer=lambda shape, generator: generator.integers(0, 9, shape))
     fn.Model([fn.Input(3), layer], seed=0)
     assert set(np.unique(layer.W)) <= set(range(9))
-    with pytest.raises(ValueError, match=r"gave an array of shape \(2,\); expected finite numbers of shape \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"dense_1.W gave has shape \(2,\); expected \(3, 4\)"):
         fn.Model([fn.Input(3), fn.Dense(4, kernel_initializer=lambda shape, generator: [1, 2])], seed=0)
     with pytest.raises(ValueError, match="expected finite numbers"):
         fn.Model([fn.Input(3), fn.Dense(4, kernel_initializer=lambda shape, _: np.full(shape, np.nan))], seed=0)

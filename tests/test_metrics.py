@@ -140,6 +140,11 @@ BAD = {
     "metrics has 3; expected 'accuracy'": ("cross_entropy", 3, [3]),
     "metrics is 'f1'; expected a list": ("cross_entropy", 3, "f1"),
     "metrics is TopKAccuracy": ("cross_entropy", 9, metrics.TopKAccuracy()),
+    "metrics has two metrics named '<lambda>'": ("cross_entropy", 3, [lambda t, y: 1.0, lambda t, y: 2.0]),
+    "metrics has two metrics named 'f1'": ("cross_entropy", 3, ["f1", metrics.FunctionMetric(scores.f1, "f1")]),
+    "metrics has a metric named 'loss'": ("cross_entropy", 3, [metrics.FunctionMetric(scores.f1, "loss")]),
+    "metrics has a metric named 'val_f1'": ("cross_entropy", 3, [metrics.FunctionMetric(scores.f1, "val_f1")]),
+    r"function is a function of \(t\); expected a function of \(y_true, y_pred\)": ("mse", 3, [lambda t: 1.0]),
 }
 
 
@@ -159,3 +164,26 @@ def test_what_shows_only_with_the_targets():
         model.fit(X, y)
     with pytest.raises(ValueError, match="k is 0"):
         metrics.TopKAccuracy(0)
+
+
+def test_accuracy_of_numbers_is_refused_before_the_fit():
+    X, labels = data()
+    model = model_for("mse", 1, ["accuracy"])
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"metrics has 'accuracy', which is about classes, but y has .* in row 0"):
+        model.fit(X, X[:, 0])
+    with pytest.raises(
+        ValueError, match=r"'accuracy', which is about classes, but validation_data\[1\] has 5 in row 0"
+    ):
+        model.fit(X, labels > 2, validation_data=(X, np.full(300, 5.0)))
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+    model.fit(X, labels > 2)  # least squares may tell classes apart
+    assert model.evaluate(X, labels > 2)["accuracy"] == ((model.predict(X)[:, 0] > 0.5) == (labels > 2)).mean()
+
+
+def test_one_function_twice_is_one_metric():
+    function = metrics.FunctionMetric(scores.f1, "mine")
+    assert len(metrics.get("metrics", [scores.f1, scores.f1, "acc", "accuracy", metrics.TopKAccuracy(5), "top_k"])) == 3
+    assert metrics.get("metrics", [function, metrics.FunctionMetric(scores.f1, "mine")]) == (function,)
+    with pytest.raises(TypeError, match="name is 3; expected a non-empty string"):
+        metrics.FunctionMetric(scores.f1, 3)

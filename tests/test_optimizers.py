@@ -273,6 +273,10 @@ BAD = {
     "kernel_constraint is 'maxnorm'; .*did you mean 'max_norm'": lambda: fn.Dense(3, kernel_constraint="maxnorm"),
     "bias_regularizer is 'l3'": lambda: fn.Dense(3, bias_regularizer="l3"),
     "slope is 3; expected a function": lambda: fn.Penalty(abs, 3),
+    r"value is a function of \(w, x\); expected a function of \(w\)": lambda: fn.Penalty(lambda w, x: w, lambda w: 1.0),
+    r"the slope of Penalty\('<lambda>'\) is wrong: at w = .*, slope\(w\) is .*, but central differences": (
+        lambda: logistic("sgd", fn.Penalty(lambda w: w * w, lambda w: w))
+    ),
     "tolerance is -1": lambda: logistic("sgd").fit(*two_classes(), batch_size=200, tolerance=-1),
     "tolerance is 0.1, but batch_size is 32": lambda: logistic("sgd").fit(*two_classes(), tolerance=0.1),
     "the optimizer is LBFGS, but layer 'dense_1' has an L1 penalty": lambda: logistic("lbfgs", "l1").fit(

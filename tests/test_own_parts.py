@@ -455,7 +455,7 @@ def test_files(tmp_path):
         fn.load(tmp_path / "model.safetensors", parts={"mish": mish})
     twin = fn.ActivationFunction(mish_value, mish_slope, "mish")
     model = fn.Model([fn.Input(5), fn.Dense(3, mish), fn.Dense(1, twin)], seed=0)
-    with pytest.raises(TypeError, match="two own functions named 'mish'; expected a name for each"):
+    with pytest.raises(TypeError, match="two parts of your own named 'mish'; expected a name for each"):
         model.save(tmp_path / "two.safetensors")
 
 
