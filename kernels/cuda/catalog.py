@@ -10,14 +10,18 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import int64, void
+from numba import boolean, float64, int64, uint32, void
 
 from ..formulas.activations import ACTIVATIONS
-from . import activations, dense, gemm, launch, reduce
+from ..jit import formula
+from . import activations, dense, dropout, gather, gemm, launch, losses, metrics, penalties, reduce, rows, updates
 from .launch import THREADS
 from .reduce import number_of
 
 __all__ = ["Entry", "entries"]
+
+#: Threads for a row: one, a few, and a whole block.
+LANES = (1, 8, THREADS)
 
 
 class Entry(NamedTuple):
@@ -38,7 +42,7 @@ class Entry(NamedTuple):
 def entries() -> Iterator[Entry]:
     """All kernels, for float32 and float64, with the tiles and groups that matter and every formula of the library."""
     for real in (np.float32, np.float64):
-        for part in (of_gemm, of_activations, of_reduce):
+        for part in (of_gemm, of_activations, of_dropout, of_losses, of_metrics, of_rows, of_updates, of_penalties):
             for name, function, arguments, threads, *accumulates in part(real):
                 yield Entry(name, function.py_func, void(*arguments), threads, real, *accumulates)
     yield Entry("close_gate", launch._close_gate.py_func, void(int64[::1]), 1, np.int64)
@@ -90,7 +94,7 @@ def of_activations(real):
         yield f"{name}_forward_keeping", activations.keeping_kernel(value, slope), (matrix, matrix), THREADS
     kept = activations.backward_kernel(activations.kept_slope)
     yield "kept_backward", kept, (matrix, matrix, matrix, matrix), THREADS
-    for lanes in (1, 8, THREADS):
+    for lanes in LANES:
         for name in ("softmax", "log_softmax"):
             forward = getattr(activations, f"{name}_forward_kernel")(lanes, real)
             backward = getattr(activations, f"{name}_backward_kernel")(lanes, real)
@@ -98,6 +102,82 @@ def of_activations(real):
             yield f"{name}_backward_{lanes}", backward, (matrix, matrix, matrix), THREADS
 
 
-def of_reduce(real):
-    _, flat, _ = types_of(real)
-    yield "mean", reduce.mean_kernel(real), (flat, flat, int64[::1]), THREADS
+def of_dropout(real):
+    number, _, matrix = types_of(real)
+    whole = int64[::1]
+    for lanes in LANES:
+        arguments = matrix, matrix, uint32, number, int64, whole, int64, whole
+        yield f"dropout_{lanes}", dropout.dropout_kernel(dropout.keep, lanes, real), arguments, THREADS
+        yield f"dropout_mask_{lanes}", dropout.dropout_kernel(dropout.mark, lanes, real), arguments, THREADS
+    yield "apply_mask", dropout.mask_kernel(real), (matrix, matrix, matrix), THREADS
+
+
+def of_losses(real):
+    number, flat, matrix = types_of(real)
+    status = int64[::1]
+    fused = flat, matrix, matrix, matrix, matrix, number, number, number, status
+    plain = flat, matrix, matrix, matrix, number, number, number, status
+    for lanes in LANES:
+        for name in ("squared_error", "absolute_error", "huber", "pinball", "binary_cross_entropy"):
+            kernel = losses.elementwise_kernel(*losses.formulas_of(name), lanes, real)
+            yield f"{name}_{lanes}", kernel, (flat, matrix, matrix, matrix, number, number, status), THREADS
+        yield f"sigmoid_cross_entropy_{lanes}", losses.sigmoid_kernel(lanes, real), fused, THREADS
+        for labels, kind in ((True, "labels"), (False, "probabilities")):
+            softmax = losses.softmax_kernel(labels, lanes, real)
+            yield f"softmax_cross_entropy_{kind}_{lanes}", softmax, fused, THREADS
+            entropy = losses.cross_entropy_kernel(labels, lanes, real)
+            yield f"cross_entropy_{kind}_{lanes}", entropy, plain, THREADS
+
+
+def of_metrics(real):
+    number, flat, matrix = types_of(real)
+    for lanes in LANES:
+        for labels, kind in ((True, "labels"), (False, "probabilities")):
+            arguments = flat, matrix, matrix, number, boolean
+            yield f"accuracy_{kind}_{lanes}", metrics.rank_kernel(labels, lanes, real), arguments, THREADS
+        for term in (metrics.agreement, metrics.square, metrics.distance):
+            kernel = metrics.mean_kernel(term, lanes, real)
+            yield f"mean_{term.py_func.__name__}_{lanes}", kernel, (flat, matrix, matrix), THREADS
+
+
+def of_rows(real):
+    _, flat, matrix = types_of(real)
+    whole = int64[::1]
+    for lanes in LANES:
+        yield f"weigh_rows_{lanes}", rows.weigh_kernel(lanes, real), (flat, matrix, flat, whole), THREADS
+        arguments = matrix, matrix, matrix, matrix, whole, whole
+        yield f"gather_rows_{lanes}", gather.gather_kernel(lanes, real), arguments, THREADS
+    yield "keep_rows", rows._keep, (matrix, matrix), THREADS
+    yield "mean", reduce.mean_kernel(real), (flat, flat, whole), THREADS
+
+
+@formula
+def own(p, g, slots, rate, step, settings):
+    """A user's own update."""
+    for i in range(len(p)):
+        slots[0][i] = settings[0] * slots[0][i] - rate * g[i]
+        p[i] += slots[0][i]
+
+
+def of_updates(real):
+    number, flat, _ = types_of(real)
+    whole = int64[::1]
+    end = flat, number, number, number, whole
+    yield "sgd", updates._sgd, (flat, flat, flat, *end), THREADS
+    yield "momentum", updates._momentum, (flat, flat, flat, flat, *[number] * 3, *end), THREADS
+    yield "adagrad", updates._adagrad, (flat, flat, flat, flat, number, *end), THREADS
+    yield "rmsprop", updates._rmsprop, (flat, flat, flat, flat, flat, *[number] * 4, *end), THREADS
+    yield "adam", updates._adam, (flat, flat, flat, flat, flat, whole, *[number] * 8, *end), THREADS
+    yield "own_update", updates.own_kernel(own, 1), (flat, flat, flat, flat, flat, whole, flat, *end), THREADS
+
+
+def of_penalties(real):
+    """The kernels that accumulate in float64."""
+    _, flat, matrix = types_of(real)
+    wide, status = float64[::1], int64[::1]
+    for lanes in LANES:
+        arguments = wide, matrix, matrix, float64, float64
+        yield f"squared_norms_{lanes}", penalties.norms_kernel(lanes, real), arguments, THREADS, True
+    yield "max_norm", penalties._max_norm, (matrix, float64, status), THREADS, True
+    penalty = penalties.chunks_kernel(penalties.penalty_term)
+    yield "penalty_chunks", penalty, (wide, flat, float64, float64), THREADS, True
