@@ -2,6 +2,13 @@
 
 A callback is any object with some of the methods of ``Callback``. One that has no ``on_train_batch_end`` costs nothing
 per batch: the engine then runs whole epochs.
+
+>>> model = fn.Model([fn.Input(2), fn.Dense(8, "tanh"), fn.Dense(1, "sigmoid")], seed=0)
+>>> model.compile(fn.Adam(0.05), "binary_cross_entropy")
+>>> stop = fn.EarlyStopping("loss", min_delta=0.01, patience=3)
+>>> history = model.fit(*fn.datasets.moons(200), epochs=500, callbacks=[stop], verbose=0)
+>>> history.epochs < 500, stop.stopped_epoch == history.epochs - 1
+(True, True)
 """
 
 from __future__ import annotations
@@ -120,7 +127,11 @@ class EarlyStopping(_Monitor):
     "auto", by the name; baseline : a value that must be beaten; restore_best_weights : go back to the weights of
     the best epoch at the end; start_from_epoch : epochs that do not count.
 
-    ``best_epoch`` tells which epoch was the best, ``stopped_epoch`` after which one the fit ended, or None.
+    ``best_epoch`` tells which epoch was the best, ``stopped_epoch`` after which one the fit ended, or None; both count
+    from 0.
+
+    Raises a ValueError or TypeError that names an argument, and during the fit a ValueError where ``monitor`` is not
+    reported.
     """
 
     def __init__(
@@ -171,7 +182,10 @@ class EarlyStopping(_Monitor):
 class ReduceLROnPlateau(_Monitor):
     """Multiplies the learning rate by ``factor`` when a quantity has not become better for ``patience`` epochs.
 
-    cooldown : epochs to wait after it; min_lr : not below this rate. The learning rate must be a number.
+    monitor, mode, min_delta : as in ``EarlyStopping``; factor : above 0 and below 1; patience : epochs; cooldown :
+    epochs to wait after it; min_lr : not below this rate.
+
+    The fit raises a ValueError where the learning rate is a schedule: it must be a number.
     """
 
     def __init__(
@@ -218,8 +232,10 @@ class ModelCheckpoint(_Monitor):
     """Saves the model after every epoch, or with ``save_best_only`` after those that were the best so far.
 
     filepath : where to; ``{epoch}`` and the names of the logs may stand in it, as in
-    "model-{epoch:03d}-{val_loss:.3f}.safetensors"; save_weights_only : without the optimizer's state.
-    A file is replaced whole or not at all.
+    "model-{epoch:03d}-{val_loss:.3f}.safetensors", with epochs from 1; monitor, mode : as in ``EarlyStopping``;
+    save_weights_only : without layers and the optimizer's state.
+
+    A file is replaced whole or not at all. The fit raises an OSError where the file cannot be written.
     """
 
     def __init__(
@@ -264,7 +280,10 @@ class ModelCheckpoint(_Monitor):
 class CSVLogger(_Known):
     """Writes the numbers of every epoch to a CSV file, a line each, readable while the fit runs.
 
-    append : go on in a file that is there already, of the same columns.
+    filename : where to; separator : one character; append : go on in a file that is there already, of the same
+    columns.
+
+    The fit raises an OSError, before its first epoch, where the file cannot be written.
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False):
@@ -304,7 +323,10 @@ class CSVLogger(_Known):
 
 
 class TimeLimit(_Known):
-    """Ends the fit after the epoch in which ``seconds`` have passed since it began."""
+    """Ends the fit after the epoch in which ``seconds`` have passed since it began.
+
+    seconds : above 0.
+    """
 
     def __init__(self, seconds: float):
         self.seconds = number("seconds", seconds, above=0)
@@ -318,7 +340,18 @@ class TimeLimit(_Known):
 
 
 class LambdaCallback(Callback):
-    """A callback from functions, each called with the arguments of the method of its name."""
+    """A callback from functions, each called with the arguments of the method of its name.
+
+    Raises a ValueError without any function, and a TypeError for what is none.
+
+    >>> losses = []
+    >>> follow = fn.LambdaCallback(on_epoch_end=lambda epoch, logs: losses.append(logs["loss"]))
+    >>> model = fn.Model([fn.Input(2), fn.Dense(1, "sigmoid")], seed=0)
+    >>> model.compile("adam", "binary_cross_entropy")
+    >>> history = model.fit(*fn.datasets.xor(50), epochs=3, callbacks=[follow], verbose=0)
+    >>> losses == history["loss"]
+    True
+    """
 
     def __init__(
         self,

@@ -14,6 +14,8 @@ class MaxNorm:
 
     A longer one is scaled down after the step. It goes well with dropout and large learning rates (Srivastava et al.
     2014, section 5.1). For a bias the norm is that of the whole vector.
+
+    max_value : the largest norm, above 0. Raises a ValueError for another one.
     """
 
     def __init__(self, max_value: float = 2.0):

@@ -3,6 +3,13 @@
 Each returns ``(X, y)``, with X float32 of shape (rows, columns) and y int64 of shape (rows,), ready for
 ``fit``. The rows of the drawn sets are in random order, so that the last rows serve as a validation split,
 and their classes are of equal size up to one row.
+
+>>> X, y = fn.datasets.moons(500, noise=0.2, seed=1)
+>>> X.shape, X.dtype.name, y.shape, np.bincount(y).tolist()
+((500, 2), 'float32', (500,), [250, 250])
+
+The arguments: n, the number of rows; noise, a standard deviation in the units of X; seed, of the random numbers. All
+raise a ValueError or TypeError that names an argument that is out of its range.
 """
 
 from __future__ import annotations
@@ -28,6 +35,10 @@ def digits() -> tuple[Floats, Labels]:
     The test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak 1998, UCI Machine
     Learning Repository, https://doi.org/10.24432/C50P49), license CC BY 4.0. The file's pixels, whole numbers
     from 0 to 16, are divided by 16. ``X.reshape(-1, 8, 8)`` gives the images.
+
+    >>> X, y = fn.datasets.digits()
+    >>> X.shape, y.shape, float(X.max())
+    ((1797, 64), (1797,), 1.0)
     """
     from importlib import resources
 

@@ -21,6 +21,14 @@ class History(dict[str, list[float]]):
     Keys are "loss", the metrics, and with validation data the same again after ``val_``. It is a dictionary, so
     ``pandas.DataFrame(history)`` works; ``print(history)`` shows a table, ``history.plot()`` the curves, and a
     notebook shows the table by itself.
+
+    >>> model = fn.Model([fn.Input(2), fn.Dense(1, "sigmoid")], seed=0)
+    >>> model.compile("adam", "binary_cross_entropy", ["accuracy"])
+    >>> history = model.fit(*fn.datasets.moons(100), epochs=3, validation_split=0.2, verbose=0)
+    >>> list(history), len(history["val_loss"]), history.epochs
+    (['loss', 'accuracy', 'val_loss', 'val_accuracy'], 3, 3)
+
+    Raises a KeyError for a curve that was not recorded, which names those that were.
     """
 
     @property

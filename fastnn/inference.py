@@ -1,14 +1,21 @@
 """Prediction at the speed of a function call: ``predict = model.compiled_predict()``, then ``predict(x)``.
 
-From a function of your own that Numba compiles, call ``predict_into`` with the predictor's ``state``::
+From a function of your own that Numba compiles, call ``predict_into`` with the predictor's ``state``:
 
-    predictor = model.compiled_predict()
-
-    @numba.njit
-    def simulate(state, x, y, steps):
-        for _ in range(steps):
-            predict_into(y, x, state)
-            x += y
+>>> import numba
+>>> from fastnn.inference import predict_into
+>>> model = fn.Model([fn.Input(2), fn.Dense(2)], seed=0)
+>>> model.set_weights([np.eye(2), [1, 2]])
+>>> predictor = model.compiled_predict()
+>>> @numba.njit
+... def simulate(state, x, y, steps):
+...     for _ in range(steps):
+...         predict_into(y, x, state)
+...         x[:] = y
+>>> x, y = np.zeros((2, 1, 2), np.float32)
+>>> simulate(predictor.state, x, y, 10)
+>>> x
+array([[10., 20.]], dtype=float32)
 """
 
 from __future__ import annotations

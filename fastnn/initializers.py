@@ -3,6 +3,10 @@
 A layer's fan-in is its number of inputs, its fan-out its number of units. Each parameter of each layer
 draws from a generator of its own, keyed by the model's seed and the layer's position, so its initial
 value does not depend on the other layers.
+
+>>> weights = fn.HeNormal()((300, 200), np.random.default_rng(0))
+>>> weights.shape, bool(np.isclose(weights.std(), np.sqrt(2 / 300), rtol=0.01))
+((300, 200), True)
 """
 
 from __future__ import annotations
@@ -37,7 +41,10 @@ Shape = tuple[int, ...]
 
 
 class Initializer:
-    """The base of all initializers: ``initializer(shape, generator)`` returns the initial values."""
+    """The base of all initializers: ``initializer(shape, generator)`` returns the initial values.
+
+    shape : of the array, (inputs, units) for the weights of a Dense layer; generator : a ``numpy.random.Generator``.
+    """
 
     def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} does not define __call__(shape, generator)")
@@ -68,7 +75,10 @@ class Zeros(Constant):
 
 
 class Normal(Initializer):
-    """N(mean, stddev²): ``stddev`` is a standard deviation, so ``Normal(0, 0.01)`` spreads by 0.01."""
+    """N(mean, stddev²): ``stddev`` is a standard deviation, so ``Normal(0, 0.01)`` spreads by 0.01.
+
+    Raises a ValueError for a negative deviation.
+    """
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.01):
         self.mean = number("mean", mean)
@@ -79,7 +89,7 @@ class Normal(Initializer):
 
 
 class Uniform(Initializer):
-    """U(low, high)."""
+    """U(low, high): all numbers between the two are equally likely. Raises a ValueError for low above high."""
 
     def __init__(self, low: float = 0.0, high: float = 0.1):
         self.low, self.high = number("low", low), number("high", high)
@@ -97,6 +107,7 @@ class _Scaled(Initializer):
     uniform = False
 
     def fan(self, shape: Shape) -> float:
+        """What the variance is divided by: fan_in, or the mean of fan_in and fan_out."""
         return shape[0]
 
     def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
@@ -142,7 +153,14 @@ class LecunUniform(LecunNormal):
 
 
 class Orthogonal(Initializer):
-    """A random matrix with orthonormal columns, or rows where they are fewer, times ``gain`` (Saxe et al. 2014)."""
+    """A random matrix with orthonormal columns, or rows where they are fewer, times ``gain`` (Saxe et al. 2014).
+
+    WᵀW = gain² · 1 for at least as many inputs as units, else WWᵀ = gain² · 1.
+
+    >>> W = fn.Orthogonal()((5, 3), np.random.default_rng(0))
+    >>> np.allclose(W.T @ W, np.eye(3))
+    True
+    """
 
     def __init__(self, gain: float = 1.0):
         self.gain = number("gain", gain)

@@ -1,10 +1,12 @@
 """The layers: Input, Dense, Activation, Dropout.
 
-A layer describes itself to a plan (``lower``) and works alone, too::
+A layer describes itself to a plan (``lower``) and works alone, too:
 
-    layer = Dense(3, activation="tanh")
-    y = layer.forward(x)
-    dx = layer.backward(dy)  # and layer.dW, layer.db
+>>> layer = fn.Dense(3, activation="tanh")
+>>> y = layer.forward(np.ones((5, 2)))
+>>> dx = layer.backward(np.ones((5, 3)))
+>>> y.shape, dx.shape, layer.dW.shape, layer.db.shape
+((5, 3), (5, 2), (2, 3), (3,))
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ class Layer:
     """The base of all layers. A layer of your own defines ``forward`` and ``backward``; it runs in Python.
 
     name : shown in summaries and errors, by default the kind and a number; trainable : whether training
-    changes its parameters; inputs, units : its widths, known once it is built; dtype : of its numbers.
+    changes its parameters.
+
+    Attributes: ``inputs`` and ``units``, its widths, known once it is built; ``dtype``, the type of its numbers.
     """
 
     kind = "layer"
@@ -163,7 +167,12 @@ class Layer:
 
 
 class Input(Layer):
-    """The width of the data: the number of columns of X."""
+    """The width of the data: y = x, (rows, columns). Every model begins with one.
+
+    shape : the number of columns of X, such as 64 or (64,).
+
+    Raises a ValueError or TypeError for anything but one whole number above 0.
+    """
 
     kind = "input"
 
@@ -189,7 +198,14 @@ class Input(Layer):
 class Activation(Layer):
     """y = f(x), element by element, with f one of ``ACTIVATIONS`` or an ``ActivationFunction`` of your own.
 
-    softmax and log_softmax go row by row.
+    x and y are (rows, units); softmax and log_softmax go row by row. Backward: dx = dy · f'(x).
+
+    activation : a name, or an ``ActivationFunction``.
+
+    Raises a ValueError for an unknown name, with the nearest known one, and a TypeError for a bare function.
+
+    >>> fn.Activation("relu").forward([[-1.0, 0.0, 2.0]])
+    array([[0., 0., 2.]])
     """
 
     kind = "activation"
@@ -228,13 +244,23 @@ class Activation(Layer):
 
 
 class Dense(Layer):
-    """y = f(xW + b), with W (inputs, units) and b (units,).
+    """y = f(xW + b), with x (rows, inputs), W (inputs, units), b (units,) and y (rows, units).
+
+    Backward, with a = xW + b: da = dy · f'(a), dW = xᵀ da, db = the sums of da over the rows, dx = da Wᵀ.
 
     units : width of the output; activation : f, one of ``ACTIVATIONS``, an ``ActivationFunction`` of your own, or
     None for none; use_bias : whether there is a b; kernel_initializer : of W, by default fitting to the activation
     (He et al. 2015 for ReLU and its kin, Glorot & Bengio 2010 else); kernel_regularizer : a penalty on W, such as
-    ``L2(1e-4)``; kernel_constraint : what W keeps to after each step, such as ``MaxNorm(3)``; bias_regularizer,
-    bias_constraint : the same for b.
+    ``L2(1e-4)``; kernel_constraint : what W keeps to after each step, such as ``MaxNorm(3)``; bias_initializer,
+    bias_regularizer, bias_constraint : the same for b; trainable : whether training changes W and b.
+
+    Raises a ValueError or TypeError that names the argument.
+
+    >>> layer = fn.Dense(2)
+    >>> layer.build(3)
+    >>> layer.W, layer.b = [[1, 0], [0, 1], [1, 1]], [10, 20]
+    >>> layer.forward([[1, 2, 3]])
+    array([[14., 25.]], dtype=float32)
     """
 
     kind = "dense"
@@ -354,8 +380,19 @@ class Dense(Layer):
 class Dropout(Layer):
     """y = x · mask / (1 - rate) in training, y = x in a prediction (Srivastava et al. 2014).
 
-    rate : the probability with which a unit is dropped, 0 <= rate < 1. The mask depends on the model's seed,
-    the step, the layer, the row and the column alone.
+    The mask has 1 with the probability 1 - rate and else 0, so the mean of y over all masks is x. It depends on the
+    model's seed, the step, the layer, the row and the column alone. Backward: dx = dy · mask / (1 - rate).
+
+    rate : the probability with which a unit is dropped, 0 <= rate < 1.
+
+    Raises a ValueError for another rate.
+
+    >>> layer = fn.Dropout(0.5)
+    >>> x = np.ones((1000, 10))
+    >>> sorted(set(layer.forward(x, training=True).ravel().tolist()))
+    [0.0, 2.0]
+    >>> np.array_equal(layer.forward(x), x)
+    True
     """
 
     kind = "dropout"

@@ -29,9 +29,11 @@ __all__ = [
 
 
 class Loss:
-    """The base of all losses.
+    """The base of all losses: a number for each row, of which a batch's loss is the weighted mean.
 
-    name : its name; kernel : its kernel; from_logits : whether it takes logits, and yields probabilities.
+    L = Σ weight · loss / rows, with the weights of ``sample_weight`` and ``class_weight``, or 1.
+
+    Attributes: ``name``; ``kernel``, the name of its kernel; ``from_logits``, whether it takes logits.
     """
 
     name = ""
@@ -66,7 +68,16 @@ class Loss:
 
 
 class MeanSquaredError(Loss):
-    """mean over the outputs of (y - t)², for regression: the best constant is the targets' mean."""
+    """mean over the outputs of (y - t)², for regression: the best constant is the targets' mean.
+
+    y, t : (rows, outputs), or t (rows,) for one output. The loss is in the units of y, squared; its derivative by y
+    is 2 (y - t) / outputs.
+
+    >>> model = fn.Model([fn.Input(1), fn.Dense(1, kernel_initializer="zeros")])
+    >>> model.compile("sgd", loss="mse")
+    >>> model.evaluate([[0.0], [0.0]], [1.0, 3.0], verbose=0)
+    {'loss': 5.0}
+    """
 
     name = "mse"
     kernel = "squared_error"
@@ -75,7 +86,7 @@ class MeanSquaredError(Loss):
 class MeanAbsoluteError(Loss):
     """mean over the outputs of abs(y - t), for regression with outliers: the best constant is the targets' median.
 
-    Its derivative where y equals t is 0.
+    The loss is in the units of y. Its derivative by y is sign(y - t) / outputs, and 0 where y equals t.
     """
 
     name = "mae"
@@ -88,6 +99,8 @@ class Huber(Loss):
     Small errors count as in the squared error, large ones as in the absolute error (Huber 1964).
 
     delta : where the one becomes the other, above 0, in the units of y.
+
+    Raises a ValueError for a delta that is not above 0.
     """
 
     name = "huber"
@@ -108,6 +121,8 @@ class Quantile(Loss):
     (Koenker & Bassett 1978). With 0.5, the default, it is half the absolute error and the median.
 
     quantile : the share of the targets below the prediction, above 0 and below 1.
+
+    Raises a ValueError for another quantile.
     """
 
     name = "quantile"
@@ -160,7 +175,18 @@ class BinaryCrossEntropy(_CrossEntropies):
 
     The last layer ends in a sigmoid; or, with ``from_logits=True``, in nothing, and predictions are logits.
 
-    label_smoothing : s in 0..1, which replaces t by t·(1-s) + s/2, so that certainty does not pay.
+    With a logit a and p = sigmoid(a), it is computed as max(a, 0) - a·t + log(1 + exp(-abs(a))); its derivative by a
+    is (p - t) / outputs.
+
+    from_logits : whether the model yields logits; label_smoothing : s in 0..1, which replaces t by t·(1-s) + s/2, so
+    that certainty does not pay (Szegedy et al. 2016).
+
+    Raises a ValueError for targets outside of 0..1, and in ``compile`` for a last layer that yields no probabilities.
+
+    >>> model = fn.Model([fn.Input(1), fn.Dense(1, "sigmoid", kernel_initializer="zeros")], dtype="float64")
+    >>> model.compile("sgd", loss="binary_cross_entropy")
+    >>> model.evaluate([[0.0]], [1], verbose=0)["loss"]  # log 2
+    0.69314718...
     """
 
     name = "binary_cross_entropy"
@@ -186,7 +212,18 @@ class CrossEntropy(_CrossEntropies):
 
     The last layer ends in a softmax; or, with ``from_logits=True``, in nothing, and predictions are logits.
 
-    label_smoothing : s in 0..1, which replaces t by t·(1-s) + s/classes, for labels too (Szegedy et al. 2016).
+    With logits a and p = softmax(a), it is computed as log Σ exp(a) - Σ t·a; its derivative by a is p - t.
+
+    from_logits : whether the model yields logits; label_smoothing : s in 0..1, which replaces t by
+    t·(1-s) + s/classes, for labels too (Szegedy et al. 2016, section 7).
+
+    Raises a ValueError for labels that are no class and for rows that do not sum to 1, and in ``compile`` for a last
+    layer that yields no probabilities.
+
+    >>> model = fn.Model([fn.Input(1), fn.Dense(4, "softmax", kernel_initializer="zeros")], dtype="float64")
+    >>> model.compile("sgd", loss="cross_entropy")
+    >>> model.evaluate([[0.0]], [2], verbose=0)["loss"]  # log 4
+    1.38629436...
     """
 
     name = "cross_entropy"

@@ -106,8 +106,15 @@ class _OfClasses(Metric):
 
 
 class Accuracy(_OfClasses):
-    """The share of rows whose most probable class is right; with single yes-or-no outputs, the share of outputs on
-    the right side of 0.5."""
+    """right rows / rows, where a row is right if its most probable class is; with single yes-or-no outputs, the share
+    of outputs on the right side of 0.5.
+
+    >>> model = fn.Model([fn.Input(2), fn.Dense(2, "softmax")], seed=0)
+    >>> model.set_weights([np.eye(2), np.zeros(2)])
+    >>> model.compile("sgd", "cross_entropy", ["accuracy"])
+    >>> model.evaluate([[1, 0], [0, 1], [1, 0], [0, 1]], [0, 1, 0, 0], verbose=0)["accuracy"]
+    0.75
+    """
 
     name = "accuracy"
 
@@ -117,7 +124,10 @@ class Accuracy(_OfClasses):
 
 
 class TopKAccuracy(_OfClasses):
-    """The share of rows whose right class is among the ``k`` most probable."""
+    """The share of rows whose right class is among the ``k`` most probable.
+
+    k : 1 or more. ``compile`` raises a ValueError for a model with k classes or fewer.
+    """
 
     def __init__(self, k: int = 5):
         self.k = whole_number("k", k)
@@ -141,7 +151,7 @@ class TopKAccuracy(_OfClasses):
 
 
 class MeanSquaredError(Metric):
-    """The mean of (y - t)² over rows and outputs."""
+    """The mean of (y - t)² over rows and outputs, in the units of y squared."""
 
     name = "mse"
     targets = "numbers"
@@ -151,7 +161,7 @@ class MeanSquaredError(Metric):
 
 
 class RootMeanSquaredError(MeanSquaredError):
-    """√ of the mean of (y - t)² over rows and outputs."""
+    """√ of the mean of (y - t)² over rows and outputs, in the units of y."""
 
     name = "rmse"
 
@@ -160,7 +170,7 @@ class RootMeanSquaredError(MeanSquaredError):
 
 
 class MeanAbsoluteError(Metric):
-    """The mean of the absolute errors, abs(y - t), over rows and outputs."""
+    """The mean of the absolute errors, abs(y - t), over rows and outputs, in the units of y."""
 
     name = "mae"
     targets = "numbers"
@@ -206,31 +216,42 @@ class _Score(Metric):
 
 
 class Precision(_Score):
-    """Of the rows taken for a class, the share that belongs to it; the mean over the classes."""
+    """right / taken: of the rows taken for a class, the share that belongs to it; the mean over the classes.
+
+    With one output, of class 1 alone. A class that was never taken counts 0.
+    """
 
     name, score = "precision", staticmethod(scores.precision)
 
 
 class Recall(_Score):
-    """Of the rows of a class, the share that was found; the mean over the classes."""
+    """right / rows of the class: of the rows of a class, the share that was found; the mean over the classes.
+
+    With one output, of class 1 alone.
+    """
 
     name, score = "recall", staticmethod(scores.recall)
 
 
 class F1(_Score):
-    """The harmonic mean of precision and recall of a class; the mean over the classes ("macro")."""
+    """2 · right / (taken + rows of the class), the harmonic mean of precision and recall of a class; the mean over the
+    classes ("macro"). With one output, of class 1 alone.
+    """
 
     name, score = "f1", staticmethod(scores.f1)
 
 
 class AUC(_Score):
-    """The area under the ROC curve, exact; with several classes the mean of each one against the rest."""
+    """The area under the ROC curve, exact; with several classes the mean of each one against the rest (Fawcett 2006).
+
+    It is the probability that a row of the class scores higher than another row; 1/2 is guessing.
+    """
 
     name, score = "auc", staticmethod(scores.roc_auc)
 
 
 class LogLoss(_Score):
-    """The mean of -log(probability of the right class)."""
+    """The mean of -log(probability of the right class), in nats: log 2 for one who guesses between two classes."""
 
     name, score = "log_loss", staticmethod(scores.log_loss)
 

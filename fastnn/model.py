@@ -36,18 +36,23 @@ __all__ = ["Model", "load"]
 
 
 class Model:
-    """A chain of layers::
+    """A chain of layers.
 
-        model = fn.Model([fn.Input(64), fn.Dense(32, activation="relu"), fn.Dense(10, activation="softmax")])
-        model.compile(optimizer=fn.Adam(1e-3), loss="cross_entropy", metrics=["accuracy"])
-        history = model.fit(X, y, epochs=20, validation_split=0.1)
-        probabilities = model.predict(X)
+    >>> X, y = fn.datasets.digits()
+    >>> layers = [fn.Input(64), fn.Dense(32, activation="relu"), fn.Dense(10, activation="softmax")]
+    >>> model = fn.Model(layers, seed=0)
+    >>> model.compile(optimizer=fn.Adam(1e-3), loss="cross_entropy", metrics=["accuracy"])
+    >>> history = model.fit(X, y, epochs=20, validation_split=0.1, verbose=0)
+    >>> model.predict(X).shape, model.evaluate(X, y, verbose=0)["accuracy"] > 0.95
+    ((1797, 10), True)
 
     layers : an Input, then Dense, Activation and Dropout layers; seed : of the initial weights, the shuffling
     and the dropout, by default a new one for each model (``model.seed`` tells it); dtype : "float32" or
     "float64"; name : shown in summaries.
 
     Equal seed, data and settings give the same bits, for any number of threads.
+
+    Raises a ValueError or TypeError that names the argument, or the layer that does not fit.
     """
 
     def __init__(
@@ -194,7 +199,8 @@ class Model:
         "auto", "cpu" or "cuda"; threads : how many workers, by default as many as pay for themselves. The result
         does not depend on ``threads``.
 
-        Raises a ValueError or TypeError that names the argument, before anything changes.
+        Raises a ValueError or TypeError that names the argument, or says why loss and last layer do not fit together,
+        before anything changes; a RuntimeError where the device cannot be had.
         """
         from .kernels.cpu.runner import aligned_zeros
 
@@ -326,15 +332,16 @@ class Model:
     ) -> History:
         """Train for ``epochs`` epochs; called again, it continues.
 
-        X : (rows, inputs); y : targets as the loss wants them; the last batch of an epoch may be smaller;
-        verbose : "auto" shows a progress line in a terminal or a bar in a notebook, 1 does so, too, and prints a line
-        each epoch where it is neither, 2 a line each epoch, 0 nothing;
-        callbacks : objects with any of the methods of ``fastnn.callbacks.Callback``; validation_split : the share of
-        rows, taken from the end before shuffling, to validate on; validation_data : or (X, y) or (X, y,
-        sample_weight) to validate on; class_weight : {label: weight}, or "balanced": rows / (classes · rows of the
-        class); sample_weight : (rows,), the loss of a batch is Σ weight · loss / rows; metrics count all rows alike;
-        tolerance : stop when the Euclidean norm of the gradient of the loss and its penalties is at most this, in
-        full-batch descent (a batch_size of at least all rows).
+        X : (rows, inputs), an array, a data frame or what NumPy makes one of; y : targets as the loss wants them,
+        (rows,) or (rows, outputs); batch_size : rows of a step, the last one of an epoch may have fewer; epochs :
+        passes over all rows; verbose : "auto" shows a progress line in a terminal or a bar in a notebook, 1 does so,
+        too, and prints a line each epoch where it is neither, 2 a line each epoch, 0 nothing; callbacks : objects with
+        any of the methods of ``fastnn.callbacks.Callback``; validation_split : the share of rows, taken from the end
+        before shuffling, to validate on; validation_data : or (X, y) or (X, y, sample_weight) to validate on; shuffle
+        : whether each epoch has its own order of the rows; class_weight : {label: weight}, or "balanced": rows /
+        (classes · rows of the class); sample_weight : (rows,), the loss of a batch is Σ weight · loss / rows; metrics
+        count all rows alike; tolerance : stop when the Euclidean norm of the gradient of the loss and its penalties is
+        at most this, in full-batch descent (a batch_size of at least all rows).
 
         Returns a History: ``history["loss"]``, ``history["val_accuracy"]`` ...
 
@@ -403,7 +410,10 @@ class Model:
     def train_on_batch(
         self, X: Any, y: Any, sample_weight: Any = None, class_weight: dict[int, float] | str | None = None
     ) -> dict[str, float]:
-        """One step on all rows of X as one batch; returns the loss and the metrics of before it."""
+        """One step on all rows of X as one batch; returns the loss and the metrics of before it.
+
+        X, y, sample_weight, class_weight : as in ``fit``, which also says what is raised.
+        """
         self._compiled_loss("train_on_batch")
         if isinstance(self.optimizer, optimizers.LBFGS):
             raise ValueError("the optimizer is LBFGS, which trains on all rows for many steps; expected fit")
@@ -417,7 +427,13 @@ class Model:
     # Ask.
 
     def evaluate(self, X: Any, y: Any, verbose: int | str = "auto", sample_weight: Any = None) -> dict[str, float]:
-        """The loss and the metrics on X and y, without dropout: {"loss": ..., "accuracy": ...}."""
+        """The loss and the metrics on X and y, without dropout: {"loss": ..., "accuracy": ...}.
+
+        X, y, verbose, sample_weight : as in ``fit``. Penalties are part of the loss.
+
+        Raises a ValueError or TypeError that names the argument, a RuntimeError before ``compile``, and a
+        FloatingPointError if the loss is not finite.
+        """
         check_verbose(verbose)
         examples = self._examples("evaluate", X, y, sample_weight)
         with self._lock, Progress("evaluate", verbose) as progress:
@@ -451,7 +467,10 @@ class Model:
     def predict(self, X: Any, verbose: int | str = "auto") -> np.ndarray:
         """The outputs for the rows of X, without dropout: an array of shape (rows, outputs).
 
-        For a few rows at a time, again and again, ``compiled_predict`` is quicker still.
+        X : (rows, inputs). For a few rows at a time, again and again, ``compiled_predict`` is quicker still.
+
+        Raises a ValueError or TypeError for an X of another width, or with a number that is not finite. Needs no
+        ``compile``.
         """
         check_verbose(verbose)
         if verbose in ("auto", 0) and type(X) is np.ndarray and X.ndim == 2:
@@ -527,7 +546,12 @@ class Model:
         return parts
 
     def activations(self, X: Any) -> dict[str, np.ndarray]:
-        """Each layer's output for the rows of X, without dropout, by the layer's name."""
+        """Each layer's output for the rows of X, without dropout: {name: (rows, units)}.
+
+        >>> model = fn.Model([fn.Input(2), fn.Dense(3, "relu"), fn.Dense(1)])
+        >>> {name: h.shape for name, h in model.activations([[1, 2]]).items()}
+        {'input': (1, 2), 'dense_1': (1, 3), 'dense_2': (1, 1)}
+        """
         x = data.inputs("X", X, self.inputs, self._dtype).take(slice(None))
         found = {}
         with self._lock:
@@ -595,11 +619,19 @@ class Model:
     # Weights.
 
     def get_weights(self) -> list[np.ndarray]:
-        """Copies of all parameters, layer by layer, W before b."""
+        """Copies of all parameters, layer by layer, W before b.
+
+        >>> model = fn.Model([fn.Input(2), fn.Dense(3, "relu"), fn.Dense(1)])
+        >>> [array.shape for array in model.get_weights()]
+        [(2, 3), (3,), (3, 1), (1,)]
+        """
         return [array.copy() for layer in self.layers for array in layer.parameters.values()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Set all parameters, in the order of ``get_weights``; on an error nothing has changed."""
+        """Set all parameters, in the order of ``get_weights``; on an error nothing has changed.
+
+        Raises a ValueError or TypeError for another number of arrays, another shape, or a number that is not finite.
+        """
         targets = [(layer, key) for layer in self.layers for key in layer.parameters]
         weights = list(weights)
         if len(weights) != len(targets):
@@ -627,17 +659,34 @@ class Model:
     # Files.
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a safetensors file, for ``fn.load``; see ``fastnn.files``."""
+        """Write the model to a safetensors file, for ``fn.load``: layers, weights, optimizer and its state, loss,
+        metrics, seed and step. See ``fastnn.files``.
+
+        Raises an OSError where the file cannot be written, and a TypeError where a part of your own cannot be
+        described.
+
+        >>> import os, tempfile
+        >>> model = fn.Model([fn.Input(2), fn.Dense(1)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.safetensors")
+        ...     model.save(path)
+        ...     again = fn.load(path)
+        >>> np.array_equal(again.layers[1].W, model.layers[1].W)
+        True
+        """
         with self._lock:
             files.save(self, path)
 
     def save_weights(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights alone, for ``load_weights``."""
+        """Write the weights alone, for ``load_weights``. Raises an OSError where the file cannot be written."""
         with self._lock:
             files.save_weights(self, path)
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
-        """Set the weights to those of a file of equal layers; on an error nothing has changed."""
+        """Set the weights to those of a file of equal layers; on an error nothing has changed.
+
+        Raises a ModelFileError for a file that is damaged or does not fit, an OSError where it cannot be read.
+        """
         with self._lock:
             files.load_weights(self, path)
 

@@ -16,11 +16,14 @@ __all__ = ["LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "
 
 
 class Optimizer:
-    """The base of all optimizers.
+    """The base of all optimizers: w moves by a function of g, the gradient of the batch's loss by w.
 
     learning_rate : the size of a step, a number or a schedule; it may be changed between two fits or from a callback;
     clip_norm : a gradient whose Euclidean norm, over all parameters, is larger is scaled down to it (Pascanu et al.
     2013); clip_value : each element of the gradient is kept within -clip_value .. clip_value.
+
+    Both kinds of clipping come before the step, the norm first. All optimizers raise a ValueError or TypeError that
+    names an argument that is out of its range.
     """
 
     #: The update kernel's name; in an optimizer of your own, a function (see ``Optimizer.update`` in the how-to).
@@ -60,6 +63,15 @@ class SGD(Optimizer):
 
     With momentum: v = momentum · v - learning_rate · gradient, w += v (Polyak 1964); Nesterov's looks
     ahead: w += momentum · v - learning_rate · gradient (Sutskever et al. 2013).
+
+    momentum : the share of the last step that stays, from 0 to below 1; nesterov : whether to look ahead.
+
+    >>> model = fn.Model([fn.Input(1), fn.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    >>> model.compile(fn.SGD(0.1), loss="mse")
+    >>> model.train_on_batch([[1.0]], [1.0])  # the gradient is 2 (0 - 1)
+    {'loss': 1.0}
+    >>> model.get_weights()
+    [array([[0.2]], dtype=float32)]
     """
 
     def __init__(
@@ -85,7 +97,9 @@ class SGD(Optimizer):
 class Adagrad(Optimizer):
     """Adagrad (Duchi et al. 2011): s += g², w -= learning_rate · g / √(s + ε).
 
-    Each weight's steps shrink with the gradients that it has seen. s starts from ``initial_accumulator_value``.
+    Each weight's steps shrink with the gradients that it has seen.
+
+    initial_accumulator_value : where s starts; epsilon : ε, which keeps the root above zero.
     """
 
     update, slots = "adagrad", 1
@@ -112,6 +126,9 @@ class RMSprop(Optimizer):
     """RMSprop (Tieleman & Hinton 2012): s = ρs + (1-ρ)g², w -= learning_rate · g / √(s + ε).
 
     With momentum: v = momentum · v + learning_rate · g / √(s + ε), w -= v.
+
+    rho : ρ, the share of s that stays, from 0 to below 1; momentum : the share of the last step that stays;
+    epsilon : ε, which keeps the root above zero.
     """
 
     update = "rmsprop"
@@ -139,8 +156,11 @@ class RMSprop(Optimizer):
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015, Algorithm 1).
 
-    m = β₁m + (1-β₁)g, v = β₂v + (1-β₂)g², w -= learning_rate · m̂ / (√v̂ + ε), where m̂ and v̂ correct
-    for the zeros that m and v start from.
+    m = β₁m + (1-β₁)g, v = β₂v + (1-β₂)g², w -= learning_rate · m̂ / (√v̂ + ε), where m̂ = m / (1 - β₁ⁿ) and
+    v̂ = v / (1 - β₂ⁿ) at step n = 1, 2 ... correct for the zeros that m and v start from.
+
+    beta_1, beta_2 : β₁ and β₂, the shares of m and v that stay, from 0 to below 1; epsilon : ε, in the units of the
+    gradient.
     """
 
     update, slots = "adam", 2
@@ -167,7 +187,10 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019): w -= learning_rate · weight_decay · w.
 
-    The decay applies to weights, not to biases.
+    The decay applies to weights, not to biases, and does not go through the moments.
+
+    weight_decay : the share of a weight that a step of learning rate 1 would take away, 0 or above; beta_1, beta_2,
+    epsilon : as in ``Adam``.
     """
 
     def __init__(
@@ -191,9 +214,13 @@ class AdamW(Adam):
 class LBFGS(Optimizer):
     """L-BFGS (Liu & Nocedal 1989), for small data: all rows at every step, and a line search instead of a rate.
 
-    memory : steps from which it knows the curvature. One epoch is one iteration; batch_size and shuffle have no
-    meaning. It needs SciPy (the extra ``scipy``), a smooth loss, and no dropout; float64 lets it come nearest to the
-    minimum.
+    One epoch is one iteration; batch_size and shuffle have no meaning. It needs SciPy (the extra ``scipy``), a smooth
+    loss, and no dropout; float64 lets it come nearest to the minimum.
+
+    memory : steps from which it knows the curvature, 1 or more.
+
+    ``fit`` raises a ValueError where the model has dropout, an L1 penalty or a constraint, and an ImportError without
+    SciPy.
     """
 
     def __init__(self, memory: int = 10):

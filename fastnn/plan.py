@@ -67,6 +67,7 @@ class Operation:
 
     @property
     def name(self) -> str:
+        """Its formula, such as "relu", or its kind."""
         return self.formula or self.kind
 
     @property
@@ -92,10 +93,12 @@ class Parameter:
 
     @property
     def penalized(self) -> bool:
+        """Whether a regularizer belongs to it."""
         return self.penalty >= 0 or self.own_penalty is not None
 
     @property
     def size(self) -> int:
+        """The number of its elements."""
         size = 1
         for length in self.shape:
             size *= length
@@ -104,7 +107,14 @@ class Parameter:
 
 @dataclass
 class Plan:
-    """A model as data; ``print(plan)`` shows it as a table."""
+    """A model as data; ``print(plan)`` shows it as a table.
+
+    >>> plan = fn.Model([fn.Input(3), fn.Dense(4, "relu"), fn.Dense(2)]).plan
+    >>> [operation.name for operation in plan.operations]
+    ['dense', 'relu', 'dense']
+    >>> plan.forward_flops(rows=1)  # 2·3·4 + 4, 4 for the activation, 2·4·2 + 2
+    50
+    """
 
     dtype: str
     inputs: int
@@ -128,6 +138,7 @@ class Plan:
 
     @property
     def item_size(self) -> int:
+        """Bytes of a number."""
         return 8 if self.dtype == "float64" else 4
 
     @property

@@ -12,7 +12,7 @@ __all__ = ["L1", "L1L2", "L2", "Penalty", "Regularizer", "get"]
 
 
 class Regularizer:
-    """The base of all regularizers."""
+    """The base of all regularizers: a function of each weight, whose sum is added to the loss."""
 
 
 class L1L2(Regularizer):
@@ -20,6 +20,8 @@ class L1L2(Regularizer):
 
     The L2 term goes into the gradient. The L1 term is applied after each step as a soft threshold of
     ``learning_rate · l1``, so that weights become exactly zero (proximal gradient, Parikh & Boyd 2014).
+
+    l1, l2 : the factors, 0 or above. Raises a ValueError for a negative one.
     """
 
     def __init__(self, l1: float = 0.01, l2: float = 0.01):
@@ -30,7 +32,17 @@ class L1L2(Regularizer):
 
 
 class L1(L1L2):
-    """l1·Σ|w|: makes weights exactly zero."""
+    """l1·Σ|w|: makes weights exactly zero.
+
+    After a step with the learning rate η: w = sign(w) · max(0, abs(w) - η·l1).
+
+    >>> model = fn.Model([fn.Input(1), fn.Dense(1, use_bias=False, kernel_regularizer=fn.L1(1.0))])
+    >>> model.compile(fn.SGD(0.1), loss="mse")
+    >>> model.set_weights([[[0.05]]])
+    >>> _ = model.train_on_batch([[0.0]], [0.0])  # no gradient, but a threshold of 0.1 · 1
+    >>> model.get_weights()
+    [array([[0.]], dtype=float32)]
+    """
 
     def __init__(self, l1: float = 0.01):
         super().__init__(l1, 0.0)
@@ -40,7 +52,7 @@ class L1(L1L2):
 
 
 class L2(L1L2):
-    """l2·Σw²: keeps weights small."""
+    """l2·Σw²: keeps weights small. Adds 2·l2·w to the gradient."""
 
     def __init__(self, l2: float = 0.01):
         super().__init__(0.0, l2)

@@ -3,6 +3,13 @@
 A schedule takes an array of step numbers and returns as many rates, so that a slice of batches costs one call. Steps
 count batches from 0, through all fits since the model was compiled; but a schedule that leaves its length to the fit
 (``decay_steps=None``) begins anew with each fit and ends with it. After its last step a schedule keeps its last rate.
+
+>>> fn.CosineDecay(0.1, decay_steps=4)([0, 2, 4, 100]).round(6).tolist()
+[0.1, 0.05, 0.0, 0.0]
+>>> fn.Warmup(0.1, warmup_steps=2)([0, 1, 2, 3]).tolist()
+[0.0, 0.05, 0.1, 0.1]
+
+All raise a ValueError or TypeError that names an argument that is out of its range.
 """
 
 from __future__ import annotations
@@ -30,7 +37,10 @@ __all__ = [
 
 
 class Schedule:
-    """The base of all schedules: ``schedule(steps)`` is the learning rate at each of the steps."""
+    """The base of all schedules: ``schedule(steps)`` is the learning rate at each of the steps.
+
+    One of your own defines ``rates(steps)``; a plain function of the step does as well.
+    """
 
     def __call__(self, steps: Any) -> np.ndarray:
         """The rates, (steps,) of float64. Raises a ValueError where one is negative or not finite."""
@@ -75,7 +85,10 @@ class ConstantRate(Schedule):
 
 
 class PiecewiseConstantDecay(Schedule):
-    """values[0] up to and with step boundaries[0], then values[1] up to boundaries[1], and so on."""
+    """values[0] up to and with step boundaries[0], then values[1] up to boundaries[1], and so on.
+
+    boundaries : increasing steps; values : rates, one more than there are boundaries.
+    """
 
     def __init__(self, boundaries: Sequence[int], values: Sequence[float]):
         self.boundaries = [whole_number(f"boundaries[{i}]", step, 0) for i, step in enumerate(boundaries)]
@@ -92,7 +105,11 @@ class PiecewiseConstantDecay(Schedule):
 
 
 class ExponentialDecay(Schedule):
-    """initial_learning_rate · decay_rate^(step / decay_steps); with ``staircase`` the exponent is rounded down."""
+    """rate = initial_learning_rate · decay_rate^(step / decay_steps).
+
+    decay_steps : steps for one factor ``decay_rate``; decay_rate : above 0, at most 1; staircase : whether the exponent
+    is rounded down.
+    """
 
     def __init__(
         self,
@@ -112,7 +129,7 @@ class ExponentialDecay(Schedule):
 
 
 class StepDecay(ExponentialDecay):
-    """The rate times ``decay_rate`` after every ``decay_steps`` steps."""
+    """rate = initial_learning_rate · decay_rate^⌊step / decay_steps⌋: a factor after every ``decay_steps`` steps."""
 
     def __init__(self, initial_learning_rate: float = 0.001, decay_steps: int = 1000, decay_rate: float = 0.5):
         super().__init__(initial_learning_rate, decay_steps, decay_rate, staircase=True)
@@ -121,8 +138,9 @@ class StepDecay(ExponentialDecay):
 class CosineDecay(Schedule):
     """Half a cosine wave from the initial rate down to ``alpha`` times it (Loshchilov & Hutter 2017, without restarts).
 
-    rate = initial · ((1 - alpha) · (1 + cos(π · step / decay_steps)) / 2 + alpha); decay_steps : by default the steps
-    of the fit.
+    rate = initial · ((1 - alpha) · (1 + cos(π · step / decay_steps)) / 2 + alpha)
+
+    decay_steps : by default the steps of the fit; alpha : the last rate, as a share of the first.
     """
 
     def __init__(self, initial_learning_rate: float = 0.001, decay_steps: int | None = None, alpha: float = 0.0):
@@ -144,7 +162,10 @@ class OneCycle(Schedule):
     """Up to ``maximum_learning_rate`` and down again, each along half a cosine wave (Smith 2018).
 
     It begins at maximum / ``start_divisor``, reaches the maximum after the share ``rise`` of the steps and ends at
-    maximum / (start_divisor · end_divisor). total_steps : by default the steps of the fit.
+    maximum / (start_divisor · end_divisor).
+
+    total_steps : by default the steps of the fit; rise : a share, above 0 and below 1; start_divisor,
+    end_divisor : 1 or more.
     """
 
     def __init__(
@@ -182,7 +203,10 @@ class OneCycle(Schedule):
 class Warmup(Schedule):
     """From ``initial`` up to the first rate of ``schedule`` in a straight line, over ``warmup_steps`` steps; then it.
 
-    schedule : a number or any schedule; its steps count from the end of the warm-up (Goyal et al. 2017).
+    rate = initial + (schedule(0) - initial) · step / warmup_steps, then schedule(step - warmup_steps) (Goyal et al.
+    2017).
+
+    schedule : a number or any schedule; warmup_steps : 1 or more; initial : the rate of step 0.
     """
 
     def __init__(self, schedule: Any, warmup_steps: int, initial: float = 0.0):

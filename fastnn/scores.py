@@ -3,6 +3,11 @@
 y_true holds integer labels (rows,), or numbers (rows, outputs): one-hot rows, yes-or-no targets or quantities;
 y_pred holds the outputs (rows, outputs). With one output the positive class is where it is above 0.5; with more, the
 predicted class is the largest output, unless y_true has several yes-or-no columns (``multilabel``).
+
+>>> y_true = np.array([0, 0, 1, 1])
+>>> y_pred = np.array([[0.1], [0.6], [0.4], [0.9]])
+>>> fn.scores.precision(y_true, y_pred), fn.scores.recall(y_true, y_pred), fn.scores.roc_auc(y_true, y_pred)
+(0.5, 0.5, 0.75)
 """
 
 from __future__ import annotations

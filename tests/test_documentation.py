@@ -1,0 +1,143 @@
+"""What the documentation says, run: examples in docstrings, the README's code, the moves from other libraries."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastnn as fn
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(path.stem for path in (ROOT / "fastnn").glob("*.py") if not path.stem.startswith("__"))
+
+#: Modules whose docstrings have to have examples.
+WITH_EXAMPLES = {
+    "callbacks",
+    "datasets",
+    "gradient_check",
+    "history",
+    "inference",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "model",
+    "optimizers",
+    "own_functions",
+    "plan",
+    "regularizers",
+    "schedules",
+    "scores",
+}
+
+
+def blocks(page: str) -> list[str]:
+    """The Python code of a Markdown file that is shown and not executed when the page is built."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def run(code: str, names: dict, page: str) -> None:
+    exec(compile(code, page, "exec"), names)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    module = importlib.import_module(f"fastnn.{name}")
+    tests = doctest.DocTestFinder(exclude_empty=True).find(module, globs={"fn": fn, "np": np, "__name__": "__main__"})
+    tests = [test for test in tests if test.examples]
+    assert tests or name not in WITH_EXAMPLES
+    output: list[str] = []
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
+    for test in tests:
+        runner.run(test, out=output.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(output)
+
+
+def public_objects():
+    for name in fn.__all__:
+        value = getattr(fn, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            yield name, value
+            for key, member in vars(value).items() if inspect.isclass(value) else ():
+                is_method = inspect.isfunction(member) or isinstance(member, (property, staticmethod, classmethod))
+                if is_method and not key.startswith("_"):
+                    yield f"{name}.{key}", getattr(value, key)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), list(public_objects()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_every_public_name_says_what_it_is(name, value):
+    assert inspect.getdoc(value), f"{name} has no docstring"
+
+
+def test_the_code_in_the_readme(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("README.md")
+    assert len(code.splitlines()) <= 12
+    names: dict = {}
+    run(code, names, "README.md")
+    assert names["history"]["val_accuracy"][-1] > 0.85
+    assert names["probabilities"].shape == (1797, 10)
+    assert "parameters" in capsys.readouterr().out
+    assert np.array_equal(fn.load("digits.safetensors").predict(names["X"]), names["probabilities"])
+
+
+def test_the_code_on_the_first_page_of_the_documentation():
+    (code,) = blocks("docs/index.md")
+    names: dict = {}
+    run(code, names, "docs/index.md")
+    assert names["history"]["val_accuracy"][-1] > 0.85
+
+
+def network() -> dict:
+    """What the pages about other libraries take for granted."""
+    X, y = fn.datasets.digits()
+    return {"X": X, "y": y, "np": np, "fn": fn}
+
+
+@pytest.mark.filterwarnings("default")
+def test_move_from_keras():
+    keras = pytest.importorskip("keras")
+    theirs, ours, along = blocks("docs/how-to/from_keras.md")
+    there, here = network(), network()
+    run(theirs, there, "from_keras.md")
+    run(ours, here, "from_keras.md")
+    assert abs(there["accuracy"] - here["accuracy"]) < 0.08
+    assert there["probabilities"].shape == here["probabilities"].shape
+    dense = keras.layers.Dense
+    names = network()
+    names["keras_model"] = keras.Sequential([keras.Input((64,)), dense(32, "relu"), dense(10, "softmax")])
+    run(along, names, "from_keras.md")
+
+
+@pytest.mark.filterwarnings("default")
+def test_move_from_pytorch():
+    torch = pytest.importorskip("torch")
+    theirs, ours, along = blocks("docs/how-to/from_pytorch.md")
+    there, here = network(), network()
+    run(theirs, there, "from_pytorch.md")
+    run(ours, here, "from_pytorch.md")
+    assert abs(there["losses"][-1] - here["losses"][-1]) < 0.15 * there["losses"][-1] + 0.05
+    names = network() | {"torch_model": there["model"], "probabilities": there["probabilities"], "nn": torch.nn}
+    run(along, names, "from_pytorch.md")
+
+
+@pytest.mark.parametrize("page", ["docs/how-to/from_keras.md", "docs/how-to/from_pytorch.md"])
+def test_the_side_of_fastnn_runs_where_the_other_library_is_missing(page):
+    names = network()
+    run(blocks(page)[1], names, page)
+    assert names["probabilities"].shape == (1797, 10)
+
+
+@pytest.mark.parametrize("page", sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")))
+def test_shown_code_is_python(page):
+    if "_build" in page:
+        return
+    for code in blocks(page):
+        ast.parse(code)
