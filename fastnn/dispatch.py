@@ -7,6 +7,7 @@ library that knows about GPUs.
 from __future__ import annotations
 
 import os
+import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,27 @@ from .checks import choice, shown, whole_number
 if TYPE_CHECKING:
     from .plan import Plan
 
-__all__ = ["DEVICES", "WorkerChoice", "choose_device", "choose_workers", "cores", "prepare"]
+__all__ = [
+    "DEVICES",
+    "PRECISIONS",
+    "WorkerChoice",
+    "check_plan",
+    "choose_device",
+    "choose_workers",
+    "cores",
+    "path_of",
+    "prepare",
+]
 
 DEVICES = ("auto", "cpu", "cuda")
+
+#: How the matrix products of a float32 model are computed on a GPU.
+PRECISIONS = ("float32", "tf32", "bf16")
+
+#: Floating-point operations of a training step of this many rows from which "auto" takes a GPU. An estimate, meant to
+#: err on the CPU's side, until it is measured: a step on a GPU takes some 20 µs at least, in which a few cores do about
+#: 10 million operations.
+AUTO_FLOPS, AUTO_ROWS = 100_000_000, 32
 
 #: Floating-point operations that make one more worker worth its two barriers a step: surely, about 20 µs of work,
 #: and where the other cores are idle.
@@ -30,22 +49,51 @@ FIRST_TRY, LAST_TRY = 0.2, 5.0
 TRY_SHARE, GAIN, LEAST_MEASURED = 0.05, 0.95, 0.0025
 
 
-def choose_device(device: str | None) -> str:
-    """The device, "cpu" or "cuda", that ``device`` asks for; an error where it cannot be had.
+def choose_device(device: str | None, plan: Plan | None = None) -> str:
+    """The device, "cpu", "cuda" or "cuda:1", that ``device`` asks for; an error where it cannot be had.
 
-    "auto" takes the CPU: this version has no engine for GPUs yet.
+    "auto" takes a GPU, but never its simulator, for a plan of at least ``AUTO_FLOPS``.
     """
     name = "device"
     if device is None:
         device, name = os.environ.get("FASTNN_DEVICE") or "auto", "the environment variable FASTNN_DEVICE"
-    device = choice(name, device, DEVICES)
-    if device == "cuda":
-        raise RuntimeError(f'{name} is "cuda", but {_missing_for_cuda()}; expected "cpu" or "auto"')
-    return "cpu"
+    kind, colon, number = device.partition(":") if isinstance(device, str) else (device, "", "")
+    if not (kind == "cuda" and colon and number.isdecimal()):
+        kind = choice(name, device, DEVICES)
+    if kind == "auto":
+        large = plan is not None and plan.compiled and plan.step_flops(AUTO_ROWS) >= AUTO_FLOPS
+        return "cuda" if large and not simulated() and missing_for_gpu() is None else "cpu"
+    if kind == "cuda":
+        missing = missing_for_gpu(int(number or 0))
+        if missing is not None:
+            raise RuntimeError(f'{name} is "{device}", but {missing}; expected "cpu" or "auto"')
+        if simulated():
+            _warn_of_simulator()
+    return device if kind == "cuda" else "cpu"
 
 
-def _missing_for_cuda() -> str:
-    """What is missing to run on a GPU, the first thing first."""
+def simulated() -> bool:
+    """Whether Numba simulates a GPU."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+_warned = False
+
+
+def _warn_of_simulator() -> None:
+    """Say once that kernels run in the simulator."""
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            "NUMBA_ENABLE_CUDASIM is set: kernels run in Numba's simulator, in Python, some 10,000 times slower than "
+            "on a GPU",
+            stacklevel=4,
+        )
+
+
+def missing_for_gpu(index: int = 0) -> str | None:
+    """What is missing to run on the GPU of this number, the first thing first; None where nothing is."""
     if find_spec("numba_cuda") is None:
         return (
             "the package numba-cuda is not installed "
@@ -54,13 +102,55 @@ def _missing_for_cuda() -> str:
     try:
         from numba import cuda
 
-        if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
-            return "NUMBA_ENABLE_CUDASIM is set, so there is only a simulator"
+        if simulated():
+            return None if index == 0 else "the simulator has GPU 0 alone"
         if not cuda.is_available():
             return "no NVIDIA driver or no GPU was found (nvidia-smi shows what the driver sees)"
+        driver, toolkit = _versions(cuda)
+        if driver[0] < toolkit[0]:
+            return (
+                f"the driver knows CUDA {driver[0]}.{driver[1]}, which is too old for the installed toolkit of CUDA "
+                f'{toolkit[0]}.{toolkit[1]} (update the driver, or python -m pip install "fastnn[cuda{driver[0]}]")'
+            )
+        if index >= len(cuda.gpus):
+            return f"there is no GPU {index}: the driver sees {len(cuda.gpus)}, numbered from 0"
     except Exception as fault:  # numba-cuda without libcudart raises a RuntimeError of its own
+        if "cudart" in str(fault):
+            return (
+                "the library libcudart is missing, of the package nvidia-cuda-runtime "
+                '(python -m pip install "fastnn[cuda12]" or "fastnn[cuda13]", to match the driver)'
+            )
         return f"numba-cuda cannot start: {fault}"
-    return "this version of fastnn has no engine for GPUs yet"
+    return None
+
+
+def _versions(cuda: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The versions of CUDA that the driver knows and that the toolkit has, each (major, minor)."""
+    from numba.cuda.cudadrv.driver import driver
+
+    return tuple(driver.get_version()), tuple(cuda.runtime.get_version())
+
+
+def check_plan(device: str, plan: Plan, precision: str) -> None:
+    """Raise an error where a plan cannot run on ``device`` with this precision of the matrix products."""
+    choice("precision", precision, PRECISIONS)
+    if precision != "float32":
+        if device == "cpu":
+            raise ValueError(f'precision is {precision!r}, but the model runs on the CPU; expected "float32"')
+        if plan.dtype != "float32":
+            raise ValueError(f'precision is {precision!r}, but the model\'s dtype is {plan.dtype}; expected "float32"')
+    own = [operation.own.name for operation in plan.operations if operation.own is not None]
+    if device != "cpu" and own:
+        raise TypeError(
+            f'device is "{device}", but layer {own[0]!r} is written in Python and runs on the CPU; expected "cpu"'
+        )
+
+
+def path_of(plan: Plan, rows: int) -> str:
+    """How the GPU's engine takes a plan for batches of ``rows`` rows: "tiny", "narrow" or "layered"."""
+    from .kernels.cuda import paths
+
+    return str(paths.path_of(plan, rows))
 
 
 def cores() -> int:
@@ -155,7 +245,14 @@ class WorkerChoice:
 
 
 def prepare(device: str, plan: Plan, arenas: Any) -> Any:
-    """The plan made ready to run on ``device``: an object with ``train`` and ``infer``."""
-    from .kernels.cpu.runner import Runner
+    """The plan made ready to run on ``device``: an object with ``train`` and ``infer``.
 
-    return Runner(plan, arenas)
+    One for a GPU also has ``to_device``, ``to_host`` and what else ``training.Trainer`` calls during a fit.
+    """
+    if device == "cpu":
+        from .kernels.cpu.runner import Runner
+
+        return Runner(plan, arenas)
+    from .kernels.cuda.runner import Runner as DeviceRunner
+
+    return DeviceRunner(plan, arenas, int(device.partition(":")[2] or 0))

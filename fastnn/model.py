@@ -79,6 +79,7 @@ class Model:
         self._metrics: tuple[Metric, ...] = ()
         self.threads: int | None = None
         self._device: str | None = None
+        self._precision = "float32"
         #: Batches and epochs trained on since the model was compiled.
         self.step = self.epoch = 0
         #: A callback may set this to end the fit after the epoch.
@@ -155,12 +156,18 @@ class Model:
     def plan(self) -> Plan:
         """The plan that the engine runs; ``print(model.plan)`` shows it as a table."""
         if self.loss is None:
-            return self._lower()
+            return self._on_device(self._lower())
         runner = self._runners.get("training")
         width = (
             runner.plan.target_width if runner else 1 if isinstance(self.loss, losses.CrossEntropy) else self.outputs
         )
-        return self._lower(self.loss, self._optimizer, self.metrics, width)
+        return self._on_device(self._lower(self.loss, self._optimizer, self.metrics, width))
+
+    def _on_device(self, plan: Plan) -> Plan:
+        """The plan with where it runs."""
+        plan.device = self.device
+        plan.precision = self._precision if plan.device != "cpu" else "float32"
+        return plan
 
     def _lower(self, *training: Any, layers: Sequence[Layer] | None = None) -> Plan:
         return lower(layers or self.layers, self.inputs, self._dtype, *training)
@@ -191,13 +198,15 @@ class Model:
         *,
         device: str = "auto",
         threads: int | None = None,
+        precision: str = "float32",
     ) -> None:
         """Choose how to train; the optimizer starts anew, the weights stay.
 
         optimizer : "sgd", "adam", "adamw" ... or an object; loss : "cross_entropy", "binary_cross_entropy", "mse" ...
         or an object; metrics : names, such as ["accuracy"], objects, or functions f(y_true, y_pred); device :
-        "auto", "cpu" or "cuda"; threads : how many workers, by default as many as pay for themselves. The result
-        does not depend on ``threads``.
+        "auto", "cpu", "cuda" or "cuda:1"; threads : how many workers on the CPU, by default as many as pay for
+        themselves. The result does not depend on ``threads``. precision : of the matrix products of a float32 model on
+        a GPU: "float32", or "tf32" or "bf16", which are faster, with 10 and 7 bits of the factors' fraction.
 
         Raises a ValueError or TypeError that names the argument, or says why loss and last layer do not fit together,
         before anything changes; a RuntimeError where the device cannot be had.
@@ -209,10 +218,11 @@ class Model:
             raise TypeError('loss is missing; expected a loss such as "cross_entropy", "binary_cross_entropy" or "mse"')
         loss = losses.get("loss", loss)
         chosen = get_metrics("metrics", metrics)
-        device = dispatch.choose_device(None if device == "auto" else device)
         threads = dispatch.check_threads("threads", threads)
         width = 1 if isinstance(loss, losses.CrossEntropy) else self.outputs
         plan = self._lower(loss, optimizer, (), width)
+        device = dispatch.choose_device(None if device == "auto" else device, plan)
+        dispatch.check_plan(device, plan, precision)
         for metric in chosen:  # whether y holds labels or one-hot rows is not known before it comes
             metric.check(loss, self.layers[-1].activation_name, self.outputs, self.outputs)
         for layer in self.layers:
@@ -221,14 +231,34 @@ class Model:
                     part.check()
         with self._alone("compile"):
             self._optimizer, self._loss, self._metrics, self.threads = optimizer, loss, chosen, threads
-            self._device = device
+            self._device, self._precision = device, precision
             self._slots = [aligned_zeros(plan.length, self._dtype) for _ in range(plan.slots)]
             for slot in self._slots:
                 slot[:] = optimizer.slot_start
             self.arenas.slots = self._slots
             self.step = self.epoch = 0
-            self._runners.clear()
-            self._quick = None
+            self._forget_runners()
+
+    def to(self, device: str) -> Model:
+        """Move to another device, in the middle of training too; returns the model.
+
+        The weights, the optimizer's state, the step and the seed come along, so that training goes on as if it had
+        stayed, to the rounding of float32; masks and shuffles are the same. device : as in ``compile``.
+        """
+        plan = self.plan
+        device = dispatch.choose_device(None if device == "auto" else device, plan)
+        precision = self._precision if device != "cpu" else "float32"
+        dispatch.check_plan(device, plan, precision)
+        with self._alone("to"):
+            self._device = device
+            self._forget_runners()
+        return self
+
+    def _forget_runners(self) -> None:
+        """Prepare plans anew when they are next needed."""
+        self._runners.clear()
+        self._quick = None
+        self.arenas.on_device = None  # what a GPU has of them
 
     @contextlib.contextmanager
     def _alone(self, action: str) -> Iterator[None]:
@@ -259,10 +289,11 @@ class Model:
 
     def _runner(self, kind: str, plan: Plan) -> Any:
         """The plan made ready to run; kept until the plan changes."""
-        runner = self._runners.get(kind)
+        plan, runner = self._on_device(plan), self._runners.get(kind)
         if runner is None or runner.plan != plan:
+            dispatch.check_plan(plan.device, plan, plan.precision)
             if plan.compiled:
-                runner = dispatch.prepare(self.device, plan, self.arenas)
+                runner = dispatch.prepare(plan.device, plan, self.arenas)
             else:
                 runner = SlowPath(plan, self.arenas)
                 own = next(operation.own for operation in plan.operations if operation.own is not None)
@@ -276,7 +307,7 @@ class Model:
 
     def worker_choice(self, flops: int) -> dispatch.WorkerChoice:
         """How many workers steps of so many operations get; what was learned stays from fit to fit."""
-        key = dispatch.asked_for(self.threads), flops
+        key = dispatch.asked_for(self.threads) if self.device == "cpu" else 1, flops
         if key not in self._choices:
             self._choices[key] = dispatch.WorkerChoice(*key)
         return self._choices[key]
@@ -376,15 +407,15 @@ class Model:
             watchers.notify("set_model", self)
             watchers.notify("on_train_begin")
             in_engine = None if isinstance(self.optimizer, optimizers.LBFGS) else tolerance
-            trainer = Trainer(self, runner, examples, batch_size, epochs, shuffle, in_engine)
             validate = None
             if validation is not None:
                 validate = partial(self._evaluate, runner, validation, interrupt, "validation_data")
-            end_epoch = EndOfEpoch(trainer, watchers, validate, progress, interrupt)
-            if isinstance(self.optimizer, optimizers.LBFGS):
-                lbfgs.minimize(trainer, end_epoch, self.optimizer.memory, tolerance)
-            else:
-                run_fit(trainer, end_epoch)
+            with Trainer(self, runner, examples, batch_size, epochs, shuffle, in_engine) as trainer:
+                end_epoch = EndOfEpoch(trainer, watchers, validate, progress, interrupt)
+                if isinstance(self.optimizer, optimizers.LBFGS):
+                    lbfgs.minimize(trainer, end_epoch, self.optimizer.memory, tolerance)
+                else:
+                    run_fit(trainer, end_epoch)
             watchers.notify("on_train_end")
         return self.history
 
@@ -420,8 +451,9 @@ class Model:
         examples = self._examples("train_on_batch", X, y, sample_weight)
         self._weigh_classes(examples, class_weight)
         with self._lock, DeferredInterrupt():
-            trainer = Trainer(self, self._training_runner(examples.t.width), examples, len(examples), 1, shuffle=False)
-            _, results = trainer.run(0, 1)
+            runner = self._training_runner(examples.t.width)
+            with Trainer(self, runner, examples, len(examples), 1, shuffle=False) as trainer:
+                _, results = trainer.run(0, 1)
             return trainer.logs(0, results)
 
     # Ask.
@@ -455,13 +487,15 @@ class Model:
             raise FloatingPointError(
                 f"the loss on {action} is {means[0]}: the outputs of the model are not finite or too large"
             )
-        means[0] += self._penalty()
+        means[0] += self._penalty(runner)
         return logs(self.metrics, means, examples.t, kept, None)
 
-    def _penalty(self) -> float:
+    def _penalty(self, runner: Any) -> float:
         """What the regularizers of the trained layers add to the loss."""
-        plan = self._runners["training"].plan
+        plan = runner.plan
         penalized = any(parameter.penalized for parameter in plan.parameters)
+        if penalized and hasattr(runner, "fetch"):
+            runner.fetch()
         return SlowPath(plan, self.arenas).penalty_of_all() if penalized else 0.0
 
     def predict(self, X: Any, verbose: int | str = "auto") -> np.ndarray:
@@ -496,12 +530,14 @@ class Model:
             runner = self._runners.get("training") or self._runner("prediction", self._lower())
             if isinstance(runner, SlowPath):
                 raise TypeError("the model has a layer written in Python; expected layers that are compiled")
+            if runner.plan.device != "cpu":
+                runner = dispatch.prepare("cpu", runner.plan, self.arenas)
             return CompiledPredict(runner, self.inputs, self.outputs)
 
     def _quick_predict(self) -> CompiledPredict | None:
         """The model's own ``compiled_predict``, made when it is first needed; None where there cannot be one."""
         if self._quick is None and not any(isinstance(runner, SlowPath) for runner in self._runners.values()):
-            if self._lower().compiled:
+            if self.device == "cpu" and self._lower().compiled:
                 self._quick = self.compiled_predict()
         return self._quick
 
@@ -573,10 +609,10 @@ class Model:
             runner = self._runner("gradients", plan)
             if isinstance(runner, SlowPath):
                 runner.training = False
-            trainer = Trainer(self, runner, examples, len(examples), 1, shuffle=False)
             step = self.step
             try:
-                trainer.run(0, 1)
+                with Trainer(self, runner, examples, len(examples), 1, shuffle=False) as trainer:
+                    trainer.run(0, 1)
             finally:
                 self.step = step
             found = {}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from .dispatch import path_of
 from .own_functions import OwnFunction
 from .regularizers import L1L2, Penalty
 
@@ -44,6 +45,14 @@ LEAST_BLOCK = 240
 
 #: Activations whose slope follows from their output, so that they may overwrite their input.
 IN_PLACE = frozenset({"relu", "leaky_relu"})
+
+
+#: How the GPU's engine goes through a step, for ``print(plan)``.
+PATHS = {
+    "tiny": "tiny, all steps of a slice in one thread block",
+    "narrow": "narrow, a launch for the rows and one for the weights",
+    "layered": "layered, operation by operation",
+}
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,8 @@ class Plan:
     slots: int = 0
     clip_norm: float = math.inf
     layer_names: list[str] = field(default_factory=list)
+    device: str = "cpu"  # where it runs
+    precision: str = "float32"  # of the matrix products on a GPU
 
     @property
     def item_size(self) -> int:
@@ -212,6 +223,8 @@ class Plan:
             f"a training step: {self.step_flops(1):,} FLOPs for one row, {self.step_flops(32):,} for 32; "
             f"rows go through in blocks of {self.block}",
         ]
+        if self.device != "cpu":
+            lines.append(f"on the GPU, with batches of 32 rows: {PATHS[path_of(self, 32)]}")
         return "\n".join(lines)
 
 

@@ -82,6 +82,9 @@ class Trainer:
     """Trains a model on examples, batch by batch; batches are counted through all epochs of the fit.
 
     tolerance : the norm of the gradient that ends the training, or None.
+
+    A context manager: inside, a runner on a GPU keeps the parameters, the optimizer's slots and the data there. The
+    model's own arrays have them when it ends, and between ``pause`` and ``resume``.
     """
 
     def __init__(
@@ -118,7 +121,37 @@ class Trainer:
         self.orders: dict[tuple[int, int], np.ndarray | None] = {}
         self.kept_arrays: list[np.ndarray] = []  # parameters and slots at the last snapshot
         self.schedule: tuple[Any, Any] = (None, None)  # the optimizer's, and the same with a length
-        self.take_snapshot(0)
+        #: Whether the parameters are elsewhere while the trainer trains.
+        self.away = hasattr(runner, "to_device") and plan.update is not None
+        if not self.away:
+            self.take_snapshot(0)
+
+    def __enter__(self) -> Trainer:
+        if self.away:
+            self.resume()
+            self.take_snapshot(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(self.runner, "end_fit"):
+            self.runner.end_fit()
+
+    def pause(self) -> None:
+        """The model's own arrays get the parameters and the slots, for whoever reads or changes them."""
+        if self.away:
+            self.runner.to_host()
+
+    def resume(self) -> None:
+        """Training goes on with what the model's own arrays have."""
+        if self.away:
+            self.runner.to_device()
+
+    def tell(self, callbacks: Callbacks, method: str, *arguments: Any) -> None:
+        """Call a method of the callbacks, which may look at the model and change it."""
+        if callbacks.given:
+            self.pause()
+            callbacks.notify(method, *arguments)
+            self.resume()
 
     def run(self, batch: int, last_batch: int) -> tuple[int, np.ndarray]:
         """Train on a slice from ``batch`` on, up to ``last_batch`` at most.
@@ -222,10 +255,13 @@ class Trainer:
         """Keep the model as it is before ``batch``, to come back to if a later step fails."""
         arenas = self.model.arenas
         arrays = [arenas.parameters, *arenas.slots]
-        if not self.kept_arrays:
-            self.kept_arrays = [np.empty_like(array) for array in arrays]
-        for kept, array in zip(self.kept_arrays, arrays, strict=True):
-            np.copyto(kept, array)
+        if self.away:
+            self.runner.take_snapshot()
+        elif not self.kept_arrays:
+            self.kept_arrays = [array.copy() for array in arrays]
+        else:
+            for kept, array in zip(self.kept_arrays, arrays, strict=True):
+                np.copyto(kept, array)
         self.snapshot = batch, self.model.step
         self.snapshot_time = time.monotonic()
 
@@ -233,8 +269,11 @@ class Trainer:
         """Bring the model back to where it was before ``batch``: from the snapshot, by training again."""
         first, self.model.step = self.snapshot
         arenas = self.model.arenas
-        for array, kept in zip([arenas.parameters, *arenas.slots], self.kept_arrays, strict=True):
-            array[:] = kept
+        if self.away:
+            self.runner.restore()
+        else:
+            for array, kept in zip([arenas.parameters, *arenas.slots], self.kept_arrays, strict=True):
+                array[:] = kept
         if batch > first:
             self._train(first, batch)
 
@@ -311,7 +350,7 @@ class EndOfEpoch:
         self.finished += 1
         model.epoch = self.first_epoch + self.finished
         self.progress.epoch(self.finished, trainer.epochs, found)
-        self.callbacks.notify("on_epoch_end", self.finished - 1, found)
+        trainer.tell(self.callbacks, "on_epoch_end", self.finished - 1, found)
 
 
 def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
@@ -322,14 +361,15 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
     batch, last, pending = 0, epochs * batches, np.empty((0, 0))
     while batch < last and not model.stop_training and not trainer.converged:
         if watched and batch % batches == 0:
-            callbacks.notify("on_epoch_begin", end_epoch.finished)
+            trainer.tell(callbacks, "on_epoch_begin", end_epoch.finished)
         limit = batch + 1 if callbacks.by_batch else (batch // batches + 1) * batches if watched else last
         start = batch
         batch, results = trainer.run(batch, limit)
         pending = np.concatenate((pending, results)) if len(pending) else results
         if callbacks.by_batch:
             by_rows = [metric for metric in model.metrics if metric.by_rows]
-            callbacks.notify("on_train_batch_end", start % batches, logs(by_rows, results[-1], trainer.examples.t))
+            found = logs(by_rows, results[-1], trainer.examples.t)
+            trainer.tell(callbacks, "on_train_batch_end", start % batches, found)
             trainer.take_snapshot(batch)
         interrupt.check()
         progress.show(batch / last, f"epoch {-(-batch // batches)}/{epochs}  loss {results[-1, 0]:.4f}")

@@ -52,11 +52,93 @@ def test_cuda_without_a_driver_says_so(monkeypatch):
         dispatch.choose_device("cuda")
 
 
-def test_the_simulator_is_no_gpu(monkeypatch):
+def test_the_simulator_runs_where_it_is_asked_for_and_says_so_once(monkeypatch):
     fake_cuda(monkeypatch, lambda: True)
     monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
-    with pytest.raises(RuntimeError, match="only a simulator"):
+    monkeypatch.setattr(dispatch, "_warned", False)
+    with pytest.warns(UserWarning, match="simulator") as told:
+        assert dispatch.choose_device("cuda") == "cuda"
+        assert dispatch.choose_device("cuda:0") == "cuda:0"
+    assert len(told) == 1
+    with pytest.raises(RuntimeError, match='device is "cuda:1", but the simulator has GPU 0 alone'):
+        dispatch.choose_device("cuda:1")
+
+
+def large_plan(*layers):
+    return fn.Model([fn.Input(2000), *(layers or [fn.Dense(2000)])], seed=0).plan
+
+
+def fake_gpus(monkeypatch, count, driver=(13, 0), toolkit=(13, 0)):
+    fake_cuda(monkeypatch, lambda: True)
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    monkeypatch.delenv("FASTNN_DEVICE", raising=False)
+    sys.modules["numba.cuda"].gpus = range(count)
+    monkeypatch.setattr(dispatch, "_versions", lambda cuda: (driver, toolkit))
+
+
+def test_auto_takes_a_gpu_for_large_work_alone_and_never_the_simulator(monkeypatch):
+    fake_gpus(monkeypatch, 1)
+    assert large_plan().step_flops(dispatch.AUTO_ROWS) > dispatch.AUTO_FLOPS > cpu_model().plan.step_flops(32)
+    assert dispatch.choose_device("auto", large_plan()) == "cuda"
+    assert dispatch.choose_device("auto", cpu_model().plan) == "cpu"
+    assert dispatch.choose_device("auto") == "cpu"
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
+    assert dispatch.choose_device("auto", large_plan()) == "cpu"
+
+
+def test_auto_without_a_gpu_is_the_cpu(monkeypatch):
+    fake_cuda(monkeypatch, lambda: False)
+    assert dispatch.choose_device("auto", large_plan()) == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cuda:", "cuda:x", "cuda:-1", "gpu", "cuda1", 0, None.__class__])
+def test_a_wrong_device(device):
+    with pytest.raises(ValueError, match=r"device is .*expected one of 'auto', 'cpu', 'cuda'"):
+        dispatch.choose_device(device)
+
+
+def test_a_gpu_that_does_not_exist(monkeypatch):
+    fake_gpus(monkeypatch, 2)
+    assert dispatch.choose_device("cuda:1") == "cuda:1"
+    with pytest.raises(RuntimeError, match='"cuda:2", but there is no GPU 2: the driver sees 2, numbered from 0'):
+        dispatch.choose_device("cuda:2")
+
+
+def test_a_driver_that_is_too_old(monkeypatch):
+    fake_gpus(monkeypatch, 1, driver=(12, 8))
+    with pytest.raises(RuntimeError, match=r"knows CUDA 12.8, which is too old .* 13.0 .*fastnn\[cuda12\]"):
         dispatch.choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "dtype", "message"),
+    [
+        ("tf32", "cpu", "float32", "precision is 'tf32', but the model runs on the CPU"),
+        ("bf16", "cuda", "float64", "precision is 'bf16', but the model's dtype is float64"),
+        ("half", "cpu", "float32", "precision is 'half'; expected one of 'float32', 'tf32', 'bf16'"),
+    ],
+)
+def test_a_precision_that_cannot_be(precision, device, dtype, message):
+    plan = fn.Model([fn.Input(2), fn.Dense(1)], seed=0, dtype=dtype).plan
+    with pytest.raises(ValueError, match=message):
+        dispatch.check_plan(device, plan, precision)
+
+
+def test_compile_with_a_precision_that_cannot_be_changes_nothing():
+    model = cpu_model()
+    with pytest.raises(ValueError, match="precision is 'tf32', but the model runs on the CPU"):
+        model.compile("sgd", "mse", device="cpu", precision="tf32")
+    assert model.loss is None
+
+
+def test_a_layer_in_python_runs_on_the_cpu_alone():
+    class Twice(fn.Layer):
+        kind = "twice"
+
+    layer = Twice(name="twice")
+    plan = types.SimpleNamespace(operations=[types.SimpleNamespace(own=layer)], dtype="float32")
+    with pytest.raises(TypeError, match="layer 'twice' is written in Python and runs on the CPU; expected \"cpu\""):
+        dispatch.check_plan("cuda", plan, "float32")
 
 
 def test_a_package_that_cannot_start_is_told(monkeypatch):
@@ -64,7 +146,16 @@ def test_a_package_that_cannot_start_is_told(monkeypatch):
         raise RuntimeError("libcudart is missing")
 
     fake_cuda(monkeypatch, fail)
-    with pytest.raises(RuntimeError, match="numba-cuda cannot start: libcudart is missing"):
+    with pytest.raises(RuntimeError, match="the library libcudart is missing, of the package nvidia-cuda-runtime"):
+        dispatch.choose_device("cuda")
+
+
+def test_another_fault_of_the_package_is_told(monkeypatch):
+    def fail():
+        raise RuntimeError("out of luck")
+
+    fake_cuda(monkeypatch, fail)
+    with pytest.raises(RuntimeError, match="numba-cuda cannot start: out of luck"):
         dispatch.choose_device("cuda")
 
 

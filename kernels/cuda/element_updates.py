@@ -1,0 +1,131 @@
+"""What happens to one parameter: the update formulas of ``kernels/cpu/updates.py`` for one element.
+
+``update(p, first_slot, second_slot, gradients, at, g, step, settings, options, l1, l2, decay)`` updates the element
+``at`` of flat arrays from its gradient g, and returns whether the new number is finite. ``settings`` holds what changes
+by step, at the places below.
+"""
+
+import functools
+import math
+
+from ..cpu.updates import not_finite, settled, slope_of, soft_threshold
+from ..formulas.own import own_formula
+from ..jit import formula
+from ..layout import OPTIMIZER_OPTIONS
+
+__all__ = ["CORRECTED_RATE", "CORRECTION", "RATE", "SCALE", "SETTINGS", "update_of"]
+
+#: Places in the float64 settings of a step: the learning rate; Adam's, corrected by its first moment; the correction
+#: of its second moment; the factor of the gradient, below 1 where its norm is clipped.
+RATE, CORRECTED_RATE, CORRECTION, SCALE, SETTINGS = range(5)
+
+
+@formula
+def square_root(x):
+    """√x in the type of x, also where Python computes it."""
+    return type(x)(math.sqrt(x))
+
+
+@formula
+def put(p, at, new, settings, l1):
+    """Write a new number behind the soft threshold of its L1 penalty; returns whether it is finite."""
+    if l1 > 0.0:
+        p[at] = soft_threshold(new, type(new)(settings[RATE] * l1))
+    else:
+        p[at] = new
+    return not not_finite(new)
+
+
+@formula
+def sgd(p, first, second, gradients, at, g, step, settings, options, l1, l2, decay):
+    real = type(g)
+    return put(p, at, p[at] - real(settings[RATE]) * g, settings, l1)
+
+
+@formula
+def momentum(p, velocity, second, gradients, at, g, step, settings, options, l1, l2, decay):
+    real = type(g)
+    rate, share = real(settings[RATE]), real(options[1])
+    v = settled(share * velocity[at] - rate * g)
+    velocity[at] = v
+    ahead = share * v - rate * g if options[2] != 0.0 else v
+    return put(p, at, p[at] + ahead, settings, l1)
+
+
+@formula
+def adagrad(p, total, second, gradients, at, g, step, settings, options, l1, l2, decay):
+    real = type(g)
+    square = total[at] + g * g
+    total[at] = square
+    new = p[at] - real(settings[RATE]) * g / square_root(square + real(options[1]))
+    return put(p, at, new, settings, l1) and not not_finite(square)
+
+
+@formula
+def rmsprop(p, mean, velocity, gradients, at, g, step, settings, options, l1, l2, decay):
+    real = type(g)
+    square = settled(real(options[1]) * mean[at] + real(1.0 - options[1]) * (g * g))
+    mean[at] = square
+    change = real(settings[RATE]) * g / square_root(square + real(options[3]))
+    if velocity.shape[0] > 0:
+        change = settled(real(options[2]) * velocity[at] + change)
+        velocity[at] = change
+    return put(p, at, p[at] - change, settings, l1) and not not_finite(square)
+
+
+@formula
+def adam(p, m, v, gradients, at, g, step, settings, options, l1, l2, decay):
+    real = type(g)
+    mean = settled(real(options[1]) * m[at] + real(1.0 - options[1]) * g)
+    square = settled(real(options[2]) * v[at] + real(1.0 - options[2]) * (g * g))
+    m[at], v[at] = mean, square
+    kept = real(1.0 - settings[RATE] * options[4]) if decay != 0 else real(1)
+    root = square_root(real(settings[CORRECTION]) * square)
+    new = kept * p[at] - real(settings[CORRECTED_RATE]) * mean / (root + real(options[3]))
+    return put(p, at, new, settings, l1) and not not_finite(square)
+
+
+@functools.cache
+def own(function, slots):
+    """A user's own ``function(p, g, slots, rate, step, settings)``, on arrays of one element."""
+    function = own_formula(function, returns_number=False)
+
+    @formula
+    def without_slots(p, first, second, gradients, at, g, step, settings, options, l1, l2, decay):
+        gradients[at] = g
+        function(p[at : at + 1], gradients[at : at + 1], (), settings[RATE], step, options[1:OPTIMIZER_OPTIONS])
+        return put(p, at, p[at], settings, l1)
+
+    @formula
+    def one_slot(p, first, second, gradients, at, g, step, settings, options, l1, l2, decay):
+        gradients[at] = g
+        slots = (first[at : at + 1],)
+        function(p[at : at + 1], gradients[at : at + 1], slots, settings[RATE], step, options[1:OPTIMIZER_OPTIONS])
+        return put(p, at, p[at], settings, l1)
+
+    @formula
+    def two_slots(p, first, second, gradients, at, g, step, settings, options, l1, l2, decay):
+        gradients[at] = g
+        slots = first[at : at + 1], second[at : at + 1]
+        function(p[at : at + 1], gradients[at : at + 1], slots, settings[RATE], step, options[1:OPTIMIZER_OPTIONS])
+        return put(p, at, p[at], settings, l1)
+
+    return (without_slots, one_slot, two_slots)[slots]
+
+
+UPDATES = {"sgd": sgd, "momentum": momentum, "adagrad": adagrad, "rmsprop": rmsprop, "adam": adam}
+
+
+@functools.cache
+def update_of(name, slots):
+    """The update ``name``, or a user's own function with so many slots, with the slope that all updates see."""
+    update = own(name, slots) if callable(name) else UPDATES[name]
+
+    @formula
+    def sloped(p, first, second, gradients, at, g, step, settings, options, l1, l2, decay):
+        real = type(g)
+        if l2 != 0.0 or settings[SCALE] != 1.0 or options[0] < math.inf:
+            g = slope_of(g, p[at], real(2.0 * l2), real(settings[SCALE]), real(options[0]))
+        return update(p, first, second, gradients, at, g, step, settings, options, l1, l2, decay)
+
+    return sloped
