@@ -1,0 +1,76 @@
+"""What the tests of the kernels for the GPU share: where they run, at which sizes, and how numbers get there and back.
+
+The same bodies run in Numba's simulator at tiny sizes (``NUMBA_ENABLE_CUDASIM=1``, a session of its own, which
+``tests/kernels/test_cuda.py`` starts) and, marked ``gpu``, on a real one at sizes that matter.
+"""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+REALS = [np.float32, np.float64]
+
+#: NumPy, which the simulator computes with, warns of infinities; a GPU does not.
+LIKE_A_GPU = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def why_not() -> str | None:
+    """Why these tests cannot run in this session, or None."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return "needs numba-cuda (the extra test-gpu)"
+    try:
+        from numba import cuda
+        from numba.cuda.core import config
+    except (ImportError, RuntimeError) as fault:  # a RuntimeError where libcudart is not found
+        return f"needs numba.cuda, which cannot be imported: {fault}"
+    if config.ENABLE_CUDASIM or cuda.is_available():
+        return None
+    return "needs a GPU, or the simulator (NUMBA_ENABLE_CUDASIM=1), in which test_cuda.py runs them"
+
+
+def require() -> None:
+    """Skip the calling test file where it cannot run."""
+    reason = why_not()
+    if reason:
+        pytest.skip(reason, allow_module_level=True)
+
+
+def simulated() -> bool:
+    from numba.cuda.core import config
+
+    return bool(config.ENABLE_CUDASIM)
+
+
+def sizes(tiny, large):
+    """Cases for the simulator, or those for a real GPU, marked so."""
+    if why_not() is None and simulated():
+        return tiny
+    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.gpu) for case in large]
+
+
+def put(array):
+    """A copy of a host array on the device."""
+    from numba import cuda
+
+    return cuda.to_device(np.array(array))  # a copy, because the simulator works on the host's array
+
+
+def unwritten(shape, real, value=np.nan):
+    """A device array that nobody has written to: of NaN."""
+    return put(np.full(shape, value, real))
+
+
+def numbers(shape, real, seed=0, scale=1.0):
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(real)
+
+
+def assert_close(found, wanted, real, ulps=8, scale=None):
+    """Every number of ``found``, on the device, is within some units in the last place of ``scale``: by default that of
+    ``wanted`` itself, and of numbers of 1e-3 where it is smaller.
+    """
+    found, wanted = found.copy_to_host(), np.asarray(wanted)
+    size = np.maximum(np.abs(wanted), 1e-3) if scale is None else scale
+    error = np.abs(np.float64(found) - np.float64(wanted)) / (size * np.finfo(real).eps)
+    assert np.isfinite(found).all()
+    assert error.max(initial=0) <= ulps, f"{error.max():.1f} units in the last place"
