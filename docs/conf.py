@@ -16,7 +16,6 @@ release = version = fastnn.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx-mathjax-offline",
     "_extensions.notebooks",

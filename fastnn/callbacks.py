@@ -6,7 +6,8 @@ per batch: the engine then runs whole epochs.
 >>> model = fn.Model([fn.Input(2), fn.Dense(8, "tanh"), fn.Dense(1, "sigmoid")], seed=0)
 >>> model.compile(fn.Adam(0.05), "binary_cross_entropy")
 >>> stop = fn.EarlyStopping("loss", min_delta=0.01, patience=3)
->>> history = model.fit(*fn.datasets.moons(200), epochs=500, callbacks=[stop], verbose=0)
+>>> X, y = fn.datasets.moons(200)
+>>> history = model.fit(X, y, epochs=500, callbacks=[stop], verbose=0)
 >>> history.epochs < 500, stop.stopped_epoch == history.epochs - 1
 (True, True)
 """
@@ -345,10 +346,13 @@ class LambdaCallback(Callback):
     Raises a ValueError without any function, and a TypeError for what is none.
 
     >>> losses = []
-    >>> follow = fn.LambdaCallback(on_epoch_end=lambda epoch, logs: losses.append(logs["loss"]))
+    >>> def keep(epoch, logs):
+    ...     losses.append(logs["loss"])
     >>> model = fn.Model([fn.Input(2), fn.Dense(1, "sigmoid")], seed=0)
     >>> model.compile("adam", "binary_cross_entropy")
-    >>> history = model.fit(*fn.datasets.xor(50), epochs=3, callbacks=[follow], verbose=0)
+    >>> X, y = fn.datasets.xor(50)
+    >>> follow = fn.LambdaCallback(on_epoch_end=keep)
+    >>> history = model.fit(X, y, epochs=3, callbacks=[follow], verbose=0)
     >>> losses == history["loss"]
     True
     """

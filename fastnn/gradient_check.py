@@ -49,8 +49,10 @@ class GradientReport:
     >>> model = fn.Model([fn.Input(2), fn.Dense(3, "tanh"), fn.Dense(1)], seed=0)
     >>> model.compile("sgd", "mse")
     >>> report = model.check_gradients(np.eye(2), [1, 2])
-    >>> bool(report), report.worst.error < 1e-8, [check.parameter for check in report.checks]
-    (True, True, ['dense_1.W', 'dense_1.b', 'dense_2.W', 'dense_2.b'])
+    >>> bool(report), report.worst.error < 1e-8
+    (True, True)
+    >>> [check.parameter for check in report.checks]
+    ['dense_1.W', 'dense_1.b', 'dense_2.W', 'dense_2.b']
 
     checks : a ``ParameterCheck`` for each trained parameter; worst : the one with the largest error; faults : what is
     wrong, in words, as far as a part alone is; tolerance : the largest relative error that passes.

@@ -24,7 +24,8 @@ class History(dict[str, list[float]]):
 
     >>> model = fn.Model([fn.Input(2), fn.Dense(1, "sigmoid")], seed=0)
     >>> model.compile("adam", "binary_cross_entropy", ["accuracy"])
-    >>> history = model.fit(*fn.datasets.moons(100), epochs=3, validation_split=0.2, verbose=0)
+    >>> X, y = fn.datasets.moons(100)
+    >>> history = model.fit(X, y, epochs=3, validation_split=0.2, verbose=0)
     >>> list(history), len(history["val_loss"]), history.epochs
     (['loss', 'accuracy', 'val_loss', 'val_accuracy'], 3, 3)
 

@@ -48,8 +48,7 @@ class CompiledPredict:
     It sees the model's weights as they are when it is called. It has activations of its own, so it can be called while
     the model trains elsewhere; but it serves one thread at a time: make one for each.
 
-    Attributes:
-        state: an int64 array for ``fastnn.inference.predict_into(y, x, state)``, valid while this object lives.
+    Its ``state`` is an int64 array for ``fastnn.inference.predict_into(y, x, state)``, valid while this object lives.
     """
 
     def __init__(self, runner: Any, inputs: int, outputs: int):

@@ -58,7 +58,7 @@ class Layer:
     name : shown in summaries and errors, by default the kind and a number; trainable : whether training
     changes its parameters.
 
-    Attributes: ``inputs`` and ``units``, its widths, known once it is built; ``dtype``, the type of its numbers.
+    It has ``inputs`` and ``units``, its widths, known once it is built, and ``dtype``, the type of its numbers.
     """
 
     kind = "layer"

@@ -33,7 +33,7 @@ class Loss:
 
     L = Σ weight · loss / rows, with the weights of ``sample_weight`` and ``class_weight``, or 1.
 
-    Attributes: ``name``; ``kernel``, the name of its kernel; ``from_logits``, whether it takes logits.
+    It has a ``name``, a ``kernel`` by its name, and ``from_logits``: whether it takes logits.
     """
 
     name = ""
@@ -183,7 +183,8 @@ class BinaryCrossEntropy(_CrossEntropies):
 
     Raises a ValueError for targets outside of 0..1, and in ``compile`` for a last layer that yields no probabilities.
 
-    >>> model = fn.Model([fn.Input(1), fn.Dense(1, "sigmoid", kernel_initializer="zeros")], dtype="float64")
+    >>> unit = fn.Dense(1, "sigmoid", kernel_initializer="zeros")
+    >>> model = fn.Model([fn.Input(1), unit], dtype="float64")
     >>> model.compile("sgd", loss="binary_cross_entropy")
     >>> model.evaluate([[0.0]], [1], verbose=0)["loss"]  # log 2
     0.69314718...
@@ -220,7 +221,8 @@ class CrossEntropy(_CrossEntropies):
     Raises a ValueError for labels that are no class and for rows that do not sum to 1, and in ``compile`` for a last
     layer that yields no probabilities.
 
-    >>> model = fn.Model([fn.Input(1), fn.Dense(4, "softmax", kernel_initializer="zeros")], dtype="float64")
+    >>> units = fn.Dense(4, "softmax", kernel_initializer="zeros")
+    >>> model = fn.Model([fn.Input(1), units], dtype="float64")
     >>> model.compile("sgd", loss="cross_entropy")
     >>> model.evaluate([[0.0]], [2], verbose=0)["loss"]  # log 4
     1.38629436...

@@ -112,7 +112,8 @@ class Accuracy(_OfClasses):
     >>> model = fn.Model([fn.Input(2), fn.Dense(2, "softmax")], seed=0)
     >>> model.set_weights([np.eye(2), np.zeros(2)])
     >>> model.compile("sgd", "cross_entropy", ["accuracy"])
-    >>> model.evaluate([[1, 0], [0, 1], [1, 0], [0, 1]], [0, 1, 0, 0], verbose=0)["accuracy"]
+    >>> X = [[1, 0], [0, 1], [1, 0], [0, 1]]
+    >>> model.evaluate(X, [0, 1, 0, 0], verbose=0)["accuracy"]
     0.75
     """
 

@@ -39,9 +39,9 @@ class Model:
     """A chain of layers.
 
     >>> X, y = fn.datasets.digits()
-    >>> layers = [fn.Input(64), fn.Dense(32, activation="relu"), fn.Dense(10, activation="softmax")]
+    >>> layers = [fn.Input(64), fn.Dense(32, "relu"), fn.Dense(10, "softmax")]
     >>> model = fn.Model(layers, seed=0)
-    >>> model.compile(optimizer=fn.Adam(1e-3), loss="cross_entropy", metrics=["accuracy"])
+    >>> model.compile(fn.Adam(1e-3), loss="cross_entropy", metrics=["accuracy"])
     >>> history = model.fit(X, y, epochs=20, validation_split=0.1, verbose=0)
     >>> model.predict(X).shape, model.evaluate(X, y, verbose=0)["accuracy"] > 0.95
     ((1797, 10), True)

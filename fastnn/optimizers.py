@@ -66,7 +66,8 @@ class SGD(Optimizer):
 
     momentum : the share of the last step that stays, from 0 to below 1; nesterov : whether to look ahead.
 
-    >>> model = fn.Model([fn.Input(1), fn.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    >>> unit = fn.Dense(1, use_bias=False, kernel_initializer="zeros")
+    >>> model = fn.Model([fn.Input(1), unit])
     >>> model.compile(fn.SGD(0.1), loss="mse")
     >>> model.train_on_batch([[1.0]], [1.0])  # the gradient is 2 (0 - 1)
     {'loss': 1.0}

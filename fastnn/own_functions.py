@@ -20,7 +20,9 @@ bits and rounded; ``type(x)(0.5) * x`` is computed in 32, twice as many at a tim
 The slope has to be the derivative: one that is meant to differ, as for learning through a step function, is refused.
 
 >>> squared_relu = fn.ActivationFunction(
-...     value=lambda x: max(x, 0.0) ** 2, slope=lambda x, y: 2.0 * max(x, 0.0), name="squared_relu"
+...     value=lambda x: max(x, 0.0) ** 2,
+...     slope=lambda x, y: 2.0 * max(x, 0.0),
+...     name="squared_relu",
 ... )
 >>> fn.Activation(squared_relu).forward([[-1.0, 3.0]])
 array([[0., 9.]])

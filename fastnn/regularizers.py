@@ -36,7 +36,8 @@ class L1(L1L2):
 
     After a step with the learning rate η: w = sign(w) · max(0, abs(w) - η·l1).
 
-    >>> model = fn.Model([fn.Input(1), fn.Dense(1, use_bias=False, kernel_regularizer=fn.L1(1.0))])
+    >>> unit = fn.Dense(1, use_bias=False, kernel_regularizer=fn.L1(1.0))
+    >>> model = fn.Model([fn.Input(1), unit])
     >>> model.compile(fn.SGD(0.1), loss="mse")
     >>> model.set_weights([[[0.05]]])
     >>> _ = model.train_on_batch([[0.0]], [0.0])  # no gradient, but a threshold of 0.1 · 1

@@ -6,8 +6,8 @@ predicted class is the largest output, unless y_true has several yes-or-no colum
 
 >>> y_true = np.array([0, 0, 1, 1])
 >>> y_pred = np.array([[0.1], [0.6], [0.4], [0.9]])
->>> fn.scores.precision(y_true, y_pred), fn.scores.recall(y_true, y_pred), fn.scores.roc_auc(y_true, y_pred)
-(0.5, 0.5, 0.75)
+>>> fn.scores.precision(y_true, y_pred), fn.scores.roc_auc(y_true, y_pred)
+(0.5, 0.75)
 """
 
 from __future__ import annotations

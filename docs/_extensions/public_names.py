@@ -73,7 +73,8 @@ def list_arguments(app: Sphinx, what: str, name: str, item: Any, options: Any, l
             continue
         for part in NEXT_ARGUMENT.split(" ".join(paragraph.split())):
             names, _, text = part.partition(" : ")
-            found.append(f":param {names}: {text[0].upper()}{text[1:].removesuffix('.')}.")
+            text = text if re.match(r"\w\W", text) else text[0].upper() + text[1:]  # not "s in 0..1"
+            found.append(f":param {names}: {text.removesuffix('.')}.")
         found.append("")
     lines[:] = found
 
