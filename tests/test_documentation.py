@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -141,3 +142,38 @@ def test_shown_code_is_python(page):
         return
     for code in blocks(page):
         ast.parse(code)
+
+
+@pytest.fixture(scope="module")
+def check_site():
+    specification = importlib.util.spec_from_file_location("check_site", ROOT / "docs" / "check_site.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('<a href="other.html#here">right</a> <a href="#top">right</a> <a href="https://example.org">right</a>', ""),
+        ('<a href="missing.html">wrong</a>', "missing.html, which is not there"),
+        ('<a href="other.html#there">wrong</a>', "no such place"),
+        ('<a href="#there">wrong</a>', "no such place"),
+        ('<img src="missing.png">', "missing.png, which is not there"),
+        ('<script src="https://example.org/a.js"></script>', "from elsewhere"),
+        ('<link rel="stylesheet" href="//example.org/a.css">', "from elsewhere"),
+    ],
+)
+def test_links_that_lead_nowhere_are_found(check_site, tmp_path, line, problem):
+    (tmp_path / "index.html").write_text(f'<p id="top">{line}</p>', "utf-8")
+    (tmp_path / "other.html").write_text('<p id="here"></p>', "utf-8")
+    found, pages, _ = check_site.problems(tmp_path)
+    assert pages == 2
+    assert [problem in text for text in found] == ([True] if problem else [])
+    assert check_site.main(str(tmp_path)) == (1 if problem else 0)
+
+
+def test_style_sheets_that_load_from_elsewhere_are_found(check_site, tmp_path):
+    (tmp_path / "index.html").write_text("", "utf-8")
+    (tmp_path / "a.css").write_text("@import url(https://example.org/b.css);", "utf-8")
+    assert check_site.main(str(tmp_path)) == 1
