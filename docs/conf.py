@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-from sphinx.application import Sphinx
-
 import fastnn
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -46,8 +44,3 @@ nb_output_stderr = "remove"
 nb_merge_streams = True
 
 copybutton_exclude = ".linenos, .gp, .go"
-
-
-def setup(app: Sphinx) -> None:
-    # It only copies MathJax, and does not say that pages may be read side by side with it.
-    app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True
