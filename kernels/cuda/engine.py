@@ -8,28 +8,19 @@ there is no graph (in the simulator, or if the capture fails) each kernel is lau
 
 import warnings
 
-from numba.cuda.core import config
-
 from .launch import SIMULATED
 
-__all__ = ["Replay", "launch"]
+__all__ = ["Replay"]
 
 #: Steps in a graph, from many to few: a slice is made up of such graphs.
 GRAPH_STEPS = (64, 8, 1)
 
 
-def launch(kernel, blocks, threads, stream, *arguments, shared=0):
-    """Run a kernel with ``shared`` bytes of dynamic shared memory."""
-    warns, config.CUDA_LOW_OCCUPANCY_WARNINGS = config.CUDA_LOW_OCCUPANCY_WARNINGS, 0
-    try:
-        configured = kernel[blocks, threads, stream, shared]
-    finally:
-        config.CUDA_LOW_OCCUPANCY_WARNINGS = warns
-    configured(*arguments)
-
-
 class Replay:
-    """Runs ``step(stream)`` again and again; ``step`` launches kernels with the same arguments every time."""
+    """Runs ``step(stream)`` again and again; ``step`` launches kernels with the same arguments every time.
+
+    stream : a ``launch.Stream`` whose handle is one of ``cuda.stream()``.
+    """
 
     def __init__(self, step, stream):
         self.step, self.stream = step, stream
@@ -55,10 +46,10 @@ class Replay:
         from cuda.core import Stream
 
         try:
-            self._core_stream = Stream.from_handle(int(self.stream.handle))
+            self._core_stream = Stream.from_handle(int(self.stream.handle.handle))
             builder = self._core_stream.create_graph_builder().begin_building()
             for _ in range(size):
-                self.step(builder)
+                self.step(self.stream.at(builder))
             self.graphs[size] = builder.end_building().complete()
         except Exception as fault:
             self.captures = False

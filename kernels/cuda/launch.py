@@ -115,14 +115,17 @@ def ceiling(length, size):
     return -(-length // size)
 
 
-def launch(kernel, blocks, threads, stream, *arguments):
-    """Run a kernel in ``blocks`` (a number, or up to three) of ``threads``; nothing where there is no block."""
+def launch(kernel, blocks, threads, stream, *arguments, shared=0):
+    """Run a kernel in ``blocks`` (a number, or up to three) of ``threads``; nothing where there is no block.
+
+    shared : bytes of dynamic shared memory.
+    """
     if np.prod(blocks) == 0:
         return
     # Numba warns of a small grid, which a small network has.
     warns, config.CUDA_LOW_OCCUPANCY_WARNINGS = config.CUDA_LOW_OCCUPANCY_WARNINGS, 0
     try:
-        configured = kernel[blocks, threads, stream.handle]
+        configured = kernel[blocks, threads, stream.handle, shared]
     finally:
         config.CUDA_LOW_OCCUPANCY_WARNINGS = warns
     configured(*arguments)

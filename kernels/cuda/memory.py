@@ -128,10 +128,9 @@ class DeviceArenas:
 
     def fetch(self):
         """The device's numbers to the host, all or none: a device that is lost leaves the host as it was."""
-        if self.resident:
-            found = [device.copy_to_host() for device, _ in self.arrays]
-            for (_, host), array in zip(self.arrays, found, strict=True):
-                host[:] = array
+        found = [device.copy_to_host() for device, _ in self.arrays]
+        for (_, host), array in zip(self.arrays, found, strict=True):
+            host[:] = array
 
     def bring(self):
         """What a call outside of a fit does first."""
@@ -145,7 +144,8 @@ class DeviceArenas:
     def end(self):
         """The numbers to the host, which has them from now on."""
         try:
-            self.fetch()
+            if self.resident:
+                self.fetch()
         finally:
             self.resident = False
 

@@ -1,16 +1,21 @@
 """The host's side of the GPU engine: a plan made ready to run, with the face of the CPU's ``Runner``."""
 
+import contextlib
 import functools
+import warnings
 
 import numpy as np
 from numba import cuda
+from numba.core.errors import NumbaError as CoreError
+from numba.cuda.core.errors import NumbaError
 
 from .. import layout
 from ..cpu.activations import formulas_of
+from ..formulas.own import reason
 from ..layout import CONVERGED, NOT_FINITE, OK
 from . import narrow_kernels, tables
-from .engine import Replay, launch
-from .launch import THREADS, Stream, ceiling
+from .engine import Replay
+from .launch import SIMULATED, THREADS, Stream, ceiling, launch
 from .layered import Layers, evaluation_kernel
 from .memory import DeviceArenas, DeviceData, allocate, device_errors, is_on_device, upload
 from .paths import block_rows, path_of, row_bytes
@@ -35,6 +40,13 @@ class DeviceLostError(RuntimeError):
     """The GPU does not answer any more."""
 
 
+def quiet():
+    """Nothing; but in the simulator, without NumPy's warnings of numbers that are not finite, which a status tells."""
+    if not SIMULATED:
+        return contextlib.nullcontext()
+    return warnings.catch_warnings(action="ignore", category=RuntimeWarning)
+
+
 class Runner:
     """A plan made ready for the GPU.
 
@@ -47,7 +59,7 @@ class Runner:
         self.real = np.float64 if plan.dtype == "float64" else np.float32
         self.remote = DeviceArenas.of(arenas)
         self.data = DeviceData()
-        self.stream = cuda.stream()
+        self.stream = Stream(cuda.stream())
         self.options = upload(np.array(plan.options or [0.0], np.float64))
         self.parameter_table, self.chunks, self.elements = self._parameters()
         self.tables = {}
@@ -74,8 +86,9 @@ class Runner:
             self.remote.snapshot = []
 
     def fetch(self):
-        """A copy of the parameters and slots to the host's arenas."""
-        self.remote.fetch()
+        """A copy of the parameters and slots to the host's arenas, where these are behind."""
+        if self.remote.resident:
+            self.remote.fetch()
 
     def take_snapshot(self):
         self.remote.take_snapshot()
@@ -199,13 +212,30 @@ class Runner:
     def _guarded(self, work, *arguments):
         """``work(*arguments)``; where the device is lost, the host gets what the last finished slice has made."""
         try:
-            return work(*arguments)
+            with cuda.gpus[self.index], quiet():
+                return work(*arguments)
+        except (NumbaError, CoreError, KeyError, NotImplementedError) as fault:
+            own = self._own_functions()
+            if not own:
+                raise
+            raise TypeError(
+                f"{' or '.join(own)} cannot be compiled for the GPU: {reason(fault)}; expected arithmetic, "
+                'comparisons and functions of math on single numbers, or model.to("cpu")'
+            ) from None
         except device_errors() as fault:
             self.remote.rescue()
             raise DeviceLostError(
                 f"the GPU failed: {fault}. The model has the weights and the optimizer's state of the last finished "
                 'slice; model.to("cpu") goes on without the GPU'
             ) from fault
+
+    def _own_functions(self):
+        """What the plan has of the user's own functions, by name."""
+        plan = self.plan
+        found = [repr(op.functions) for op in [*plan.operations, plan.loss] if op is not None and op.functions]
+        if callable(plan.update):
+            found.append(f"the optimizer's update {plan.update.__name__!r}")
+        return found + ["a penalty of your own"] * bool(own_penalties(plan))
 
     def _train(self, data, order, batch_size, first_batch, last_batch, rates, step, seed, kept, tolerance):
         plan, count, rows = self.plan, last_batch - first_batch, len(data.inputs)
@@ -263,7 +293,7 @@ class Runner:
             upload(np.ones(1), arrays["scale"])
             self.replay, self.replayed = self._steps(path, arrays, room, batch_size, normed, values, slopes, seed), key
         self.replay.run(count)
-        self.stream.synchronize()
+        self.stream.handle.synchronize()
         counters = arrays["counters"].copy_to_host()
         done = int(counters[tables.GOOD])
         converged = bool(counters[tables.CONVERGED_THERE])
@@ -326,7 +356,7 @@ class Runner:
         sums = self._put("sums", results)
         kernel = narrow_kernels.sums_kernel(THREADS)
         launch(kernel, len(results), THREADS, self.stream, program, losses, metrics, plan.block, sums)
-        self.stream.synchronize()
+        self.stream.handle.synchronize()
         results = sums.copy_to_host()[: len(results)]
         if kept is not None:
             kept[first:last] = kept_there.copy_to_host()[:rows]
@@ -363,11 +393,10 @@ class Runner:
             program = self._inference_program("prediction", len(x))
             self._narrow_inference("prediction", None, program, x, self.remote.parameters, outputs)
         else:
-            stream = Stream(self.stream)
             for first, layers in self._layers_of(x):
                 layers.outputs = outputs[first : first + layers.rows]
-                layers.forward(self.plan.prediction, stream, training=False)
-        self.stream.synchronize()
+                layers.forward(self.plan.prediction, self.stream, training=False)
+        self.stream.handle.synchronize()
 
     def _measure(self, path, program, x, targets, weights, losses, metrics, kept):
         """The losses and the metrics of all rows, and their outputs where they are kept."""
@@ -377,9 +406,9 @@ class Runner:
             self._narrow_inference("evaluation", loss, program, x, *further)
             return
         table, _, _ = self._table("evaluation")
-        stream, order = Stream(self.stream), self._buffer("no order", 1, np.int64)
+        order = self._buffer("no order", 1, np.int64)
         for first, layers in self._layers_of(x):
-            layers.forward(self.plan.evaluation, stream, training=False)
+            layers.forward(self.plan.evaluation, self.stream, training=False)
             blocks = ceiling(layers.rows, ROW_THREADS)
             rows = [array[first:] if len(array) > first else array for array in (targets, weights, losses, metrics)]
             targets_there, weights_there, losses_there, metrics_there = rows

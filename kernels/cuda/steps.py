@@ -3,8 +3,7 @@
 from ..formulas.own import own_formula
 from . import narrow_kernels
 from .element_updates import update_of
-from .engine import launch
-from .launch import SIMULATED, THREADS, Stream, ceiling
+from .launch import SIMULATED, THREADS, ceiling, launch
 from .layered import Layers, gather_kernel, loss_kernel
 from .paths import row_bytes
 from .row_functions import loss_of
@@ -118,18 +117,17 @@ class LayeredSteps(Steps):
         self.layers = Layers(
             self.plan, remote, arrays["activations"], arrays["derivatives"], size, size, seed, arrays["step"]
         )
-        self.products = Stream(self.stream)
 
     def step(self, stream):
         row_blocks = ceiling(self.batch_size, ROW_THREADS)
         gathered = max(1, min(ceiling(self.batch_size * self.plan.inputs, THREADS), MOST_BLOCKS))
         self.launch(gather_kernel, gathered, THREADS, stream, "program counters x order activations step")
-        operations, products = self.plan.operations, self.products.at(stream)
-        self.layers.forward(operations, products, training=True)
+        operations = self.plan.operations
+        self.layers.forward(operations, stream, training=True)
         names = "operations program counters options targets weights order activations derivatives losses metrics kept"
         self.launch(loss_kernel(self.loss), row_blocks, ROW_THREADS, stream, names)
-        self.layers.backward(operations, products)
-        self.layers.gradients(products)
+        self.layers.backward(operations, stream)
+        self.layers.gradients(stream)
         names = "parameter_table program counters options parameters penalty_terms losses metrics results"
         self.launch(narrow_kernels.report_kernel(THREADS, self.penalties), 1, THREADS, stream, names)
         self.finish(stream, formed=True)

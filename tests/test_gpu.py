@@ -1,0 +1,336 @@
+"""Models on the GPU: fits equal the CPU's, in all three ways through a step; moving, device arrays, bad input.
+
+The same bodies run in Numba's simulator and on a real GPU; what is marked ``gpu`` has sizes for a real one alone.
+"""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from tests.kernels.cuda import running
+
+running.require()
+
+import fastnn as fn  # noqa: E402
+from fastnn import dispatch  # noqa: E402
+from fastnn.kernels.cuda import memory, paths  # noqa: E402
+from fastnn.kernels.cuda import runner as runners  # noqa: E402
+
+ROWS = 13
+
+
+@pytest.fixture(autouse=True)
+def no_warning_of_the_simulator(monkeypatch):
+    monkeypatch.setattr(dispatch, "_warned", True)
+
+
+def take(path, monkeypatch):
+    """Let all plans go this way."""
+    if path != "tiny":
+        monkeypatch.setattr(paths, "TINY_FLOPS", 0)
+    if path == "layered":
+        monkeypatch.setattr(paths, "WIDEST", 0)
+
+
+def data(inputs, classes=0, outputs=1, rows=ROWS):
+    generator = np.random.default_rng(5)
+    X = generator.standard_normal((rows, inputs)).astype(np.float32)
+    y = generator.integers(0, classes, rows) if classes else generator.standard_normal((rows, outputs))
+    return X, y
+
+
+def classifier(hidden="relu", *more, **options):
+    return [fn.Input(3), fn.Dense(4, activation=hidden, **options), *more, fn.Dense(3, activation="softmax")]
+
+
+def regression(hidden="tanh", *more, outputs=2, **options):
+    return [fn.Input(3), fn.Dense(4, activation=hidden, **options), *more, fn.Dense(outputs)]
+
+
+def squared(x):
+    return max(x, 0.0) ** 2
+
+
+def squared_slope(x, y):
+    return 2.0 * max(x, 0.0)
+
+
+class Signs(fn.optimizers.Optimizer):
+    """An optimizer of the user's own: the sign of a mean of gradients."""
+
+    slots = 1
+
+    @staticmethod
+    def update(p, g, slots, rate, step, settings):
+        for i in range(len(p)):
+            slots[0][i] = settings[0] * slots[0][i] + g[i]
+            p[i] -= rate * slots[0][i] / (abs(slots[0][i]) + settings[1] * step)
+
+    def settings(self):
+        return (0.9, 0.01)
+
+
+#: What is trained: layers, loss, optimizer, metrics, further arguments of ``fit``; classes 0: a regression.
+MODELS = {
+    "dense": (classifier, "cross_entropy", fn.Adam(0.01), ["accuracy"], 3, {}),
+    "dropout": (
+        lambda: classifier("gelu", fn.Dropout(0.3)),
+        fn.losses.CrossEntropy(label_smoothing=0.1),
+        fn.RMSprop(0.01, momentum=0.5),
+        [fn.metrics.TopKAccuracy(2)],
+        3,
+        {"class_weight": {0: 2.0, 1: 0.5}},
+    ),
+    "regression": (regression, "mse", fn.SGD(0.1, momentum=0.9, nesterov=True), ["mae"], 0, {}),
+    "penalties": (
+        lambda: regression("elu", kernel_regularizer=fn.L1L2(0.01, 0.02)),
+        "huber",
+        fn.SGD(fn.schedules.ExponentialDecay(0.1, 5, 0.9), clip_value=0.2),
+        ["mse"],
+        0,
+        {"shuffle": False},
+    ),
+    "clipped": (
+        lambda: regression("softplus", kernel_constraint=fn.MaxNorm(0.8)),
+        "mae",
+        fn.Adagrad(0.1, clip_norm=0.2),
+        ["r2"],
+        0,
+        {"sample_weight": np.linspace(0.5, 1.5, ROWS)},
+    ),
+    "decay": (lambda: classifier("softmax"), "cross_entropy", fn.AdamW(0.01, weight_decay=0.1), ["f1"], 3, {}),
+    "own": (lambda: regression(fn.ActivationFunction(squared, squared_slope)), "mse", Signs(0.01), [], 0, {}),
+    "frozen": (
+        lambda: [fn.Input(3), fn.Dense(4, "relu", trainable=False), fn.Dense(1, "sigmoid")],
+        "binary_cross_entropy",
+        "rmsprop",
+        ["accuracy"],
+        2,
+        {"validation_split": 0.3},
+    ),
+}
+
+RUNS = [
+    *(("tiny", name) for name in MODELS if name != "clipped"),
+    *(("narrow", name) for name in ("dropout", "regression", "clipped")),
+    *(("layered", name) for name in ("dense", "dropout")),
+]
+
+
+def compiled(name, device, dtype="float32"):
+    layers, loss, optimizer, metrics, classes, options = MODELS[name]
+    model = fn.Model(layers(), seed=7, dtype=dtype)
+    model.compile(optimizer, loss, metrics, device=device)
+    return model, data(3, classes, model.outputs), options
+
+
+def assert_same(model, other, tolerance=2e-5):
+    """Equal weights, optimizer state and history, but for rounding."""
+    assert model.step == other.step
+    for a, b in zip(model.get_weights() + model._slots, other.get_weights() + other._slots, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+    for key, values in model.history.to_dict().items():
+        np.testing.assert_allclose(values, other.history.to_dict()[key], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("path", "name"), RUNS)
+def test_a_fit_of_20_steps_equals_that_of_the_cpu(path, name, monkeypatch):
+    take(path, monkeypatch)
+    models = []
+    for device in ("cpu", "cuda"):
+        model, (X, y), options = compiled(name, device)
+        if device == "cuda":
+            assert dispatch.path_of(model.plan, 4) == path
+            assert f"on the GPU, with batches of 32 rows: {path}" in str(model.plan) or path == "tiny"
+        model.fit(X, y, batch_size=4, epochs=5, verbose=0, **options)
+        models.append((model, model.evaluate(X, y), model.predict(X)))
+    (on_cpu, cpu_scores, cpu_outputs), (on_gpu, gpu_scores, gpu_outputs) = models
+    assert on_gpu.device == "cuda" and on_gpu.step >= 15
+    assert_same(on_gpu, on_cpu)
+    assert gpu_scores == pytest.approx(cpu_scores, rel=2e-5, abs=2e-5)
+    np.testing.assert_allclose(gpu_outputs, cpu_outputs, rtol=2e-5, atol=2e-5)
+
+
+def test_float64(monkeypatch):
+    models = []
+    for device in ("cpu", "cuda"):
+        model, (X, y), options = compiled("regression", device, "float64")
+        model.fit(X, y, batch_size=4, epochs=2, verbose=0, **options)
+        models.append(model)
+    assert_same(*models, tolerance=1e-12)
+
+
+def test_a_model_moves_and_trains_as_if_it_had_stayed():
+    stays, (X, y), options = compiled("dropout", "cpu")
+    moves, _, _ = compiled("dropout", "cpu")
+    for device in ("cpu", "cuda", "cpu"):
+        assert moves.to(device) is moves and moves.device == device
+        for model in (stays, moves):
+            model.fit(X, y, batch_size=5, epochs=2, verbose=0, **options)
+    assert moves.epoch == 6
+    assert_same(moves, stays)
+
+
+def test_gradients_and_l_bfgs():
+    for device in ("cpu", "cuda"):
+        model = fn.Model(regression(kernel_regularizer=fn.L2(0.1)), seed=1)
+        model.compile(fn.LBFGS(), "mse", device=device)
+        X, y = data(3, outputs=2)
+        gradients = model.gradients(X, y)
+        history = model.fit(X, y, epochs=3, verbose=0)
+        if device == "cpu":
+            expected = gradients, history["loss"]
+    for name, gradient in expected[0].items():
+        np.testing.assert_allclose(gradients[name], gradient, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(history["loss"], expected[1], rtol=1e-4)
+
+
+def test_a_fit_to_a_tolerance_stops_at_the_same_step():
+    steps = []
+    for device in ("cpu", "cuda"):
+        model = fn.Model([fn.Input(2), fn.Dense(1)], seed=1)
+        model.compile(fn.SGD(0.3), "mse", device=device)
+        X, y = data(2)
+        model.fit(X, y, batch_size=ROWS, epochs=40, tolerance=0.05, verbose=0)
+        steps.append((model.step, model.get_weights()[0]))
+    assert steps[0][0] == steps[1][0] < 40
+    np.testing.assert_allclose(steps[0][1], steps[1][1], rtol=1e-5)
+
+
+class Tamper(fn.callbacks.Callback):
+    """Reads the weights after each epoch, and changes them."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_epoch_end(self, epoch, logs):
+        weights = self.model.get_weights()
+        self.seen.append(weights[0].copy())
+        weights[0] *= 0.5
+        self.model.set_weights(weights)
+        self.seen.append(self.model.evaluate(*data(3, outputs=2))["loss"])
+
+
+def test_callbacks_see_the_weights_and_may_change_them():
+    tampers = []
+    for device in ("cpu", "cuda"):
+        model, (X, y), _ = compiled("regression", device)
+        tampers.append(Tamper())
+        model.fit(X, y, batch_size=5, epochs=2, callbacks=[tampers[-1]], validation_data=(X, y), verbose=0)
+    for a, b in zip(tampers[0].seen, tampers[1].seen, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", ["tiny", "narrow"])
+def test_a_loss_that_is_not_finite_leaves_the_weights_of_before(path, monkeypatch):
+    take(path, monkeypatch)
+    faults = []
+    for device in ("cpu", "cuda"):
+        model = fn.Model(regression("linear"), seed=1)
+        model.compile(fn.SGD(1e19), "mse", device=device)
+        X, y = data(3, outputs=2)
+        with pytest.raises(FloatingPointError, match="became NaN or infinite in epoch 1") as fault:
+            model.fit(X, y, batch_size=4, epochs=2, verbose=0)
+        faults.append((str(fault.value), model.step))
+        assert all(np.isfinite(weights).all() for weights in model.get_weights())
+    assert faults[0] == faults[1]
+
+
+def test_train_on_batch_and_a_copy_and_a_file(tmp_path):
+    found = []
+    for device in ("cpu", "cuda"):
+        model, (X, y), _ = compiled("dense", device)
+        model.train_on_batch(X, y)
+        twin = model.copy()
+        twin.train_on_batch(X, y)
+        model.save(tmp_path / "model.safetensors")
+        found.append((twin.get_weights(), model.predict(X)))
+        assert twin.device == device
+        loaded = fn.load(tmp_path / "model.safetensors")
+        assert loaded.device == "cpu" and loaded.step == 1
+    for a, b in zip(found[0][0], found[1][0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert model.compiled_predict()(X) == pytest.approx(found[1][1], abs=1e-6)
+
+
+# What goes wrong.
+
+
+class Broken(memory.CudaAPIError):
+    """What the driver says when it has lost the GPU."""
+
+    def __init__(self, code=719, message="unspecified launch failure"):
+        RuntimeError.__init__(self, f"[{code}] {message}")
+        self.code = code
+
+
+def test_a_lost_gpu_leaves_what_the_last_finished_slice_has_made(monkeypatch):
+    model, (X, y), _ = compiled("dense", "cuda")
+    twin = model.copy().to("cpu")
+    calls, work = [], runners.Runner._train
+
+    def fail_at_the_third_slice(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            for array, _ in self.remote.arrays:
+                array[:] = np.nan
+            monkeypatch.setattr(memory.DeviceArenas, "fetch", lambda self: 1 / 0)
+            raise Broken
+        return work(self, *arguments)
+
+    monkeypatch.setattr(runners.Runner, "_train", fail_at_the_third_slice)
+    with pytest.raises(runners.DeviceLostError, match=r'GPU failed: \[719\].*last finished slice; model.to\("cpu"\)'):
+        model.fit(X, y, batch_size=ROWS, epochs=4, validation_data=(X, y), verbose=0)
+    assert model.step == 2 and model.epoch == 2
+    twin.fit(X, y, batch_size=ROWS, epochs=2, verbose=0)
+    for a, b in zip(model.get_weights() + model._slots, twin.get_weights() + twin._slots, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    monkeypatch.undo()
+    model.to("cpu").fit(X, y, batch_size=ROWS, epochs=1, verbose=0)
+    assert model.step == 3
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_out_of_device_memory(when, monkeypatch):
+    model, (X, y), _ = compiled("dense", "cuda")
+    before = [weights.copy() for weights in model.get_weights()]
+
+    def full(*arguments, **options):
+        raise Broken(2, "Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+
+    monkeypatch.setattr(memory, "free_and_total", lambda: (100, 1000))
+    if when == "during":
+        monkeypatch.setattr(memory, "check_room", lambda wanted: None)
+        monkeypatch.setattr(memory.cuda, "device_array", full)
+    message = r"the GPU has no room for [\d,]+ bytes: 100 of 1,000 bytes are free; the model is unchanged"
+    with pytest.raises(MemoryError, match=message):
+        model.fit(X, y, verbose=0)
+    assert model.step == 0
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    model.to("cpu").fit(X, y, verbose=0)
+    assert model.step == 1
+
+
+def test_an_own_function_that_a_gpu_cannot_run(monkeypatch):
+    model, (X, y), _ = compiled("own", "cuda")
+
+    def refuse(*arguments, **options):
+        raise runners.NumbaError("Unknown attribute 'sqrt'")
+
+    monkeypatch.setattr(runners.TinySteps, "run", refuse)
+    with pytest.raises(TypeError, match=r"cannot be compiled for the GPU.*sqrt.*expected .*model.to\(\"cpu\"\)"):
+        model.fit(X, y, verbose=0)
+
+
+def test_it_says_once_that_it_is_the_simulator(monkeypatch):
+    if not running.simulated():
+        pytest.skip("needs the simulator")
+    monkeypatch.setattr(dispatch, "_warned", False)
+    with pytest.warns(UserWarning, match="kernels run in Numba's simulator"):
+        model = compiled("dense", "cuda")[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled("dense", "cuda")
+    model.compile("sgd", "cross_entropy")
+    assert model.device == "cpu", "auto never takes the simulator"
