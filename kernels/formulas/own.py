@@ -28,6 +28,32 @@ __all__ = ["activation_formulas", "frozen", "loss_formulas", "own_formula"]
 VECTORIZED = ("exp", "expm1", "log", "log1p", "tanh")
 
 
+@formula
+def sign(x):
+    """-1, 0 or 1; NaN stays NaN."""
+    real = type(x)
+    return real(1) if x > real(0) else (real(-1) if x < real(0) else x)
+
+
+@formula
+def square(x):
+    """x * x."""
+    return x * x
+
+
+#: Functions of ``numpy`` that Numba has for the CPU alone, and what a GPU has, too.
+FOR_GPUS = {
+    "abs": abs,
+    "absolute": abs,
+    "fabs": abs,
+    "isfinite": math.isfinite,
+    "isinf": math.isinf,
+    "sign": sign,
+    "sqrt": math.sqrt,
+    "square": square,
+}
+
+
 #: How Numba is to compile what stands in.
 INLINED: dict[str, Any] = {"forceinline": True, **FLAGS}
 
@@ -87,7 +113,8 @@ def stand_ins() -> dict[Any, Any]:
     """What a frozen function gets in the place of what it refers to."""
     found: dict[Any, Any] = {}
     if COMPILED:
-        for module, functions in ((math, {}), (np, {"clip": clip, "where": where})):
+        numpy_functions = {name: vectorized(getattr(np, name), ours) for name, ours in FOR_GPUS.items()}
+        for module, functions in ((math, {}), (np, {"clip": clip, "where": where, **numpy_functions})):
             for name in VECTORIZED:
                 functions[name] = vectorized(getattr(module, name), getattr(elementary, name))
             found |= {getattr(module, name): function for name, function in functions.items()}
