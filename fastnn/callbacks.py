@@ -77,7 +77,10 @@ class Callback:
 
 
 class _Known(Callback):
-    """A callback of which is known that it adds nothing to the logs."""
+    """A callback of which is known that it adds nothing to the logs.
+
+    ``only_watches`` in the body of a class: that it leaves the model as it is until the fit ends.
+    """
 
     def check_logs(self, reported: Sequence[str]) -> None:
         """Raise an error, before the fit, where it cannot do its work with logs of these names."""
@@ -135,6 +138,8 @@ class EarlyStopping(_Monitor):
     reported.
     """
 
+    only_watches = True
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -166,8 +171,10 @@ class EarlyStopping(_Monitor):
         self._wait += 1
         if self.improved(value):
             self.best_epoch = epoch
-            if self.restore_best_weights:
+            if self.restore_best_weights and self._parameters is None:
                 self._parameters = self.model.arenas.parameters.copy()
+            elif self._parameters is not None:
+                np.copyto(self._parameters, self.model.arenas.parameters)
             if self.baseline is None or self.sign * value < self.sign * self.baseline:
                 self._wait = 0
         if self._wait > 0 and self._wait >= self.patience:
@@ -239,6 +246,8 @@ class ModelCheckpoint(_Monitor):
     A file is replaced whole or not at all. The fit raises an OSError where the file cannot be written.
     """
 
+    only_watches = True
+
     def __init__(
         self,
         filepath: str | os.PathLike[str],
@@ -287,6 +296,8 @@ class CSVLogger(_Known):
     The fit raises an OSError, before its first epoch, where the file cannot be written.
     """
 
+    only_watches = True
+
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False):
         if not isinstance(separator, str) or len(separator) != 1:
             raise ValueError(f"separator is {shown(separator)}; expected one character")
@@ -328,6 +339,8 @@ class TimeLimit(_Known):
 
     seconds : above 0.
     """
+
+    only_watches = True
 
     def __init__(self, seconds: float):
         self.seconds = number("seconds", seconds, above=0)

@@ -50,9 +50,10 @@ class History(dict[str, list[float]]):
 
     def append(self, logs: dict[str, float]) -> None:
         """Add the numbers of one epoch. What is missing in an epoch is NaN there, so all curves are of one length."""
-        before = self.epochs
-        for key in logs:
-            self.setdefault(key, [math.nan] * before)
+        if self.keys() != logs.keys():
+            before = self.epochs
+            for key in logs:
+                self.setdefault(key, [math.nan] * before)
         for key, curve in self.items():
             curve.append(logs.get(key, math.nan))
 

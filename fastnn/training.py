@@ -32,8 +32,9 @@ NOT_FINITE, CONVERGED = 2, 3
 #: Seconds of work in a slice.
 SLICE_SECONDS = 0.1
 
-#: Row numbers that may be shuffled ahead for a slice of several epochs.
-ORDER_LENGTH = 1 << 20
+#: Row numbers that may be shuffled ahead for a slice of several epochs; and those, and learning rates, that are made
+#: ahead for epochs that come one by one.
+ORDER_LENGTH, AHEAD = 1 << 20, 1 << 14
 
 #: Seconds between two snapshots of the model; what came after one is trained again if a step fails.
 SNAPSHOT_SECONDS = 1.0
@@ -98,8 +99,11 @@ class Trainer:
         tolerance: float | None = None,
     ):
         from .kernels import jit
+        from .kernels.cpu.runner import Data
 
         self.model, self.runner = model, runner
+        #: What the engine reads, where it can read the arrays themselves.
+        self.data = Data(*examples.ready()) if examples.direct else None
         self.examples, self.shuffle = examples, shuffle
         self.rows = len(examples)
         self.batch_size = min(batch_size, self.rows)
@@ -118,9 +122,13 @@ class Trainer:
         self.choice.begin()
         speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED and plan.compiled else GUESSED_IN_PYTHON
         self.seconds = self.choice.seconds or plan.step_flops(self.batch_size) / speed + 1e-5
-        self.orders: dict[tuple[int, int], np.ndarray | None] = {}
+        #: Whether nobody can change the model or its optimizer between two epochs.
+        self.undisturbed = False
+        self.orders = 0, np.empty(0, np.int64)  # the first epoch that is shuffled, and the row numbers of some epochs
+        self.rates_ahead: tuple[Any, int, np.ndarray] = (None, 0, np.empty(0))  # of a schedule, from a step on
         self.kept_arrays: list[np.ndarray] = []  # parameters and slots at the last snapshot
         self.schedule: tuple[Any, Any] = (None, None)  # the optimizer's, and the same with a length
+        self.before_failure = np.empty((0, 0))  # the results of the batches before one that failed, in its slice
         #: Whether the parameters are elsewhere while the trainer trains.
         self.away = hasattr(runner, "to_device") and plan.update is not None
         if not self.away:
@@ -169,6 +177,7 @@ class Trainer:
             return batch + len(results), results
         if len(results) < count or done < count:
             self._restore(batch + done)
+            self.before_failure = results[:done]
             self._explain(batch + done)
         self.seconds = (time.perf_counter() - started) / count
         self.choice.tell(self.seconds, count)
@@ -193,7 +202,7 @@ class Trainer:
                         "please report it"
                     )
                 break
-        return done, np.concatenate(parts)
+        return done, np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def whole_batch(self) -> np.ndarray:
         """The results of all rows as one batch, with the gradients in their arena; counts no step."""
@@ -209,25 +218,30 @@ class Trainer:
         rate = self.model.optimizer.learning_rate
         if isinstance(rate, float):
             return np.full(count, rate)
-        if self.schedule[0] is not rate:
-            self.schedule = rate, rate.resolved(self.epochs * self.batches)
-        # A schedule that leaves its length to the fit begins with the fit.
-        start = 0 if self.schedule[1] is rate else self.first_step
-        rates: np.ndarray = self.schedule[1](np.arange(step - start, step - start + count))
-        return rates
+        known, first, rates = self.rates_ahead
+        if known is not rate or not first <= step <= first + len(rates) - count or not self.undisturbed:
+            if self.schedule[0] is not rate:
+                self.schedule = rate, rate.resolved(self.epochs * self.batches)
+            # A schedule that leaves its length to the fit begins with the fit.
+            start = 0 if self.schedule[1] is rate else self.first_step
+            left = self.first_step + self.epochs * self.batches - step
+            first, ahead = step, max(count, min(AHEAD, left) if self.undisturbed else 0)
+            rates = self.schedule[1](np.arange(step - start, step - start + ahead))
+            self.rates_ahead = rate, first, rates
+        return rates[step - first : step - first + count]
 
     def _call(self, first: int, last: int) -> tuple[int, Any]:
         """(end, how to train on batches ``first`` to ``end``): as many of those asked for as one call takes."""
-        from .kernels.cpu.runner import Data
-
         epoch, within = divmod(first, self.batches)
-        if self.examples.direct:
+        if self.data is not None:
             ahead = self.kept is None and last > (epoch + 1) * self.batches
             epochs = max(1, ORDER_LENGTH // self.rows) if ahead else 1
             end = min(last, (epoch + epochs) * self.batches)
             order = self._order(epoch, -(-end // self.batches) - epoch)
-            data, kept, begin = Data(*self.examples.ready()), self.kept, within
+            data, kept, begin = self.data, self.kept, within
         else:
+            from .kernels.cpu.runner import Data
+
             most = max(1, self.examples.x.block_rows // self.batch_size)
             end = min(last, (epoch + 1) * self.batches, first + most)
             rows = slice(within * self.batch_size, (within + end - first) * self.batch_size)
@@ -242,14 +256,16 @@ class Trainer:
         """The row numbers of ``epochs`` epochs from ``epoch`` on, or None where rows stay in order."""
         if not self.shuffle:
             return None
-        if (epoch, epochs) not in self.orders:
+        first, order = self.orders
+        if not first <= epoch <= first + len(order) // self.rows - epochs:
             from .kernels.random import shuffled_order
 
-            order = np.empty(epochs * self.rows, np.int64)
-            for number, part in enumerate(order.reshape(epochs, -1)):
+            first, ahead = epoch, max(epochs, min(AHEAD // self.rows, self.epochs - epoch))
+            order = np.empty(ahead * self.rows, np.int64)
+            for number, part in enumerate(order.reshape(ahead, -1)):
                 shuffled_order(part, self.model.seed, self.first_epoch + epoch + number)
-            self.orders = {(epoch, epochs): order}
-        return self.orders[epoch, epochs]
+            self.orders = first, order
+        return order[(epoch - first) * self.rows : (epoch - first + epochs) * self.rows]
 
     def take_snapshot(self, batch: int) -> None:
         """Keep the model as it is before ``batch``, to come back to if a later step fails."""
@@ -357,14 +373,20 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
     """Train for the trainer's epochs, slice by slice."""
     model, batches, epochs = trainer.model, trainer.batches, trainer.epochs
     callbacks, progress, interrupt = end_epoch.callbacks, end_epoch.progress, end_epoch.interrupt
-    watched = end_epoch.watched
+    watched, trainer.undisturbed = end_epoch.watched, not callbacks.touching
     batch, last, pending = 0, epochs * batches, np.empty((0, 0))
     while batch < last and not model.stop_training and not trainer.converged:
         if watched and batch % batches == 0:
             trainer.tell(callbacks, "on_epoch_begin", end_epoch.finished)
         limit = batch + 1 if callbacks.by_batch else (batch // batches + 1) * batches if watched else last
         start = batch
-        batch, results = trainer.run(batch, limit)
+        try:
+            batch, results = trainer.run(batch, limit)
+        except FloatingPointError:
+            pending = np.concatenate((pending, trainer.before_failure)) if len(pending) else trainer.before_failure
+            for first in range(0, len(pending) - batches + 1, batches):  # epochs that nobody watches
+                end_epoch(pending[first : first + batches])
+            raise
         pending = np.concatenate((pending, results)) if len(pending) else results
         if callbacks.by_batch:
             by_rows = [metric for metric in model.metrics if metric.by_rows]
@@ -372,19 +394,22 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
             trainer.tell(callbacks, "on_train_batch_end", start % batches, found)
             trainer.take_snapshot(batch)
         interrupt.check()
-        progress.show(batch / last, f"epoch {-(-batch // batches)}/{epochs}  loss {results[-1, 0]:.4f}")
+        if progress.place is not None:
+            progress.show(batch / last, f"epoch {-(-batch // batches)}/{epochs}  loss {results[-1, 0]:.4f}")
         while end_epoch.finished < batch // batches:
             end_epoch(pending[:batches])
             pending = pending[batches:]
-            if callbacks.given:  # which may have changed the weights or the learning rate
+            if callbacks.touching:
                 trainer.take_snapshot(batch)
+            if callbacks.given:
                 interrupt.check()
 
 
 class Callbacks:
     """The callbacks of a fit; each has any of the methods that are called.
 
-    given : whether there are any; by_batch : whether one asks for the end of each batch.
+    given : whether there are any; by_batch : whether one asks for the end of each batch; touching : whether one may
+    change the weights or the learning rate.
     """
 
     METHODS = (
@@ -410,6 +435,8 @@ class Callbacks:
                     f"callbacks[{index}] is {shown(callback)}; expected an object with on_epoch_end(epoch, logs)"
                 )
         self.given = bool(self.callbacks)
+        # What a class says of itself does not hold for classes made from it.
+        self.touching = not all(vars(type(callback)).get("only_watches", False) for callback in self.callbacks)
         self.by_batch = any(callable(getattr(callback, "on_train_batch_end", None)) for callback in self.callbacks)
 
     def check(self, reported: Sequence[str]) -> None:

@@ -300,3 +300,41 @@ def test_ctrl_c_pressed_again_does_not_wait():
     with pytest.raises(KeyboardInterrupt):
         fit(fn.LambdaCallback(on_epoch_end=hang), model=model)
     assert calls == ["noted"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Halving(fn.EarlyStopping):
+    """Made from one that only watches, but it changes the weights."""
+
+    def on_epoch_end(self, epoch, logs):
+        super().on_epoch_end(epoch, logs)
+        self.model.arenas.parameters *= np.float32(0.5)
+
+
+@pytest.mark.parametrize("kind", [fn.EarlyStopping, Halving, None])
+def test_a_step_that_fails_leaves_the_weights_of_before_it(kind):
+    """They come from a snapshot and training again, from far back where all callbacks only watch."""
+    kept = []
+    keep = fn.LambdaCallback(on_train_batch_end=lambda batch, logs: kept.append(model.arenas.parameters.copy()))
+    for further in ([keep], []):
+        model = compiled(fn.SGD(lambda step: 0.5 if step < 7 else 1e300))
+        watching = [kind("loss", patience=99)] if kind else []
+        with pytest.raises(FloatingPointError, match=r"epoch 4, batch 2 of 2 \(learning_rate=1e\+300\)"):
+            fit(*watching, *further, model=model)
+        np.testing.assert_array_equal(model.arenas.parameters, kept[-1])
+        assert model.step == 7 and model.epoch == model.history.epochs == 3
+
+
+def test_a_callback_may_change_the_schedule():
+    class Faster(fn.Callback):
+        def on_epoch_end(self, epoch, logs):
+            self.model.optimizer.learning_rate.learning_rate *= 2
+
+    rates = []
+
+    class Told(fn.ConstantRate):
+        def rates(self, steps):
+            rates.extend([self.learning_rate] * len(steps))
+            return super().rates(steps)
+
+    fit(Faster(), model=compiled(fn.SGD(Told(0.01))), epochs=3)
+    assert rates == [0.01, 0.01, 0.02, 0.02, 0.04, 0.04]

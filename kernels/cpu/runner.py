@@ -4,13 +4,14 @@
 the compiled functions that its operations need, and nothing else gets compiled.
 """
 
+import contextlib
 import threading
 from types import SimpleNamespace
 
 import numpy as np
 
 from .. import layout
-from ..jit import address
+from ..jit import COMPILED, address
 from ..layout import OK, PENALTY_CHUNK
 from . import activations, dense, dropout, gather, gemm, losses, metrics, rows, updates
 from .engine import infer, train
@@ -78,6 +79,7 @@ class Data(SimpleNamespace):
 
     def __init__(self, inputs: np.ndarray, targets: np.ndarray | None = None, weights: np.ndarray | None = None):
         super().__init__(inputs=inputs, targets=targets, weights=weights)
+        self.records = None  # of the last training on these rows
 
 
 class Runner:
@@ -256,6 +258,20 @@ class Runner:
             program[layout.GATHER_OPERATION] = self.gather_operation.ctypes.data
         return program
 
+    def _training_records(self, data, kept, gathered):
+        """(program, run record) of a training on ``data``, made once for as long as nothing that they hold moves."""
+        made_for = data.records[0] if data.records else ()
+        if not made_for or any(
+            one is not other for one, other in zip(made_for, self._places(kept, gathered), strict=True)
+        ):
+            program, run = self._program(data, kept, "operations", True, gathered), self._run_record(data, kept, 0, 0)
+            data.records = self._places(kept, gathered), program, run
+        _, program, run = data.records
+        return program.copy(), run.copy()
+
+    def _places(self, kept, gathered):
+        return self, kept, gathered, self.fixed_run
+
     # Running.
 
     def train(
@@ -280,7 +296,8 @@ class Runner:
         results : (batches, 1 + metrics).
         """
         self._reserve(min(batch_size, len(data.inputs)), workers)
-        program = self._program(data, kept, "operations", True, order is not None)
+        program, run = self._training_records(data, kept, order is not None)
+        run[layout.STEP], run[layout.SEED] = step, seed
         if tolerance >= 0 or self.plan.clip_norm < np.inf:
             program[layout.NORM] = address(updates.plan_squared_norms(self.real))
             program[layout.NORM_COUNT] = len(self.norms)
@@ -293,7 +310,7 @@ class Runner:
         def work(run, sync, rank, size):
             return train(run, program, rates, results, first_batch, last_batch, sync, rank, size)
 
-        status, runs = self._run(work, self._run_record(data, kept, step, seed), workers)
+        status, runs = self._run(work, run, workers)
         if status == ABORTED and workers > 1 and runs[0][layout.STEP] == step:  # a thread could not start
             status, runs = self._run(work, self._run_record(data, kept, step, seed), 1)
         return status, int(runs[0][layout.STEP]) - step, results
@@ -333,7 +350,8 @@ class Runner:
         """Run ``work(run, sync, rank, size)`` as ``size`` workers; returns the status and the run records."""
         self.scales[:] = 1.0
         if size == 1:  # which waits for nobody
-            with np.errstate(all="ignore"):  # as in compiled code, where a status tells of such numbers
+            # In plain Python as in compiled code, where a status tells of such numbers.
+            with contextlib.nullcontext() if COMPILED else np.errstate(all="ignore"):
                 return work(run, 0, 0, 1), [run]
         sync = new_sync(size)
         runs = [run, *(run.copy() for _ in range(1, size))]
