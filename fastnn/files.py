@@ -8,6 +8,7 @@ to a temporary file beside the old one, which it then replaces: a crash leaves t
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import inspect
 import json
@@ -37,6 +38,9 @@ MOST_HEADER = 1 << 24
 
 #: Parts within parts: a layer's regularizer, an optimizer's schedule within a warm-up.
 DEEPEST = 20
+
+#: What a part of the user's own may hold, but a file cannot name.
+NAMELESS = (float, complex, bytes, dict, set, np.ndarray, functools.partial)
 
 #: safetensors' names of the types of numbers.
 TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
@@ -86,7 +90,7 @@ def describe(value: Any, classes: Mapping[str, type], own: dict[str, Any]) -> An
     if classes.get(kind.__name__) is kind and not isinstance(value, OwnFunction):
         return {"class": kind.__name__, "arguments": _arguments(value, classes, own)}
     name = getattr(value, "name" if isinstance(value, OwnFunction) else "__name__", None)
-    if not isinstance(name, str) and kind.__module__.partition(".")[0] in ("builtins", "functools", "numpy"):
+    if isinstance(value, NAMELESS):
         raise TypeError(
             f"the model cannot be saved: it has {shown(value)}; expected functions with a name, finite numbers, "
             "strings, lists of them, and objects that keep their arguments as attributes"

@@ -1,12 +1,17 @@
 """What all tests share: the settings of hypothesis, and a line that says in which mode the kernels run."""
 
 import os
+import signal
 
 import hypothesis
 
 # Compiling takes its time, so no deadline; the same examples each time, so that a failure comes again.
 hypothesis.settings.register_profile("fastnn", deadline=None, derandomize=True, max_examples=30, database=None)
 hypothesis.settings.load_profile("fastnn")
+
+# A shell starts commands in the background with Ctrl-C ignored, which some tests press.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

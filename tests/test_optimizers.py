@@ -8,6 +8,8 @@ import pytest
 import fastnn as fn
 from fastnn import optimizers
 from fastnn.kernels.jit import COMPILED
+from tests import reference
+from tests.test_schedules import SCHEDULES
 
 sklearn = pytest.importorskip("sklearn.linear_model")
 
@@ -309,3 +311,113 @@ def test_lbfgs_refuses_dropout():
     model.compile("lbfgs", "cross_entropy")
     with pytest.raises(ValueError, match="layer 'drop' drops other units at every call"):
         model.fit(*two_classes())
+
+
+# Fifty steps of a fit, against the plain twins.
+
+LINEAR = fn.LossFunction(lambda y, target: y * target, lambda y, target: target, "linear")
+
+#: name -> (the optimizer of a schedule, the twin's step on (p, *state) with g, the rate and the step from 1 on, slots)
+TWINS = {
+    "sgd": (fn.SGD, lambda s, g, rate, step: reference.sgd_update(*s, g, rate, *PLAIN), 0),
+    "momentum": (
+        lambda rate: fn.SGD(rate, 0.9),
+        lambda s, g, rate, step: reference.momentum_update(*s, g, rate, 0.9, False, *PLAIN),
+        1,
+    ),
+    "nesterov": (
+        lambda rate: fn.SGD(rate, 0.8, nesterov=True),
+        lambda s, g, rate, step: reference.momentum_update(*s, g, rate, 0.8, True, *PLAIN),
+        1,
+    ),
+    "adagrad": (
+        lambda rate: fn.Adagrad(rate, 0.2, 1e-3),
+        lambda s, g, rate, step: reference.adagrad_update(*s, g, rate, 1e-3, *PLAIN),
+        1,
+    ),
+    "rmsprop": (
+        lambda rate: fn.RMSprop(rate, 0.8, epsilon=1e-3),
+        lambda s, g, rate, step: reference.rmsprop_update(*s, s[1][:0], g, rate, 0.8, 0.0, 1e-3, *PLAIN)[:2],
+        1,
+    ),
+    "rmsprop, momentum": (
+        lambda rate: fn.RMSprop(rate, 0.8, 0.7, 1e-3),
+        lambda s, g, rate, step: reference.rmsprop_update(*s, g, rate, 0.8, 0.7, 1e-3, *PLAIN),
+        2,
+    ),
+    "adam": (
+        fn.Adam,
+        lambda s, g, rate, step: reference.adam_update(*s, g, rate, 0.9, 0.999, 1e-8, step, 0.0, *PLAIN),
+        2,
+    ),
+    "adamw": (
+        lambda rate: fn.AdamW(rate, 0.1, 0.8, 0.99, 1e-6),
+        lambda s, g, rate, step: reference.adam_update(*s, g, rate, 0.8, 0.99, 1e-6, step, 0.1, *PLAIN),
+        2,
+    ),
+    "sgd, clipped": (
+        lambda rate: fn.SGD(rate, clip_value=0.3),
+        lambda s, g, rate, step: reference.sgd_update(*s, np.clip(g, -0.3, 0.3), rate, *PLAIN),
+        0,
+    ),
+}
+
+#: No clipping, no penalty.
+PLAIN = 1.0, np.inf, 0.0, 0.0
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", TWINS)
+def test_fifty_steps_of_a_fit_are_the_twin_s(name, schedule):
+    """The loss y·target has the gradient x·target, whatever the weights are: both sides see the same numbers."""
+    make, twin, slots = TWINS[name]
+    rates, rate = SCHEDULES[schedule]
+    generator = np.random.default_rng(1)
+    X, targets = generator.standard_normal((50, 7)), generator.standard_normal((50, 1))
+    model = fn.Model([fn.Input(7), fn.Dense(1, use_bias=False)], seed=0, dtype="float64")
+    model.compile(make(rates), LINEAR)
+    state = [model.layers[1].W[:, 0].copy(), *(np.full(7, model.optimizer.slot_start) for _ in range(slots))]
+    for step in range(50):
+        state = twin(state, X[step] * targets[step], rate(step), step + 1)
+        state = state if slots else (state,)
+    model.fit(X, targets, batch_size=1, epochs=1, shuffle=False)
+    np.testing.assert_allclose(model.layers[1].W[:, 0], state[0], rtol=1e-12, atol=1e-14)
+    for slot, expected in zip(model.arenas.slots, state[1:], strict=True):
+        np.testing.assert_allclose(slot[:7], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_fifty_steps_of_lbfgs_are_those_of_scipy_on_a_plain_network():
+    """The same weights for ten steps, and the same loss for fifty, in which a line search magnifies every rounding."""
+    optimize = pytest.importorskip("scipy.optimize")
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((200, 6))
+    y = (X @ generator.standard_normal(6) + np.sin(X[:, 0]))[:, None]
+    model = fn.Model([fn.Input(6), fn.Dense(5, "tanh"), fn.Dense(1)], seed=0, dtype="float64")
+    model.compile("lbfgs", "mse")
+    start = model.get_weights()
+    cuts = np.cumsum([array.size for array in start])[:-1]
+
+    def loss_and_gradient(weights):
+        W, b, V, c = (part.reshape(array.shape) for part, array in zip(np.split(weights, cuts), start, strict=True))
+        h = np.tanh(X @ W + b)
+        error = h @ V + c - y
+        dy = 2 * error / len(X)
+        dh = dy @ V.T * (1 - h * h)
+        gradient = X.T @ dh, dh.sum(axis=0), h.T @ dy, dy.sum(axis=0)
+        return np.mean(error**2), np.concatenate([array.ravel() for array in gradient])
+
+    path = []
+    optimize.minimize(
+        loss_and_gradient,
+        np.concatenate([array.ravel() for array in start]),
+        jac=True,
+        method="L-BFGS-B",
+        callback=lambda weights: path.append(weights.copy()),
+        options={"maxiter": 50, "maxfun": 10_000, "maxcor": 10, "ftol": 0.0, "gtol": 0.0},
+    )
+    history = model.fit(X, y, epochs=50)
+    np.testing.assert_allclose(history["loss"], [loss_and_gradient(weights)[0] for weights in path], rtol=1e-11)
+    model.set_weights(start)
+    model.fit(X, y, epochs=10)
+    found = np.concatenate([array.ravel() for array in model.get_weights()])
+    np.testing.assert_allclose(found, path[9], rtol=1e-12)

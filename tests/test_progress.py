@@ -293,3 +293,11 @@ def test_a_fit_in_a_notebook(notebook):
     model.compile("adam", "cross_entropy")
     model.fit(X, y, epochs=3, validation_split=0.2)
     assert notebook[-1][1]["text/plain"].startswith("moons  epoch 3/3  loss ")
+
+
+def test_lbfgs_shows_its_iterations(terminal):
+    pytest.importorskip("scipy")
+    model = fn.Model([fn.Input(3), fn.Dense(1)], seed=0)
+    model.compile("lbfgs", "mse")
+    model.fit([[1.0, 2.0, 3.0], [1.0, 0.0, 1.0], [0.0, 1.0, 2.0]], [1.0, 2.0, 3.0], epochs=3)
+    assert any(re.search(r"\d+ %  iteration \d/3  loss \d", state) for state in states(terminal))
