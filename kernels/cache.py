@@ -73,6 +73,11 @@ def sources() -> str:
 _SOURCES = sources()
 
 
+def edited() -> bool:
+    """Whether a source file has changed: what is imported late is the new one, and the stamp is that of the old."""
+    return sources() != _SOURCES
+
+
 @functools.cache
 def stamp() -> str:
     """A digest of everything that machine code depends on, but for the function and its signature."""
@@ -104,7 +109,7 @@ def user_folder() -> Path:
 def _open_folder() -> tuple[Path | None, list[str]]:
     """The folder, if there is to be one, and what is wrong where there should be one."""
     chosen = os.environ.get("FASTNN_CACHE_DIR", "")
-    if chosen.lower() == "off" or not _SOURCES or sources() != _SOURCES:
+    if chosen.lower() == "off" or not _SOURCES or edited():
         return None, []
     try:
         root = Path(chosen) if chosen else user_folder()
@@ -157,6 +162,8 @@ def fingerprint(value: Any, seen: tuple[Any, ...] = ()) -> Any:
     if isinstance(value, Dispatcher):
         options = sorted((name, _plain(option)) for name, option in value.targetoptions.items())
         return "compiled", options, fingerprint(value.py_func, seen)
+    if hasattr(value, "targetoptions") and hasattr(value, "py_func"):  # compiled for a GPU, by the same options all
+        return "device", fingerprint(value.py_func, seen)
     if isinstance(value, functools.partial):
         return "partial", fingerprint(value.func, seen), fingerprint((value.args, tuple(value.keywords.items())), seen)
     if isinstance(value, python_types.FunctionType):
@@ -267,9 +274,7 @@ class KernelCache:
         digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(payload).digest() == digest:
             try:
-                symbols, parts = pickle.loads(payload)
-                _provide(symbols, target_context)
-                return compiler.CompileResult._rebuild(target_context, *parts)
+                return self._rebuild(pickle.loads(payload), target_context)
             except Exception:  # of another Numba, perhaps: whatever it is, compiling anew is right
                 pass
         try:
@@ -278,12 +283,17 @@ class KernelCache:
             pass
         return None
 
+    def _rebuild(self, entry: Any, target_context: Any) -> Any:
+        """The compiled function from what ``save_overload`` kept of it."""
+        symbols, parts = entry
+        _provide(symbols, target_context)
+        return compiler.CompileResult._rebuild(target_context, *parts)
+
     def save_overload(self, signature: Any, result: Any) -> None:
         """Write the compiled function to its file; at worst it is not written."""
         path = self._path(signature)
         try:
-            # What is imported late may be an edited file, and the stamp is that of the file before.
-            if path is None or result.lifted or result.library.has_dynamic_globals or sources() != _SOURCES:
+            if path is None or result.lifted or result.library.has_dynamic_globals or edited():
                 return
             module, parts = result.library._final_module, result._reduce()
             if any(not (function.is_declaration or _own_symbol(function.name)) for function in module.functions):
@@ -292,17 +302,21 @@ class KernelCache:
             symbols += [variable.name for variable in module.global_variables if variable.is_declaration]
             if not self.linked:
                 parts = _without_intermediate_code(parts, result.fndesc.llvm_cfunc_wrapper_name)
-            payload = serialize.dumps(([name for name in symbols if not name.startswith("llvm.")], parts))
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(hashlib.sha256(payload).digest() + payload)
-                os.replace(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            write(path, serialize.dumps(([name for name in symbols if not name.startswith("llvm.")], parts)))
         except Exception:  # a full disk, another Numba: the function itself is fine
             return
+
+
+def write(path: Path, payload: bytes) -> None:
+    """Write an entry as a whole or, if that fails, not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(payload).digest() + payload)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _own_symbol(name: str) -> bool:

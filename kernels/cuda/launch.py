@@ -12,6 +12,7 @@ from numba import cuda
 from numba.cuda.core import config
 
 from ..layout import OK
+from .cache import DeviceCache
 
 __all__ = [
     "FOUND",
@@ -52,8 +53,11 @@ GATE, FOUND = 0, 1
 
 
 def kernel(function):
-    """Compile a kernel: what the GPU runs in many threads, launched by ``launch``."""
-    return cuda.jit(function)
+    """Compile a kernel: what the GPU runs in many threads, launched by ``launch``; it is kept on disk."""
+    dispatcher = cuda.jit(function)
+    if not SIMULATED:
+        dispatcher._cache = DeviceCache(function)
+    return dispatcher
 
 
 def device(function):

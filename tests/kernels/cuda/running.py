@@ -15,18 +15,26 @@ REALS = [np.float32, np.float64]
 LIKE_A_GPU = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-def why_not() -> str | None:
-    """Why these tests cannot run in this session, or None."""
+def why_not_compiled() -> str | None:
+    """Why nothing can be compiled for GPUs in this session, or None."""
     if importlib.util.find_spec("numba_cuda") is None:
-        return "needs numba-cuda (the extra test-gpu)"
+        return "numba-cuda is not installed (the extra test-gpu)"
     try:
-        from numba import cuda
         from numba.cuda.core import config
     except (ImportError, RuntimeError) as fault:  # a RuntimeError where libcudart is not found
-        return f"needs numba.cuda, which cannot be imported: {fault}"
-    if config.ENABLE_CUDASIM or cuda.is_available():
-        return None
-    return "needs a GPU, or the simulator (NUMBA_ENABLE_CUDASIM=1), in which test_cuda.py runs them"
+        return f"numba.cuda cannot be imported: {fault}"
+    return "this is the simulator (NUMBA_ENABLE_CUDASIM)" if config.ENABLE_CUDASIM else None
+
+
+def why_not() -> str | None:
+    """Why kernels can run neither on a GPU nor in the simulator in this session, or None."""
+    reason = why_not_compiled()
+    if reason is None:
+        from numba import cuda
+
+        if not cuda.is_available():
+            return "needs a GPU, or the simulator (NUMBA_ENABLE_CUDASIM=1), in which test_cuda.py runs them"
+    return None if reason is None or "simulator" in reason else reason
 
 
 def require() -> None:
