@@ -5,7 +5,8 @@ other compiled functions. Here an entry is known by all that the kernel refers t
 of its arguments, and what it was compiled for.
 """
 
-import numba_cuda
+from importlib import metadata
+
 from numba.cuda import serialize
 from numba.cuda.descriptor import cuda_target
 from numba.cuda.dispatcher import _Kernel
@@ -13,6 +14,8 @@ from numba.cuda.dispatcher import _Kernel
 from .. import cache, jit
 
 __all__ = ["DeviceCache"]
+
+VERSION = metadata.version("numba-cuda")
 
 
 def target():
@@ -27,7 +30,7 @@ class DeviceCache(cache.KernelCache):
         super().__init__(function, jit._told, linked=False)
 
     def _path(self, signature):
-        return super()._path((signature, numba_cuda.__version__, target()))
+        return super()._path((signature, VERSION, target()))
 
     def _rebuild(self, entry, target_context):
         return _Kernel._rebuild(**entry)

@@ -12,7 +12,6 @@ from numba import cuda
 from numba.cuda.core import config
 
 from ..layout import OK
-from .cache import DeviceCache
 
 __all__ = [
     "FOUND",
@@ -56,6 +55,8 @@ def kernel(function):
     """Compile a kernel: what the GPU runs in many threads, launched by ``launch``; it is kept on disk."""
     dispatcher = cuda.jit(function)
     if not SIMULATED:
+        from .cache import DeviceCache  # which the simulator has no parts for
+
         dispatcher._cache = DeviceCache(function)
     return dispatcher
 
