@@ -15,6 +15,7 @@ from numba import boolean, float64, int64, uint32, void
 from ..formulas.activations import ACTIVATIONS
 from ..jit import formula
 from . import activations, dense, dropout, gather, gemm, launch, losses, metrics, penalties, reduce, rows, updates
+from .engine_catalog import of_engine
 from .launch import THREADS
 from .reduce import number_of
 
@@ -42,7 +43,17 @@ class Entry(NamedTuple):
 def entries() -> Iterator[Entry]:
     """All kernels, for float32 and float64, with the tiles and groups that matter and every formula of the library."""
     for real in (np.float32, np.float64):
-        for part in (of_gemm, of_activations, of_dropout, of_losses, of_metrics, of_rows, of_updates, of_penalties):
+        for part in (
+            of_gemm,
+            of_activations,
+            of_dropout,
+            of_losses,
+            of_metrics,
+            of_rows,
+            of_updates,
+            of_penalties,
+            of_engine,
+        ):
             for name, function, arguments, threads, *accumulates in part(real):
                 yield Entry(name, function.py_func, void(*arguments), threads, real, *accumulates)
     yield Entry("close_gate", launch._close_gate.py_func, void(int64[::1]), 1, np.int64)
