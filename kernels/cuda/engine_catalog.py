@@ -12,13 +12,13 @@ from ..formulas.activations import ACTIVATIONS
 from . import layered, narrow_kernels
 from .element_updates import UPDATES, update_of
 from .launch import THREADS
+from .narrow_kernels import ROW_THREADS
 from .row_functions import (
     cross_entropy_row,
     elementwise_row,
     sigmoid_cross_entropy_row,
     softmax_cross_entropy_row,
 )
-from .steps import ROW_THREADS
 
 __all__ = ["of_engine"]
 

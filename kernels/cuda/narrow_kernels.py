@@ -13,6 +13,7 @@ from numba import cuda, float32, float64, int32
 from ..cpu.updates import not_finite, squared_slope
 from ..layout import INPUTS, OUTPUTS, W
 from .element_updates import SCALE, SETTINGS
+from .launch import SIMULATED
 from .narrow import (
     backward_of,
     batch_rows,
@@ -54,6 +55,7 @@ from .tables import (
 )
 
 __all__ = [
+    "ROW_THREADS",
     "constraint_kernel",
     "forward_kernel",
     "norm_kernel",
@@ -67,6 +69,15 @@ __all__ = [
 ]
 
 
+#: Threads of a block in the rows phase, whose matrix products are small.
+ROW_THREADS = 4 if SIMULATED else 128
+
+
+def bounds(threads):
+    """What ``cuda.jit`` has to know of a large kernel, so that it gets all the registers that such blocks can have."""
+    return {} if SIMULATED else {"launch_bounds": (threads, 1)}
+
+
 @functools.cache
 def rows_kernel(real, values, slopes, loss, penalties):
     """The rows of a step: a block of the grid takes ``BLOCK_ROWS`` of them."""
@@ -74,7 +85,7 @@ def rows_kernel(real, values, slopes, loss, penalties):
     forward, backward, measure = forward_of(values), backward_of(slopes), measure_of(loss)
     add_penalties = penalty_of(penalties)
 
-    @cuda.jit
+    @cuda.jit(**bounds(ROW_THREADS))
     def run(
         operations, parameter_table, program, counters, options, x, targets, weights, order, parameters, transposed,
         activations, derivatives, losses, metrics, penalty_terms, kept,
@@ -155,7 +166,7 @@ def tiny_kernel(real, values, slopes, loss, penalties, update, penalty_slopes, c
     forward, backward, measure = forward_of(values), backward_of(slopes), measure_of(loss)
     add_penalties, work = penalty_of(penalties), weights_of(update, penalty_slopes)
 
-    @cuda.jit
+    @cuda.jit(**bounds(threads))
     def run(
         operations, parameter_table, program, counters, options, rates, x, targets, weights, order, parameters,
         transposed, first_slot, second_slot, gradients, losses, metrics, penalty_terms, kept, results, steps,
@@ -314,7 +325,7 @@ def forward_kernel(real, values, loss):
     forward = forward_of(values)
     measure = measure_of(loss) if loss is not None else None
 
-    @cuda.jit
+    @cuda.jit(**bounds(ROW_THREADS))
     def predict(operations, program, options, x, order, parameters, outputs):
         shared = cuda.shared.array(0, number_type)
         thread, threads, room = cuda.threadIdx.x, cuda.blockDim.x, program[BLOCK_ROWS]
@@ -327,7 +338,7 @@ def forward_kernel(real, values, loss):
             row = i // units
             outputs[first + row, i - row * units] = shared[at + i]
 
-    @cuda.jit
+    @cuda.jit(**bounds(ROW_THREADS))
     def evaluate(operations, program, options, x, order, targets, weights, parameters, losses, metrics, kept):
         shared = cuda.shared.array(0, number_type)
         thread, threads, room = cuda.threadIdx.x, cuda.blockDim.x, program[BLOCK_ROWS]

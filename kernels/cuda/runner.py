@@ -18,9 +18,10 @@ from .engine import Replay
 from .launch import SIMULATED, THREADS, Stream, ceiling, launch
 from .layered import Layers, evaluation_kernel
 from .memory import DeviceArenas, DeviceData, allocate, device_errors, is_on_device, upload
+from .narrow_kernels import ROW_THREADS
 from .paths import block_rows, path_of, row_bytes
 from .row_functions import loss_of
-from .steps import MOST_BLOCKS, NORM_PARTS, ROW_THREADS, LayeredSteps, NarrowSteps, TinySteps, own_penalties
+from .steps import MOST_BLOCKS, NORM_PARTS, LayeredSteps, NarrowSteps, TinySteps, own_penalties
 
 __all__ = ["DeviceLostError", "Runner"]
 

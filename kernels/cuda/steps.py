@@ -5,19 +5,17 @@ from . import narrow_kernels
 from .element_updates import update_of
 from .launch import SIMULATED, THREADS, ceiling, launch
 from .layered import Layers, gather_kernel, loss_kernel
+from .narrow_kernels import ROW_THREADS
 from .paths import row_bytes
 from .row_functions import loss_of
 
-__all__ = ["MOST_BLOCKS", "NORM_PARTS", "ROW_THREADS", "LayeredSteps", "NarrowSteps", "TinySteps", "own_penalties"]
+__all__ = ["MOST_BLOCKS", "NORM_PARTS", "LayeredSteps", "NarrowSteps", "TinySteps", "own_penalties"]
 
 #: Blocks of a kernel that goes through all parameters, at most: threads go on with what is left.
 MOST_BLOCKS = 4 if SIMULATED else 1024
 
 #: Blocks that form the norm of the gradient, each a part of the sum.
 NORM_PARTS = 3 if SIMULATED else 64
-
-#: Threads of a block in the rows phase, whose matrix products are small.
-ROW_THREADS = 4 if SIMULATED else 128
 
 
 def own_penalties(plan):
