@@ -3,6 +3,7 @@
 In Numba's simulator (``NUMBA_ENABLE_CUDASIM=1``), where every thread is one of Python's, blocks are small.
 """
 
+import functools
 import math
 import numbers
 from typing import Any
@@ -51,9 +52,15 @@ DEVICE_OPTIONS: dict[str, Any] = {} if SIMULATED else {"forceinline": True}
 GATE, FOUND = 0, 1
 
 
-def kernel(function):
-    """Compile a kernel: what the GPU runs in many threads, launched by ``launch``; it is kept on disk."""
-    dispatcher = cuda.jit(function)
+def kernel(function=None, *, threads=None):
+    """Compile a kernel: what the GPU runs in many threads, launched by ``launch``; it is kept on disk.
+
+    threads : of a block, for a large kernel that is to have all the registers that such blocks can have.
+    """
+    if function is None:
+        return functools.partial(kernel, threads=threads)
+    options = {} if SIMULATED or threads is None else {"launch_bounds": (threads, 1)}
+    dispatcher = cuda.jit(**options)(function)
     if not SIMULATED:
         from .cache import DeviceCache  # which the simulator has no parts for
 

@@ -52,7 +52,7 @@ def loss_kernel(loss):
     """The loss of a batch's rows, its derivative and the metrics: a thread takes a row."""
     measure = measure_of(loss)
 
-    @cuda.jit
+    @kernel
     def run(operations, program, counters, options, targets, weights, order, a, d, losses, metrics, kept):
         batch, capacity = counters[ROWS_BATCH], program[CAPACITY]
         rows, start = batch_rows(program, batch)
@@ -79,7 +79,7 @@ def evaluation_kernel(loss):
     """The loss and the metrics of ``rows`` rows, whose outputs lie in the arenas."""
     measure = measure_of(loss)
 
-    @cuda.jit
+    @kernel
     def run(operations, program, options, targets, weights, order, a, d, room, rows, losses, metrics, kept):
         measure(
             operations, program, options, targets, weights, order, 0, 0, 1.0, losses, metrics, kept, a, d, room, 0,

@@ -13,7 +13,7 @@ from numba import cuda, float32, float64, int32
 from ..cpu.updates import not_finite, squared_slope
 from ..layout import INPUTS, OUTPUTS, W
 from .element_updates import SCALE, SETTINGS
-from .launch import SIMULATED
+from .launch import SIMULATED, kernel
 from .narrow import (
     backward_of,
     batch_rows,
@@ -73,11 +73,6 @@ __all__ = [
 ROW_THREADS = 4 if SIMULATED else 128
 
 
-def bounds(threads):
-    """What ``cuda.jit`` has to know of a large kernel, so that it gets all the registers that such blocks can have."""
-    return {} if SIMULATED else {"launch_bounds": (threads, 1)}
-
-
 @functools.cache
 def rows_kernel(real, values, slopes, loss, penalties):
     """The rows of a step: a block of the grid takes ``BLOCK_ROWS`` of them."""
@@ -85,7 +80,7 @@ def rows_kernel(real, values, slopes, loss, penalties):
     forward, backward, measure = forward_of(values), backward_of(slopes), measure_of(loss)
     add_penalties = penalty_of(penalties)
 
-    @cuda.jit(**bounds(ROW_THREADS))
+    @kernel(threads=ROW_THREADS)
     def run(
         operations, parameter_table, program, counters, options, x, targets, weights, order, parameters, transposed,
         activations, derivatives, losses, metrics, penalty_terms, kept,
@@ -125,7 +120,7 @@ def weights_kernel(real, update, penalty_slopes, corrected, forms, updates, thre
     """
     work = weights_of(update, penalty_slopes, transposes)
 
-    @cuda.jit
+    @kernel
     def run(
         operations, parameter_table, program, counters, options, rates, scale, parameters, transposed, first_slot,
         second_slot, gradients, activations, derivatives, losses, metrics, penalty_terms, results,
@@ -166,7 +161,7 @@ def tiny_kernel(real, values, slopes, loss, penalties, update, penalty_slopes, c
     forward, backward, measure = forward_of(values), backward_of(slopes), measure_of(loss)
     add_penalties, work = penalty_of(penalties), weights_of(update, penalty_slopes)
 
-    @cuda.jit(**bounds(threads))
+    @kernel(threads=threads)
     def run(
         operations, parameter_table, program, counters, options, rates, x, targets, weights, order, parameters,
         transposed, first_slot, second_slot, gradients, losses, metrics, penalty_terms, kept, results, steps,
@@ -221,7 +216,7 @@ def tiny_kernel(real, values, slopes, loss, penalties, update, penalty_slopes, c
 def norm_kernel(threads):
     """Partial sums of the squared norm of the gradient, with the slopes of the penalties: a block forms one."""
 
-    @cuda.jit
+    @kernel
     def run(parameter_table, program, options, parameters, gradients, norms):
         partial = cuda.shared.array(threads, float64)
         thread, line, total = cuda.threadIdx.x, 0, 0.0
@@ -242,7 +237,7 @@ def norm_kernel(threads):
     return run
 
 
-@cuda.jit
+@kernel
 def scale_kernel(counters, norms, limits, scale):
     """The scale that brings the gradient to the norm it is clipped to; ends the training at a small norm."""
     number, total = counters[WEIGHTS_BATCH] - counters[FIRST_BATCH], 0.0
@@ -262,7 +257,7 @@ def report_kernel(threads, penalties):
     """The penalties and a step's sums, for whoever has no kernel that takes them along; one block."""
     add_penalties = penalty_of(penalties)
 
-    @cuda.jit
+    @kernel
     def run(parameter_table, program, counters, options, parameters, penalty_terms, losses, metrics, results):
         partial = cuda.shared.array(threads, float64)
         thread, batch = cuda.threadIdx.x, counters[WEIGHTS_BATCH]
@@ -279,7 +274,7 @@ def report_kernel(threads, penalties):
 def constraint_kernel(transposes):
     """Scale the columns whose norm is above a parameter's limit; a thread takes a column of any parameter."""
 
-    @cuda.jit
+    @kernel
     def run(parameter_table, counters, options, parameters, transposed, lines):
         number, bad = counters[WEIGHTS_BATCH] - counters[FIRST_BATCH], False
         if counters[GOOD] > number:
@@ -307,7 +302,7 @@ def constraint_kernel(transposes):
     return run
 
 
-@cuda.jit
+@kernel
 def transpose_kernel(operations, program, parameters, transposed):
     """transposed = the weights of all dense operations, each transposed."""
     for index in range(program[OPERATIONS]):
@@ -325,7 +320,7 @@ def forward_kernel(real, values, loss):
     forward = forward_of(values)
     measure = measure_of(loss) if loss is not None else None
 
-    @cuda.jit(**bounds(ROW_THREADS))
+    @kernel(threads=ROW_THREADS)
     def predict(operations, program, options, x, order, parameters, outputs):
         shared = cuda.shared.array(0, number_type)
         thread, threads, room = cuda.threadIdx.x, cuda.blockDim.x, program[BLOCK_ROWS]
@@ -338,7 +333,7 @@ def forward_kernel(real, values, loss):
             row = i // units
             outputs[first + row, i - row * units] = shared[at + i]
 
-    @cuda.jit(**bounds(ROW_THREADS))
+    @kernel(threads=ROW_THREADS)
     def evaluate(operations, program, options, x, order, targets, weights, parameters, losses, metrics, kept):
         shared = cuda.shared.array(0, number_type)
         thread, threads, room = cuda.threadIdx.x, cuda.blockDim.x, program[BLOCK_ROWS]
@@ -359,7 +354,7 @@ def forward_kernel(real, values, loss):
 def sums_kernel(threads):
     """The sums of the losses and the metrics over blocks of rows: results, (blocks, 1 + metrics)."""
 
-    @cuda.jit
+    @kernel
     def run(program, losses, metrics, block_rows, results):
         partial = cuda.shared.array(threads, float64)
         thread, first = cuda.threadIdx.x, cuda.blockIdx.x * block_rows
