@@ -522,32 +522,42 @@ def test_files_that_are_not_there_stay_the_system_s_errors(tmp_path):
         fn.load(tmp_path / "nothing", parts=3)
 
 
+#: A process that, for each line that it gets, makes a child that saves without end, and says when it is gone.
 SAVER = """
-import sys
+import os, sys
 import fastnn as fn
 model = fn.Model([fn.Input(40), fn.Dense(200), fn.Dense(3)], seed=0)
-print("ready", flush=True)
-while True:
-    model.save(sys.argv[1])
+for _ in sys.stdin:
+    child = os.fork()
+    while child == 0:
+        model.save(sys.argv[1])
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("gone", flush=True)
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and SIGKILL")
 def test_fifty_kills_while_saving_leave_a_loadable_file(tmp_path):
     path, generator = tmp_path / "m.safetensors", random.Random(1)
     root = str(Path(fn.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     fn.Model([fn.Input(40), fn.Dense(200), fn.Dense(3)], seed=1).save(path)
-    for _ in range(50):
-        child = subprocess.Popen(
-            [sys.executable, "-c", SAVER, str(path)], env=environment, stdout=subprocess.PIPE, text=True
-        )
-        assert child.stdout.readline() == "ready\n"
-        time.sleep(generator.uniform(0, 0.02))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
-        assert fn.load(path).count_parameters()[0] == 8803
+    command, pipe = [sys.executable, "-c", SAVER, str(path)], subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, bufsize=1) as saver:
+        for _ in range(50):
+            saver.stdin.write("\n")
+            child = int(saver.stdout.readline())
+            try:
+                time.sleep(generator.uniform(0, 0.02))
+            finally:
+                os.kill(child, signal.SIGKILL)
+            assert saver.stdout.readline() == "gone\n"
+            assert fn.load(path).count_parameters()[0] == 8803
+        saver.stdin.close()
+    assert saver.returncode == 0
+    halves = [entry for entry in tmp_path.iterdir() if entry.name.endswith(".tmp")]
+    assert len(halves) >= 10, "hardly a kill came in the middle of a save"
 
 
 def test_a_copy_has_files_of_its_own(tmp_path):
