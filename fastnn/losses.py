@@ -386,7 +386,7 @@ BY_NAME: dict[str, type[Loss]] = {
 
 def get(name: str, value: Any) -> Loss:
     """The loss that ``value`` (a string or an object) stands for."""
-    if isinstance(value, Loss):
+    if isinstance(value, Loss) and (value.kernel or isinstance(value, LossFunction)):
         return value
     if isinstance(value, str):
         if value.lower() in BY_NAME:

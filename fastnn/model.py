@@ -313,6 +313,7 @@ class Model:
         return self._choices[key]
 
     def _training_runner(self, target_width: int) -> Any:
+        optimizers.check("optimizer", self.optimizer)  # it may have been changed since compile
         plan = self._lower(self.loss, self.optimizer, self.metrics, target_width)
         if plan.slots != len(self._slots):
             raise RuntimeError(
@@ -669,6 +670,8 @@ class Model:
         Raises a ValueError or TypeError for another number of arrays, another shape, or a number that is not finite.
         """
         targets = [(layer, key) for layer in self.layers for key in layer.parameters]
+        if not isinstance(weights, Iterable):
+            raise TypeError(f"weights is {shown(weights)}; expected a list of arrays, as get_weights returns")
         weights = list(weights)
         if len(weights) != len(targets):
             raise ValueError(f"weights has {len(weights)} arrays; expected {len(targets)}, as get_weights returns")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import schedules
+from . import checks, schedules
 from .checks import choice, flag, number, shown, shown_object, whole_number
 
 __all__ = ["LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
@@ -239,9 +239,35 @@ BY_NAME: dict[str, Callable[[], Optimizer]] = {
 }
 
 
+#: The update kernels, and "" for whoever has none.
+UPDATES = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
+
+#: Slots and settings that the engine has room for.
+MOST_SLOTS, MOST_SETTINGS = 2, 7
+
+
+def check(name: str, optimizer: Optimizer) -> None:
+    """Raise an error where the engine could not run an optimizer, as one of the user's own."""
+    kind = type(optimizer).__name__
+    if callable(optimizer.update):
+        checks.function(f"{name}.update", optimizer.update, ("p", "g", "slots", "rate", "step", "settings"))
+    elif optimizer.update not in UPDATES and not isinstance(optimizer, LBFGS):
+        raise ValueError(
+            f"{name}.update is {shown(optimizer.update)}; expected {kind}.update to be a static method "
+            "update(p, g, slots, rate, step, settings)"
+        )
+    whole_number(f"{name}.slots", optimizer.slots, 0, MOST_SLOTS)
+    settings = optimizer.settings()
+    if not isinstance(settings, (tuple, list)) or len(settings) > MOST_SETTINGS:
+        raise ValueError(f"{name}.settings() is {shown(settings)}; expected a tuple of at most {MOST_SETTINGS} numbers")
+    for index, setting in enumerate(settings):
+        number(f"{name}.settings()[{index}]", setting)
+
+
 def get(name: str, value: Any) -> Optimizer:
     """The optimizer that ``value`` (a string or an object) stands for."""
     if isinstance(value, Optimizer):
+        check(name, value)
         return value
     if isinstance(value, str):
         return BY_NAME[choice(name, value.lower(), BY_NAME)]()

@@ -97,7 +97,7 @@ BY_NAME: dict[str, Callable[[], Regularizer]] = {"l1": L1, "l2": L2, "l1_l2": L1
 
 def get(name: str, value: Any) -> Regularizer | None:
     """The regularizer that ``value`` (None, a string or an object) stands for."""
-    if value is None or isinstance(value, Regularizer):
+    if value is None or isinstance(value, (L1L2, Penalty)):
         return value
     if isinstance(value, str):
         return BY_NAME[choice(name, value, BY_NAME)]()

@@ -14,7 +14,7 @@ All raise a ValueError or TypeError that names an argument that is out of its ra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,10 @@ class Schedule:
         """The rates, (steps,) of float64. Raises a ValueError where one is negative or not finite."""
         steps = np.asarray(steps, np.int64)
         rates = np.asarray(self.rates(steps), np.float64)
+        if rates.shape != steps.shape:
+            raise ValueError(
+                f"{self!r} gives rates of shape {rates.shape} for steps of shape {steps.shape}; expected a rate a step"
+            )
         if rates.size and not (rates.min() >= 0 and rates.max() < np.inf):  # not true of NaN either
             bad = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
             raise ValueError(
@@ -91,6 +95,9 @@ class PiecewiseConstantDecay(Schedule):
     """
 
     def __init__(self, boundaries: Sequence[int], values: Sequence[float]):
+        for name, given in (("boundaries", boundaries), ("values", values)):
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise TypeError(f"{name} is {shown(given)}; expected a list of numbers")
         self.boundaries = [whole_number(f"boundaries[{i}]", step, 0) for i, step in enumerate(boundaries)]
         self.values = [_rate(f"values[{i}]", rate) for i, rate in enumerate(values)]
         if len(self.values) != len(self.boundaries) + 1:

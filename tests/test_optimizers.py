@@ -260,7 +260,41 @@ def test_an_own_penalty_is_in_the_loss_the_gradient_and_the_step():
     np.testing.assert_allclose(model.layers[1].W, W - found["dense_1.W"], rtol=1e-12)
 
 
+def of_ones_own(update=None, slots=0, settings=()):
+    """An optimizer of the user's own with what is given."""
+    found = {"update": staticmethod(update) if callable(update) else update, "slots": slots}
+    if update is None:
+        del found["update"]
+    return type("Mine", (fn.Optimizer,), {**found, "settings": lambda self: settings})(0.1)
+
+
+def changed_after_compile():
+    model = logistic(fn.Adam())
+    model.optimizer.beta_1 = np.nan
+    model.fit(*two_classes())
+
+
 BAD = {
+    r"optimizer.update is a function of \(p, g\); expected a function of \(p, g, slots, rate, step, settings\)": (
+        lambda: logistic(of_ones_own(lambda p, g: None))
+    ),
+    "optimizer.update is 'adan'; expected Mine.update to be a static method": lambda: logistic(of_ones_own("adan")),
+    "optimizer.update is ''; expected Mine.update to be": lambda: logistic(of_ones_own()),
+    "optimizer.slots is 3; expected a whole number of at least 0 and at most 2": (
+        lambda: logistic(of_ones_own(Sign.update, 3))
+    ),
+    "optimizer.settings.* is .*expected a tuple of at most 7 numbers": (
+        lambda: logistic(of_ones_own(Sign.update, 0, (1.0,) * 8))
+    ),
+    r"optimizer.settings\(\)\[1\] is nan": lambda: logistic(of_ones_own(Sign.update, 0, (1.0, np.nan))),
+    r"optimizer.settings\(\)\[0\] is nan": changed_after_compile,
+    "kernel_regularizer is <.*expected None, L1, L2, L1L2, Penalty": (
+        lambda: fn.Dense(3, kernel_regularizer=fn.Regularizer())
+    ),
+    r"loss is Mine\(\) .*expected a Loss, such as LossFunction": (
+        lambda: dense_model("sgd").compile("sgd", type("Mine", (fn.Loss,), {})())
+    ),
+    r"weights is None; expected a list of arrays": lambda: dense_model("sgd").set_weights(None),
     "clip_norm is 0": lambda: fn.SGD(clip_norm=0),
     "clip_norm is nan": lambda: fn.Adam(clip_norm=np.nan),
     "clip_value is -1": lambda: fn.RMSprop(clip_value=-1),

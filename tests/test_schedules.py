@@ -84,6 +84,19 @@ def test_names(name):
     assert (rates >= 0).all() and rates.max() <= 0.01
 
 
+class Few(fn.Schedule):
+    """One of the user's own that does not look at how many rates it is asked for."""
+
+    def rates(self, steps):
+        return np.full(3, 0.1)
+
+
+def fit_with(schedule):
+    model, X, y = quadratic()
+    model.compile(fn.SGD(schedule), "mse")
+    model.fit(X, y, batch_size=2, epochs=2)
+
+
 BAD = {
     "learning_rate is 'cosin'; .*did you mean 'cosine'": lambda: fn.Adam("cosin"),
     "initial_learning_rate is -1": lambda: fn.CosineDecay(-1),
@@ -101,6 +114,9 @@ BAD = {
     "gives the learning rate nan at step 0": lambda: schedules.get("s", lambda step: math.nan)([0]),
     "returned 'x' at step 0; expected a number": lambda: schedules.get("s", lambda step: "x")([0]),
     "learning_rate is None": lambda: fn.SGD(None),
+    "boundaries is 3; expected a list of numbers": lambda: fn.PiecewiseConstantDecay(3, [0.1, 0.2]),
+    r"gives rates of shape \(3,\) for steps of shape \(2,\); expected a rate a step": lambda: Few()([0, 1]),
+    r"gives rates of shape \(3,\) for steps of shape \(4,\)": lambda: fit_with(Few()),
 }
 
 
