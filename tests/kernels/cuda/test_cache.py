@@ -36,12 +36,11 @@ from fastnn.kernels.formulas.own import activation_formulas
 cache.target = lambda: ((13, 0), capability)
 FACTOR = {factor}
 value, slope = activation_formulas(lambda x: FACTOR * x, lambda x, y: FACTOR)
-tanh, flat, matrix = ACTIVATIONS["tanh"], float32[::1], float32[:, ::1]
-own = activations.forward_kernel(value)
-product = gemm.gemm_kernel(np.float32, gemm.TILES[-1], False, False, False, dense._activated(tanh.value))
-other = gemm.gemm_kernel(np.float32, gemm.TILES[-1], False, False, False, dense._biased)
+flat, matrix = float32[::1], float32[:, ::1]
+own, tanh = (activations.forward_kernel(formula) for formula in (value, ACTIVATIONS["tanh"].value))
+product = gemm.gemm_kernel(np.float32, gemm.TILES[-1], False, False, False, dense._biased)
 elements, all = (matrix, matrix), (matrix, matrix, flat, matrix, matrix, matrix, matrix, int64)
-for name, kernel, types in ("own", own, elements), ("tanh", product, all), ("biased", other, all):
+for name, kernel, types in ("own", own, elements), ("tanh", tanh, elements), ("product", product, all):
     found = kernel._cache.load_overload(types, kernel.targetctx)
     word = "loaded" if found else "compiled"
     if found is None:
@@ -75,13 +74,8 @@ def test_another_process_loads_the_same_kernels(tmp_path):
     assert changed["own"][1] != first["own"][1]
     # So is another GPU.
     assert [word for word, _ in run(tmp_path, capability=(8, 0)).values()] == ["compiled"] * 3
-
-
-def test_a_damaged_entry_is_compiled_again(tmp_path):
-    run(tmp_path)
-    entries = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(entries) == 3
-    for path in entries:
-        path.write_bytes(path.read_bytes()[:-7])
+    # A damaged entry is compiled again.
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:-7])
     assert [word for word, _ in run(tmp_path).values()] == ["compiled"] * 3
-    assert [word for word, _ in run(tmp_path).values()] == ["loaded"] * 3
