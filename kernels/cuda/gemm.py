@@ -27,7 +27,8 @@ __all__ = ["TILES", "End", "Tile", "end_of_parts", "gemm_kernel", "multiply", "p
 class Tile(NamedTuple):
     """How a block multiplies: its tile of C is (high, wide), a thread's numbers (rows, columns), a step ``deep``.
 
-    A thread's numbers lie in groups of ``group`` rows and columns, which it loads from shared memory at once.
+    A thread's numbers lie in groups of ``group`` rows and columns, which it loads from shared memory at once. It brings
+    four numbers at a time, so high, wide and deep are multiples of four.
     """
 
     high: int
@@ -44,7 +45,7 @@ class Tile(NamedTuple):
 
 #: From large to small; the last one serves products that would leave most of a GPU idle otherwise.
 TILES = (
-    (Tile(4, 4, 3, 2, 2, 2), Tile(2, 4, 2, 1, 2, 1))
+    (Tile(4, 8, 4, 2, 2, 2), Tile(4, 4, 4, 2, 2, 1))
     if SIMULATED
     else (
         Tile(128, 128, 8, 8, 8, 4),
@@ -54,6 +55,9 @@ TILES = (
         Tile(16, 16, 32, 2, 2, 2),
     )
 )
+
+#: The bits of an index. A compiler that knows that one is not negative need not ask whether it counts from the end.
+INDEX = 0x7FFFFFFF
 
 #: Blocks that keep a large GPU busy. Not asked of the device, so that the bits are the same on all.
 BUSY = 4 if SIMULATED else 128
@@ -114,39 +118,61 @@ def gemm_kernel(real, tile, a_across, b_across, ones, end):
     high, wide, deep, rows, columns, group, threads = *tile, tile.threads
     number = float32 if real == np.float32 else float64
     across, a_row, b_row = wide // columns, high + group, wide + group
-    a_loads, b_loads = ceiling(high * deep, threads), ceiling(wide * deep, threads)
+    a_loads, b_loads = ceiling(high * deep // 4, threads), ceiling(wide * deep // 4, threads)
+    a_kept, b_kept = 4 * a_loads, 4 * b_loads
     finish, long = end
-    whole = high * deep % threads == 0 and wide * deep % threads == 0
+    whole = high * deep == a_kept * threads and wide * deep == b_kept * threads
     zero, one, extra_rows = real(0), real(1), int(ones)
 
     @device
+    def place_of(number, transposed, extent, t):
+        """(k, i): where the ``number``-th four numbers that a thread brings begin in a step."""
+        place = t + number * threads
+        if transposed:
+            return place // (extent // 4), place % (extent // 4) * 4
+        return place % (deep // 4) * 4, place // (deep // 4)
+
+    @device
     def load(kept, array, transposed, extent, start, first, last, t, wanted, loads, extra):
-        """Bring numbers of a step from memory to a thread's registers; zeros beyond the edges."""
-        for q in range(loads):
-            place = t + q * threads
-            if transposed:
-                k, i = place // extent, place % extent
-            else:
-                k, i = place % deep, place // deep
-            value = zero
-            if (whole or k < deep) and first + k < last:
-                if start + i < wanted:
-                    value = array[first + k, start + i] if transposed else array[start + i, first + k]
-                elif extra and start + i == wanted:
+        """Bring numbers of a step from memory to a thread's registers, four side by side; zeros beyond the edges."""
+        for number in range(loads):
+            k, i = place_of(number, transposed, extent, t)
+            k, i = (first + k) & INDEX, (start + i) & INDEX
+            for j in range(4):
+                value = zero
+                if transposed:
+                    if k < last and i + j < wanted:
+                        value = array[k, i + j]
+                    elif extra and k < last and i + j == wanted:
+                        value = one
+                elif k + j < last and i < wanted:
+                    value = array[i, k + j]
+                elif extra and k + j < last and i == wanted:
                     value = one
-            kept[q] = value
+                kept[4 * number + j] = value
 
     @device
     def store(shared, half, kept, transposed, extent, t, loads):
         """Put a thread's numbers of a step into a half of the shared memory."""
-        for q in range(loads):
-            place = t + q * threads
-            if transposed:
-                k, i = place // extent, place % extent
-            else:
-                k, i = place % deep, place // deep
+        for number in range(loads):
+            k, i = place_of(number, transposed, extent, t)
             if whole or (k < deep and i < extent):
-                shared[half & 1, k, i] = kept[q]
+                for j in range(4):
+                    if transposed:
+                        shared[half & 1, k, i + j] = kept[4 * number + j]
+                    else:
+                        shared[half & 1, k + j, i] = kept[4 * number + j]
+
+    @device
+    def accumulate(sums, left, right, a_shared, b_shared, half, k, down, over):
+        """Multiply a column of A with a row of B."""
+        for i in range(rows):
+            left[i] = a_shared[half & 1, k & 255, down + i % group + i // group * (high // (rows // group))]
+        for j in range(columns):
+            right[j] = b_shared[half & 1, k & 255, over + j % group + j // group * (wide // (columns // group))]
+        for i in range(rows):
+            for j in range(columns):
+                sums[i, j] += left[i] * right[j]
 
     @kernel
     def gemm(c, second, vector, x, y, a, b, parts):
@@ -156,11 +182,11 @@ def gemm_kernel(real, tile, a_across, b_across, ones, end):
         sums = cuda.local.array((rows, columns), number)
         left = cuda.local.array(rows, number)
         right = cuda.local.array(columns, number)
-        a_next = cuda.local.array(a_loads, number)
-        b_next = cuda.local.array(b_loads, number)
+        a_next = cuda.local.array(a_kept, number)
+        b_next = cuda.local.array(b_kept, number)
         t = cuda.threadIdx.x & 1023
         down, over = t // across * group, t % across * group
-        top, side = (cuda.blockIdx.y & 0xFFFFFF) * high, (cuda.blockIdx.x & 0xFFFFFF) * wide
+        top, side = cuda.blockIdx.y * high & INDEX, cuda.blockIdx.x * wide & INDEX
         height = a.shape[1] if a_across else a.shape[0]
         depth = a.shape[0] if a_across else a.shape[1]
         width = b.shape[0] if b_across else b.shape[1]
@@ -179,14 +205,11 @@ def gemm_kernel(real, tile, a_across, b_across, ones, end):
             if more:
                 load(a_next, a, a_across, high, top, start + deep, last, t, height, a_loads, ones)
                 load(b_next, b, not b_across, wide, side, start + deep, last, t, width, b_loads, False)
-            for k in range(deep):
-                for i in range(rows):
-                    left[i] = a_shared[half & 1, k & 255, down + i % group + i // group * (high // (rows // group))]
-                for j in range(columns):
-                    right[j] = b_shared[half & 1, k & 255, over + j % group + j // group * (wide // (columns // group))]
-                for i in range(rows):
-                    for j in range(columns):
-                        sums[i, j] += left[i] * right[j]
+            for k in range(0, deep, 4):  # four times written out: no compiler would unroll so long a loop
+                accumulate(sums, left, right, a_shared, b_shared, half, k, down, over)
+                accumulate(sums, left, right, a_shared, b_shared, half, k + 1, down, over)
+                accumulate(sums, left, right, a_shared, b_shared, half, k + 2, down, over)
+                accumulate(sums, left, right, a_shared, b_shared, half, k + 3, down, over)
             half = 1 - half
             if more:
                 store(a_shared, half, a_next, a_across, high, t, a_loads)
