@@ -11,7 +11,7 @@ from numba import cuda
 
 from ..cpu.activations import formulas_of, kept_slope
 from ..formulas.elementary import exp, log
-from .launch import THREADS, element, elements_of, kernel, launch, lines_of
+from .launch import THREADS, device, element, elements_of, kernel, launch, lines_of
 from .reduce import group_maximum, group_sum, launch_rows, number_of, position
 
 __all__ = [
@@ -110,73 +110,8 @@ def activation_forward_keeping(value, slope):
 
 
 @functools.cache
-def softmax_forward_kernel(lanes, real):
-    number, zero, one = number_of(real), real(0), real(1)
-
-    @kernel
-    def forward(y, x):
-        room = cuda.shared.array(THREADS, number)
-        t, lane, row = position(lanes)
-        inside, width = row < x.shape[0], x.shape[1]
-        largest, total = zero, zero
-        if inside:
-            largest = x[row, lane % width]
-            for column in range(lane, width, lanes):
-                largest = x[row, column] if x[row, column] > largest else largest
-        largest = group_maximum(room, t, lane, lanes, largest)
-        if inside:
-            for column in range(lane, width, lanes):
-                power = exp(x[row, column] - largest)
-                y[row, column] = power
-                total += power
-        total = group_sum(room, t, lane, lanes, total)
-        if inside:
-            scale = one / total
-            for column in range(lane, width, lanes):
-                y[row, column] *= scale
-
-    return forward
-
-
-def softmax_forward(y, x, stream):
-    """y = exp(x) / sum(exp(x)) of each row; with x - max(x) for x, which is the same and cannot overflow.
-
-    y, x : (rows, width), possibly the same array. A row with NaN or +inf is all NaN.
-    """
-    launch_rows(softmax_forward_kernel, *x.shape, np.dtype(x.dtype).type, stream, y, x)
-
-
-@functools.cache
-def softmax_backward_kernel(lanes, real):
-    number, zero = number_of(real), real(0)
-
-    @kernel
-    def backward(dx, dy, y):
-        room = cuda.shared.array(THREADS, number)
-        t, lane, row = position(lanes)
-        inside, width = row < y.shape[0], y.shape[1]
-        mean = zero
-        if inside:
-            for column in range(lane, width, lanes):
-                mean += dy[row, column] * y[row, column]
-        mean = group_sum(room, t, lane, lanes, mean)
-        if inside:
-            for column in range(lane, width, lanes):
-                dx[row, column] = y[row, column] * (dy[row, column] - mean)
-
-    return backward
-
-
-def softmax_backward(dx, dy, x, y, stream):
-    """dx = y * (dy - sum(y * dy)) of each row: dy times the Jacobian diag(y) - y y'.
-
-    dx, dy, x, y : (rows, width); dx may be dy; x is not read.
-    """
-    launch_rows(softmax_backward_kernel, *y.shape, np.dtype(y.dtype).type, stream, dx, dy, y)
-
-
-@functools.cache
-def log_softmax_forward_kernel(lanes, real):
+def rows_forward_kernel(summary, value, lanes, real):
+    """The kernel of y = value(x - m, summary(sum(exp(x - m)))) of each row, with m = max(x)."""
     number, zero = number_of(real), real(0)
 
     @kernel
@@ -186,7 +121,7 @@ def log_softmax_forward_kernel(lanes, real):
         inside, width = row < x.shape[0], x.shape[1]
         largest, total = zero, zero
         if inside:
-            largest = x[row, lane % width]
+            largest = x[row, lane if lane < width else 0]
             for column in range(lane, width, lanes):
                 largest = x[row, column] if x[row, column] > largest else largest
         largest = group_maximum(room, t, lane, lanes, largest)
@@ -195,23 +130,16 @@ def log_softmax_forward_kernel(lanes, real):
                 total += exp(x[row, column] - largest)
         total = group_sum(room, t, lane, lanes, total)
         if inside:
-            logarithm = log(total)
+            found = summary(total)
             for column in range(lane, width, lanes):
-                y[row, column] = (x[row, column] - largest) - logarithm
+                y[row, column] = value(x[row, column] - largest, found)
 
     return forward
 
 
-def log_softmax_forward(y, x, stream):
-    """y = log(softmax(x)) = x - max(x) - log(sum(exp(x - max(x)))) of each row.
-
-    y, x : (rows, width), not the same memory. A row with NaN or +inf is all NaN.
-    """
-    launch_rows(log_softmax_forward_kernel, *x.shape, np.dtype(x.dtype).type, stream, y, x)
-
-
 @functools.cache
-def log_softmax_backward_kernel(lanes, real):
+def rows_backward_kernel(term, slope, lanes, real):
+    """The kernel of dx = slope(dy, y, sum(term(dy, y))) of each row."""
     number, zero = number_of(real), real(0)
 
     @kernel
@@ -222,13 +150,83 @@ def log_softmax_backward_kernel(lanes, real):
         total = zero
         if inside:
             for column in range(lane, width, lanes):
-                total += dy[row, column]
+                total += term(dy[row, column], y[row, column])
         total = group_sum(room, t, lane, lanes, total)
         if inside:
             for column in range(lane, width, lanes):
-                dx[row, column] = dy[row, column] - exp(y[row, column]) * total
+                dx[row, column] = slope(dy[row, column], y[row, column], total)
 
     return backward
+
+
+@device
+def inverse(total):
+    return type(total)(1) / total
+
+
+@device
+def softmax_value(x, scale):
+    return exp(x) * scale
+
+
+@device
+def softmax_term(dy, y):
+    return dy * y
+
+
+@device
+def softmax_slope(dy, y, mean):
+    return y * (dy - mean)
+
+
+@device
+def logarithm(total):
+    return log(total)
+
+
+@device
+def log_softmax_value(x, logarithm_of_total):
+    return x - logarithm_of_total
+
+
+@device
+def log_softmax_term(dy, y):
+    return dy
+
+
+@device
+def log_softmax_slope(dy, y, total):
+    return dy - exp(y) * total
+
+
+softmax_forward_kernel = functools.partial(rows_forward_kernel, inverse, softmax_value)
+softmax_backward_kernel = functools.partial(rows_backward_kernel, softmax_term, softmax_slope)
+log_softmax_forward_kernel = functools.partial(rows_forward_kernel, logarithm, log_softmax_value)
+log_softmax_backward_kernel = functools.partial(rows_backward_kernel, log_softmax_term, log_softmax_slope)
+
+
+def softmax_forward(y, x, stream):
+    """y = exp(x) / sum(exp(x)) of each row; with x - max(x) for x, which is the same and cannot overflow.
+
+    y, x : (rows, width), possibly the same array. A row with NaN or +inf is all NaN.
+    """
+    launch_rows(softmax_forward_kernel, *x.shape, np.dtype(x.dtype).type, stream, y, x)
+
+
+def softmax_backward(dx, dy, x, y, stream):
+    """dx = y * (dy - sum(y * dy)) of each row: dy times the Jacobian diag(y) - y y'.
+
+    dx, dy, x, y : (rows, width); dx may be dy; x is not read.
+    """
+    launch_rows(softmax_backward_kernel, *y.shape, np.dtype(y.dtype).type, stream, dx, dy, y)
+
+
+def log_softmax_forward(y, x, stream):
+    """y = log(softmax(x)) = x - max(x) - log(sum(exp(x - max(x)))) of each row.
+
+    y, x : (rows, width), not the same memory. A row with NaN or +inf is all NaN.
+    """
+    launch_rows(log_softmax_forward_kernel, *x.shape, np.dtype(x.dtype).type, stream, y, x)
 
 
 def log_softmax_backward(dx, dy, x, y, stream):
