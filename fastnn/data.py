@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from . import dispatch
 from .checks import number, shown
 
 __all__ = ["Examples", "Rows", "class_weights", "inputs", "sample_weights"]
@@ -90,6 +91,32 @@ class Rows:
                     f"{self.name} has {float(came)!r} in row {first + row}, column {column}{why}; "
                     "expected finite numbers"
                 )
+
+
+class DeviceRows(Rows):
+    """A table of numbers that is on a GPU already.
+
+    array : as the GPU's engine reads it; host : the same on the host, or None where nobody needs it there.
+    """
+
+    def __init__(self, name: str, array: Any, dtype: str, host: Rows | None = None):
+        self.name, self.array, self.dtype = name, array, np.dtype(dtype)
+        self.given, self.direct, self.host = array, True, host
+
+    def take(self, rows: slice | np.ndarray) -> np.ndarray:
+        assert self.host is not None
+        return self.host.take(rows)
+
+    def ready(self) -> Any:
+        return self.array
+
+    def part(self, rows: slice) -> DeviceRows:
+        host = None if self.host is None else self.host.part(rows)
+        return DeviceRows(self.name, self.array[rows], self.dtype.name, host)
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        assert self.host is not None
+        return self.host.blocks()
 
 
 class Examples:
@@ -173,6 +200,20 @@ def inputs(name: str, value: Any, width: int, dtype: str) -> Rows:
     rows = Rows(name, array, dtype)
     rows.check_finite()
     return rows
+
+
+def device_inputs(name: str, value: Any, width: int, dtype: str, device: str) -> Rows:
+    """X, which is on a GPU, as rows of ``width`` finite numbers; its numbers stay there."""
+    shape = tuple(value.shape)
+    if len(shape) != 2 or shape[1] != width or shape[0] == 0:
+        raise ValueError(f"{name} has shape {shape}; expected 2-D, (rows, {width}), with at least one row")
+    array = dispatch.device_rows(device, name, value, dtype)
+    bad = dispatch.first_not_finite(array)
+    if bad is not None:
+        raise ValueError(
+            f"{name} has a number in row {bad[0]}, column {bad[1]} that is not finite; expected finite ones"
+        )
+    return DeviceRows(name, array, dtype)
 
 
 def sample_weights(name: str, value: Any, rows: int) -> np.ndarray | None:

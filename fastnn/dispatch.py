@@ -11,6 +11,8 @@ import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .checks import choice, shown, whole_number
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ __all__ = [
     "choose_device",
     "choose_workers",
     "cores",
+    "device_empty",
+    "device_rows",
+    "first_not_finite",
+    "on_gpu",
     "path_of",
     "prepare",
 ]
@@ -151,6 +157,44 @@ def path_of(plan: Plan, rows: int) -> str:
     from .kernels.cuda import paths
 
     return str(paths.path_of(plan, rows))
+
+
+def on_gpu(value: Any) -> bool:
+    """Whether an array has its numbers on a GPU: CuPy's, PyTorch's, JAX's, Numba's."""
+    known = hasattr(value, "__cuda_array_interface__") or getattr(value, "__cuda_ndarray__", False)
+    if known or isinstance(value, np.ndarray) or not hasattr(value, "__dlpack_device__"):
+        return bool(known)
+    return int(value.__dlpack_device__()[0]) in (2, 13)  # DLPack's numbers for a GPU's memory
+
+
+def device_rows(device: str, name: str, value: Any, dtype: str) -> Any:
+    """An array on a GPU as rows of ``dtype`` for a model on ``device``, without a copy where it has them already."""
+    if device == "cpu":
+        raise ValueError(
+            f'{name} is on a GPU, but the model runs on the CPU; expected an array of the host, or model.to("cuda")'
+        )
+    from .kernels.cuda import device_arrays
+
+    index, there = int(device.partition(":")[2] or 0), device_arrays.device_of(value)
+    if there not in (None, index):
+        raise ValueError(f"{name} is on GPU {there}, but the model runs on GPU {index}; expected both on one")
+    return device_arrays.as_rows(value, np.dtype(dtype).type)
+
+
+def first_not_finite(array: Any) -> tuple[int, int] | None:
+    """(row, column) of the first number of an array on a GPU that is infinite or not a number, or None."""
+    from .kernels.cuda import device_arrays
+
+    return device_arrays.first_not_finite(array)  # type: ignore[no-any-return,unused-ignore]
+
+
+def device_empty(device: str, shape: tuple[int, int], dtype: str) -> Any:
+    """An array on the model's GPU that nobody has written to."""
+    if device == "cpu":
+        raise ValueError('output is "device", but the model runs on the CPU; expected "host", or model.to("cuda")')
+    from .kernels.cuda import memory
+
+    return memory.allocate(shape, dtype)
 
 
 def cores() -> int:

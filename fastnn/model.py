@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -327,16 +327,31 @@ class Model:
     ) -> Examples:
         """X, y and the weights checked against each other and against the model."""
         loss = self._compiled_loss(action)
-        x = data.inputs(names[0], X, self.inputs, self._dtype)
+        x = self._inputs(names[0], X)
         if y is None:
             raise TypeError(f"{names[1]} is missing; expected one target for each of the {len(x)} rows of {names[0]}")
-        t = loss.targets(names[1], y, self.outputs, self._dtype)
+        t = self._targets(loss, names[1], y)
         if len(x) != len(t):
             raise ValueError(f"{names[0]} has {len(x)} rows and {names[1]} has {len(t)}; expected as many of both")
         loss.check_slope(t, getattr(self.layers[-1], "activation", "linear"))
         for metric in self.metrics:
             metric.check_targets(names[1], t, loss, self.layers[-1].activation_name)
         return Examples(x, t, data.sample_weights(names[2], sample_weight, len(x)))
+
+    def _inputs(self, name: str, X: Any) -> data.Rows:
+        """X checked against the model; on a GPU it stays there."""
+        if dispatch.on_gpu(X):
+            return data.device_inputs(name, X, self.inputs, self._dtype, self.device)
+        return data.inputs(name, X, self.inputs, self._dtype)
+
+    def _targets(self, loss: losses.Loss, name: str, y: Any) -> data.Rows:
+        """y checked against the loss; on a GPU it stays there, but is looked at on the host."""
+        if not dispatch.on_gpu(y):
+            return loss.targets(name, y, self.outputs, self._dtype)
+        rows = dispatch.device_rows(self.device, name, y, self._dtype)
+        return data.DeviceRows(
+            name, rows, self._dtype, loss.targets(name, rows.copy_to_host(), self.outputs, self._dtype)
+        )
 
     def _weigh_classes(self, examples: Examples, class_weight: Any) -> None:
         """Multiply the weights of the rows by those of their classes."""
@@ -499,8 +514,17 @@ class Model:
             runner.fetch()
         return SlowPath(plan, self.arenas).penalty_of_all() if penalized else 0.0
 
-    def predict(self, X: Any, verbose: int | str = "auto") -> np.ndarray:
+    @overload
+    def predict(self, X: Any, verbose: int | str = "auto", *, output: Literal["host"] = "host") -> np.ndarray: ...
+
+    @overload
+    def predict(self, X: Any, verbose: int | str = "auto", *, output: str) -> Any: ...
+
+    def predict(self, X: Any, verbose: int | str = "auto", *, output: str = "host") -> Any:
         """The outputs for the rows of X, without dropout: an array of shape (rows, outputs).
+
+        output : "host" for a NumPy array, "device" for one on the model's GPU, as ``numba.cuda`` has them, which CuPy,
+        PyTorch and JAX take without a copy.
 
         X : (rows, inputs). For a few rows at a time, again and again, ``compiled_predict`` is quicker still.
 
@@ -508,13 +532,14 @@ class Model:
         ``compile``.
         """
         check_verbose(verbose)
-        if verbose in ("auto", 0) and type(X) is np.ndarray and X.ndim == 2:
+        host = choice("output", output, ("host", "device")) == "host"
+        if host and verbose in ("auto", 0) and type(X) is np.ndarray and X.ndim == 2:
             with self._lock:
                 quick = self._quick_predict()
                 if quick is not None and quick.suits(X):
                     return quick(X)
-        x = data.inputs("X", X, self.inputs, self._dtype)
-        outputs = np.empty((len(x), self.outputs), self._dtype)
+        x, make = self._inputs("X", X), np.empty if host else partial(dispatch.device_empty, self.device)
+        outputs = make((len(x), self.outputs), self._dtype)
         with self._lock, Progress("predict", verbose) as progress:
             runner = self._runners.get("training") or self._runner("prediction", self._lower())
             self._infer(runner, x, outputs, None, None, progress)

@@ -254,6 +254,70 @@ def test_train_on_batch_and_a_copy_and_a_file(tmp_path):
     assert model.compiled_predict()(X) == pytest.approx(found[1][1], abs=1e-6)
 
 
+class OnDevice:
+    """What a library of arrays on a GPU shows of one."""
+
+    def __init__(self, array):
+        self.array = running.put(array)
+        memory_of = getattr(self.array, "_ary", self.array)  # the simulator's are NumPy's
+        self.shape = array.shape
+        self.__cuda_array_interface__ = getattr(
+            memory_of, "__cuda_array_interface__", getattr(memory_of, "__array_interface__", None)
+        )
+
+
+@pytest.mark.parametrize("kind", ["as it is", "of another type", "columns first"])
+def test_arrays_on_the_gpu(kind, monkeypatch):
+    X, y = data(3, 3)
+    on_host, _, _ = compiled("decay", "cuda")
+    model = on_host.copy()
+    on_host.fit(X, y, batch_size=5, epochs=2, verbose=0)
+    there = {"as it is": X, "of another type": X.astype(np.float64), "columns first": np.asfortranarray(X)}[kind]
+    X_there, y_there = OnDevice(there), OnDevice(y)
+    uploads = []
+    monkeypatch.setattr(
+        memory, "upload", lambda array, to=None, work=memory.upload: uploads.append(1) or work(array, to)
+    )
+    model.fit(X_there, y_there, batch_size=5, epochs=2, verbose=0)
+    assert uploaded and not {X.shape, (ROWS, 1)} & set(uploaded)
+    assert_same(model, on_host, 1e-6)
+    assert model.evaluate(X_there, y_there) == pytest.approx(on_host.evaluate(X, y), rel=1e-5)
+    np.testing.assert_allclose(model.predict(X_there), on_host.predict(X), rtol=1e-5)
+    if kind == "as it is":
+        X_there.array[0, 0] = 5.0  # the same memory
+        X[0, 0] = 5.0
+        found = model.predict(X_there, output="device")
+        np.testing.assert_allclose(found.copy_to_host(), on_host.predict(X), rtol=1e-5)
+        assert not isinstance(found, np.ndarray)
+
+
+def test_arrays_on_the_gpu_that_do_not_fit():
+    model, (X, y), _ = compiled("dense", "cuda")
+    with pytest.raises(ValueError, match=r"X has shape \(13, 2\); expected 2-D, \(rows, 3\)"):
+        model.predict(OnDevice(X[:, :2].copy()))
+    X[2, 1] = np.inf
+    with pytest.raises(ValueError, match="X has a number that is not finite in row 2, column 1"):
+        model.fit(OnDevice(X), y)
+    with pytest.raises(ValueError, match="y has the label 7 in row 1"):
+        model.fit(X[3:], OnDevice(np.array([0, 7, *y[5:]])))
+    model.to("cpu")
+    with pytest.raises(ValueError, match=r"X is on a GPU, but the model runs on the CPU; .* model.to\(.cuda.\)"):
+        model.predict(OnDevice(X))
+    with pytest.raises(ValueError, match=r"output is .device., but the model runs on the CPU"):
+        model.predict(X[3:], output="device")
+    with pytest.raises(ValueError, match=r"output is 'gpu'; expected one of 'host', 'device'"):
+        model.predict(X[3:], output="gpu")
+
+
+def test_arrays_on_another_gpu(monkeypatch):
+    from fastnn.kernels.cuda import device_arrays
+
+    model, (X, y), _ = compiled("dense", "cuda")
+    monkeypatch.setattr(device_arrays, "device_of", lambda value: 1)
+    with pytest.raises(ValueError, match="X is on GPU 1, but the model runs on GPU 0"):
+        model.fit(OnDevice(X), y)
+
+
 # What goes wrong.
 
 

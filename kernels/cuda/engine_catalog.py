@@ -9,7 +9,7 @@ from numba import float32, float64, int64
 
 from ..formulas import losses as loss_formulas
 from ..formulas.activations import ACTIVATIONS
-from . import layered, narrow_kernels
+from . import device_arrays, layered, narrow_kernels
 from .element_updates import UPDATES, update_of
 from .launch import THREADS
 from .narrow_kernels import ROW_THREADS
@@ -73,3 +73,6 @@ def of_engine(real):
     yield "predict", narrow_kernels.forward_kernel(real, values, None), arguments, ROW_THREADS, True
     yield "sums", narrow_kernels.sums_kernel(THREADS), (LIST, flat, flat, int64, RESULTS), THREADS, True
     yield "gather_step", layered.gather_kernel, (LIST, LIST, matrix, LIST, flat, LIST), THREADS
+    yield "copy_rows", device_arrays.copy_kernel, (matrix, matrix), THREADS
+    kernel = device_arrays.finite_kernel
+    yield "find_not_finite", kernel, (matrix, LIST), THREADS
