@@ -52,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
         description="Train a dense network: on 1,797 handwritten digits, or on a table of your own.",
         epilog="example: fastnn --data iris.csv --target species --hidden 16 --epochs 200",
     )
-    command.add_argument("--device", choices=dispatch.DEVICES, default="auto", help="where to train (auto)")
+    command.add_argument(
+        "--device", default="auto", metavar="DEVICE", help=f"where to train: {', '.join(dispatch.DEVICES)} (auto)"
+    )
     command.add_argument(
         "--epochs", type=int, help=f"times through the training rows ({EPOCHS}; more where these make few steps)"
     )
@@ -231,6 +233,7 @@ def recipe(options: argparse.Namespace, table: Table, hidden: tuple[int, ...], l
     layers = "".join(f'\n    fn.Dense({units}, activation="relu"), fn.Dropout({DROPOUT:g}),' for units in hidden)
     last = f'fn.Dense({len(table.classes)}, activation="softmax")' if table.classes else "fn.Dense(1)"
     load = "X, y = fn.datasets.digits()" if options.data is None else "X, y = ...  # your columns, standardized"
+    device = "" if options.device == "auto" else f', device="{options.device}"'
     return f"""The same from Python:
 
 import fastnn as fn
@@ -239,7 +242,7 @@ model = fn.Model([
     fn.Input({table.columns}),{layers}
     {last},
 ], seed={options.seed})
-model.compile(fn.Adam({LEARNING_RATE:g}), "{loss}", {metrics})
+model.compile(fn.Adam({LEARNING_RATE:g}), "{loss}", {metrics}{device})
 model.fit(X, y, batch_size={BATCH_SIZE}, epochs={options.epochs}, validation_split=0.2)
 model.predict(X)"""
 
@@ -249,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         run(options)
-    except (UserError, ValueError, TypeError, RuntimeError, FloatingPointError) as fault:
+    except (UserError, ValueError, TypeError, RuntimeError, FloatingPointError, MemoryError) as fault:
         print(f"fastnn: {fault}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

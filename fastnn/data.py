@@ -210,8 +210,9 @@ def device_inputs(name: str, value: Any, width: int, dtype: str, device: str) ->
     array = dispatch.device_rows(device, name, value, dtype)
     bad = dispatch.first_not_finite(array)
     if bad is not None:
+        row, column = bad
         raise ValueError(
-            f"{name} has a number in row {bad[0]}, column {bad[1]} that is not finite; expected finite ones"
+            f"{name} has a number that is not finite in row {row}, column {column}; expected finite numbers"
         )
     return DeviceRows(name, array, dtype)
 

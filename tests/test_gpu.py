@@ -274,10 +274,13 @@ def test_arrays_on_the_gpu(kind, monkeypatch):
     on_host.fit(X, y, batch_size=5, epochs=2, verbose=0)
     there = {"as it is": X, "of another type": X.astype(np.float64), "columns first": np.asfortranarray(X)}[kind]
     X_there, y_there = OnDevice(there), OnDevice(y)
-    uploads = []
-    monkeypatch.setattr(
-        memory, "upload", lambda array, to=None, work=memory.upload: uploads.append(1) or work(array, to)
-    )
+    uploaded, upload = [], memory.upload
+
+    def note(array, to=None):
+        uploaded.append(array.shape)
+        return upload(array, to)
+
+    monkeypatch.setattr(memory, "upload", note)
     model.fit(X_there, y_there, batch_size=5, epochs=2, verbose=0)
     assert uploaded and not {X.shape, (ROWS, 1)} & set(uploaded)
     assert_same(model, on_host, 1e-6)
@@ -398,3 +401,87 @@ def test_it_says_once_that_it_is_the_simulator(monkeypatch):
         compiled("dense", "cuda")
     model.compile("sgd", "cross_entropy")
     assert model.device == "cpu", "auto never takes the simulator"
+
+
+# The command, and what a real GPU alone can show.
+
+
+def test_the_command(tmp_path, capsys):
+    from fastnn.__main__ import main
+
+    generator = np.random.default_rng(0)
+    rows = [f"{a:.3f},{b:.3f},{'yes' if a > b else 'no'}" for a, b in generator.standard_normal((15, 2))]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["a,b,wins", *rows]))
+    command = ["--device", "cuda", "--data", str(table), "--target", "wins", "--hidden", "3", "--epochs", "2"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "training: 2 epochs, 2 steps of 32 rows" in shown and "accuracy on held-out rows" in shown
+    assert 'device="cuda"' in shown
+
+
+def real_gpu(*layers, device="cuda", seed=0, **options):
+    model = fn.Model([fn.Input(64), *layers, fn.Dense(10, "softmax")], seed=seed)
+    model.compile(fn.Adam(1e-3), "cross_entropy", ["accuracy"], device=device, **options)
+    return model
+
+
+LAYERS = {
+    "tiny": lambda: [fn.Dense(4, "relu")],
+    "narrow": lambda: [fn.Dense(64, "relu"), fn.Dropout(0.2), fn.Dense(64, "tanh")],
+    "layered": lambda: [fn.Dense(513, "relu"), fn.Dropout(0.2), fn.Dense(257, "gelu")],
+}
+
+needs_gpu = pytest.mark.skipif(running.simulated(), reason="needs a real GPU")
+
+
+@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("path", LAYERS)
+def test_digits_on_a_gpu(path):
+    """As good as the CPU's fit, the same bits in every run, and the same on the CPU in between."""
+    X, y = fn.datasets.digits()
+    models = [real_gpu(*LAYERS[path](), device=device) for device in ("cuda", "cuda", "cpu", "cpu")]
+    assert dispatch.path_of(models[0].plan, 32) == path
+    for model in models[:3]:
+        model.fit(X, y, epochs=3, verbose=0)
+    for device in ("cpu", "cuda", "cpu"):
+        models[3].to(device).fit(X, y, epochs=1, verbose=0)
+    first, again, on_cpu, moved = (model.get_weights() for model in models)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(first, again, strict=True))
+    for a, b, c in zip(first, on_cpu, moved, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-3)
+        np.testing.assert_allclose(c, b, rtol=2e-2, atol=2e-3)
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_a_thousand_fits_on_a_gpu_take_no_more_memory():
+    from numba import cuda
+
+    X, y = fn.datasets.digits()
+    model = real_gpu(*LAYERS["narrow"]())
+    free = []
+    for number in range(1000):
+        model.fit(X[:256], y[:256], verbose=0)
+        if number in (99, 999):
+            cuda.synchronize()
+            free.append(cuda.current_context().get_memory_info().free)
+    assert free[0] - free[1] < 16 << 20
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_a_batch_that_does_not_fit_on_a_gpu():
+    from numba import cuda
+
+    total = cuda.current_context().get_memory_info().total
+    model = fn.Model([fn.Input(1), fn.Dense(4096, "relu"), fn.Dense(4096, "relu"), fn.Dense(1)], seed=0)
+    model.compile("sgd", "mse", device="cuda")
+    rows = int(total / 4096 / 4)
+    X = np.zeros((rows, 1), np.float32)
+    before = model.get_weights()
+    with pytest.raises(MemoryError, match="the GPU has no room for"):
+        model.fit(X, X, batch_size=rows, verbose=0)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    model.fit(X[:100], X[:100], verbose=0)
