@@ -145,11 +145,26 @@ def check_plan(device: str, plan: Plan, precision: str) -> None:
             raise ValueError(f'precision is {precision!r}, but the model runs on the CPU; expected "float32"')
         if plan.dtype != "float32":
             raise ValueError(f'precision is {precision!r}, but the model\'s dtype is {plan.dtype}; expected "float32"')
+        missing = missing_for_tensor_cores(device)
+        if missing is not None:
+            raise ValueError(f'precision is {precision!r}, but {missing}; expected "float32"')
     own = [operation.own.name for operation in plan.operations if operation.own is not None]
     if device != "cpu" and own:
         raise TypeError(
             f'device is "{device}", but layer {own[0]!r} is written in Python and runs on the CPU; expected "cpu"'
         )
+
+
+def missing_for_tensor_cores(device: str) -> str | None:
+    """Why there are no tensor cores on a device, or None."""
+    if simulated():
+        return "the simulator has no tensor cores"
+    from numba import cuda
+
+    capability = tuple(cuda.gpus[int(device.partition(":")[2] or 0)].compute_capability)
+    if capability < (8, 0):
+        return f"the GPU's compute capability is {capability[0]}.{capability[1]}, and its tensor cores begin with 8.0"
+    return None
 
 
 def path_of(plan: Plan, rows: int) -> str:

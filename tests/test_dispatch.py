@@ -124,6 +124,18 @@ def test_a_precision_that_cannot_be(precision, device, dtype, message):
         dispatch.check_plan(device, plan, precision)
 
 
+def test_tensor_cores_need_a_real_gpu_of_some_age(monkeypatch):
+    plan = cpu_model().plan
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
+    with pytest.raises(ValueError, match="precision is 'tf32', but the simulator has no tensor cores"):
+        dispatch.check_plan("cuda", plan, "tf32")
+    fake_gpus(monkeypatch, 2)
+    sys.modules["numba.cuda"].gpus = [types.SimpleNamespace(compute_capability=pair) for pair in ((9, 0), (7, 5))]
+    dispatch.check_plan("cuda", plan, "bf16")
+    with pytest.raises(ValueError, match=r"compute capability is 7.5, and its tensor cores begin with 8.0"):
+        dispatch.check_plan("cuda:1", plan, "bf16")
+
+
 def test_compile_with_a_precision_that_cannot_be_changes_nothing():
     model = cpu_model()
     with pytest.raises(ValueError, match="precision is 'tf32', but the model runs on the CPU"):

@@ -99,7 +99,6 @@ class Layers:
     def __init__(self, plan, remote, a, d, capacity, rows, seed=0, step=None):
         self.plan, self.remote, self.capacity, self.rows = plan, remote, capacity, rows
         self.a, self.d, self.seed, self.step = a, d, seed, step
-        self.products = products_of(plan.precision)
         self.inputs = None  # the rows themselves, where they need not be gathered
         self.outputs = None  # where predictions go
 
@@ -144,14 +143,14 @@ class Layers:
                 after = operations[index + 1] if index + 1 < len(operations) else None
                 skipped = after is not None and after.kind == "activation" and after.x == operation.y
                 if not skipped:
-                    self.products.dense_forward(y, x, W, b, stream)
+                    dense.dense_forward(y, x, W, b, stream)
                     continue
                 value, slope = activations.formulas_of(after.functions or after.formula)
                 z, y = y, self.x(after.y, after.outputs)
                 if training and after.x != after.y:
-                    self.products.dense_forward_keeping(value, slope)(y, z, x, W, b, stream)
+                    dense.dense_forward_keeping(value, slope)(y, z, x, W, b, stream)
                 else:
-                    self.products.dense_forward_activated(value)(y, x, W, b, stream)
+                    dense.dense_forward_activated(value)(y, x, W, b, stream)
             elif operation.kind == "dropout":
                 dropout.dropout_forward(y, x, *self.mask(operation), stream)
             else:
@@ -167,7 +166,7 @@ class Layers:
             dx, dy = self.dx(operation.dx, operation.inputs), self.dx(operation.dy, operation.outputs)
             if operation.kind == "dense":
                 W = self.parameter(self.remote.parameters, operation.weights, operation.inputs, operation.outputs)
-                self.products.dense_backward_input(dx, dy, W, stream)
+                dense.dense_backward_input(dx, dy, W, stream)
             elif operation.kind == "dropout":
                 dropout.dropout_backward(dx, dy, *self.mask(operation), stream)
             else:
@@ -189,15 +188,10 @@ class Layers:
                 dW = self.parameter(gradients, operation.weights, operation.inputs, operation.outputs)
                 db = self.parameter(gradients, operation.bias, operation.outputs)
                 x, dy = self.x(operation.x, operation.inputs), self.dx(operation.dy, operation.outputs)
-                self.products.dense_backward_weights(dW, db, dy, x, stream)
+                dense.dense_backward_weights(dW, db, dy, x, stream)
         for parameter in self.plan.parameters:
             if parameter.own_penalty is not None:
                 g, p = (
                     self.parameter(a, parameter.offset, parameter.size) for a in (gradients, self.remote.parameters)
                 )
                 updates.own_penalty_slope(parameter.own_penalty[1])(g, p, stream)
-
-
-def products_of(precision):
-    """The module of the matrix products of this precision."""
-    return dense
