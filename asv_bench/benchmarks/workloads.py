@@ -48,6 +48,10 @@ WORKLOADS = {
     "gradient": Workload((24, 8, 2), 200, 10_000, 40, "tanh", "mse", "float64", dropout=0.2, gradient_only=True),
 }
 
+#: Those for a GPU: what the CPU trains, and one that is too wide for it.
+ON_GPU = {name: WORKLOADS[name] for name in ("tiny", "digits", "mnist", "wide")}
+ON_GPU["huge"] = Workload((4096, 4096, 4096, 10), 256, 4096, 2)
+
 #: Those that change the weights.
 TRAINING = [name for name, work in WORKLOADS.items() if not work.gradient_only]
 

@@ -82,9 +82,9 @@ def main() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
     peer = importlib.import_module(f"asv_bench.peers.{module}")
 
-    from asv_bench.benchmarks.workloads import WORKLOADS
+    from asv_bench.benchmarks.workloads import ON_GPU, WORKLOADS
 
-    seconds, result = TASKS[task](peer, WORKLOADS[workload], int(threads), int(repeats))
+    seconds, result = TASKS[task](peer, {**WORKLOADS, **ON_GPU}[workload], int(threads), int(repeats))
     print(json.dumps({"seconds": seconds, "result": [float(number) for number in result]}))
 
 

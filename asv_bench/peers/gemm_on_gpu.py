@@ -1,0 +1,86 @@
+"""Matrix products of n x n numbers on a GPU, fastnn's and cuBLAS's (through PyTorch), timed by CUDA events.
+
+python -m asv_bench.peers.gemm_on_gpu 1024 4096
+
+It prints JSON: TFLOP/s of both for each size and precision, and the largest error relative to float64.
+"""
+
+import json
+import sys
+
+import numpy as np
+
+PRECISIONS = ("float32", "tf32", "bf16")
+
+#: Products in one timing, timings, and rows whose error is looked at.
+CALLS, TIMINGS, ROWS = 10, 7, 8
+
+
+def of_fastnn(n, precision, a, b):
+    """(a function that multiplies, one that gives the product, start and stop of a clock in ms)."""
+    from numba import cuda
+
+    from fastnn.kernels.cuda.dense import dense_forward
+    from fastnn.kernels.cuda.launch import Stream
+
+    stream = Stream(cuda.stream(), precision)
+    x, W, y = cuda.to_device(a), cuda.to_device(b), cuda.device_array((n, n), np.float32)
+    none = cuda.device_array(1, np.float32)[:0]
+    start, stop = cuda.event(), cuda.event()
+
+    def clock():
+        stop.synchronize()
+        return cuda.event_elapsed_time(start, stop)
+
+    return (
+        lambda: dense_forward(y, x, W, none, stream),
+        y.copy_to_host,
+        lambda: start.record(stream.handle),
+        lambda: stop.record(stream.handle),
+        clock,
+    )
+
+
+def of_torch(n, precision, a, b):
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    x, W = (torch.from_numpy(array).cuda().to(kind) for array in (a, b))
+    y = torch.empty((n, n), device="cuda", dtype=kind)
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def clock():
+        stop.synchronize()
+        return start.elapsed_time(stop)
+
+    return lambda: torch.matmul(x, W, out=y), lambda: y.float().cpu().numpy(), start.record, stop.record, clock
+
+
+def measure(make, n, precision, a, b):
+    multiply, product, start, stop, clock = make(n, precision, a, b)
+    multiply()
+    exact = np.float64(a[:ROWS]) @ np.float64(b)
+    error = float(np.abs(product()[:ROWS] - exact).max() / np.abs(exact).max())
+    milliseconds = []
+    for _ in range(TIMINGS):
+        start()
+        for _ in range(CALLS):
+            multiply()
+        stop()
+        milliseconds.append(clock() / CALLS)
+    return {"tflops": 2e-9 * n**3 / sorted(milliseconds)[TIMINGS // 2], "error": error}
+
+
+def main():
+    generator, found = np.random.default_rng(0), []
+    for n in map(int, sys.argv[1:]):
+        a, b = (generator.standard_normal((n, n)).astype(np.float32) for _ in range(2))
+        for precision in PRECISIONS:
+            both = {"fastnn": measure(of_fastnn, n, precision, a, b), "cublas": measure(of_torch, n, precision, a, b)}
+            found.append({"n": n, "precision": precision, **both})
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
