@@ -208,7 +208,7 @@ def device_inputs(name: str, value: Any, width: int, dtype: str, device: str) ->
     if len(shape) != 2 or shape[1] != width or shape[0] == 0:
         raise ValueError(f"{name} has shape {shape}; expected 2-D, (rows, {width}), with at least one row")
     array = dispatch.device_rows(device, name, value, dtype)
-    bad = dispatch.first_not_finite(array)
+    bad = dispatch.first_not_finite(device, array)
     if bad is not None:
         row, column = bad
         raise ValueError(

@@ -159,9 +159,7 @@ def missing_for_tensor_cores(device: str) -> str | None:
     """Why there are no tensor cores on a device, or None."""
     if simulated():
         return "the simulator has no tensor cores"
-    from numba import cuda
-
-    capability = tuple(cuda.gpus[int(device.partition(":")[2] or 0)].compute_capability)
+    capability = tuple(_gpu(device).compute_capability)
     if capability < (8, 0):
         return f"the GPU's compute capability is {capability[0]}.{capability[1]}, and its tensor cores begin with 8.0"
     return None
@@ -190,17 +188,19 @@ def device_rows(device: str, name: str, value: Any, dtype: str) -> Any:
         )
     from .kernels.cuda import device_arrays
 
-    index, there = int(device.partition(":")[2] or 0), device_arrays.device_of(value)
+    index, there = _index(device), device_arrays.device_of(value)
     if there not in (None, index):
         raise ValueError(f"{name} is on GPU {there}, but the model runs on GPU {index}; expected both on one")
-    return device_arrays.as_rows(value, np.dtype(dtype).type)
+    with _gpu(device):
+        return device_arrays.as_rows(value, np.dtype(dtype).type)
 
 
-def first_not_finite(array: Any) -> tuple[int, int] | None:
-    """(row, column) of the first number of an array on a GPU that is infinite or not a number, or None."""
+def first_not_finite(device: str, array: Any) -> tuple[int, int] | None:
+    """(row, column) of the first number of an array on the GPU that is infinite or not a number, or None."""
     from .kernels.cuda import device_arrays
 
-    return device_arrays.first_not_finite(array)  # type: ignore[no-any-return,unused-ignore]
+    with _gpu(device):
+        return device_arrays.first_not_finite(array)  # type: ignore[no-any-return,unused-ignore]
 
 
 def device_empty(device: str, shape: tuple[int, int], dtype: str) -> Any:
@@ -209,7 +209,20 @@ def device_empty(device: str, shape: tuple[int, int], dtype: str) -> Any:
         raise ValueError('output is "device", but the model runs on the CPU; expected "host", or model.to("cuda")')
     from .kernels.cuda import memory
 
-    return memory.allocate(shape, dtype)
+    with _gpu(device):
+        return memory.allocate(shape, dtype)
+
+
+def _index(device: str) -> int:
+    """The number of the GPU that "cuda" or "cuda:1" names."""
+    return int(device.partition(":")[2] or 0)
+
+
+def _gpu(device: str) -> Any:
+    """A context in which the GPU of this name is the current one."""
+    from numba import cuda
+
+    return cuda.gpus[_index(device)]
 
 
 def cores() -> int:
@@ -314,4 +327,4 @@ def prepare(device: str, plan: Plan, arenas: Any) -> Any:
         return Runner(plan, arenas)
     from .kernels.cuda.runner import Runner as DeviceRunner
 
-    return DeviceRunner(plan, arenas, int(device.partition(":")[2] or 0))
+    return DeviceRunner(plan, arenas, _index(device))

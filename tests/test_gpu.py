@@ -111,10 +111,11 @@ MODELS = {
     ),
 }
 
+#: Which way each goes, and for how many epochs: 20 steps once in each way, and fewer of what takes long.
 RUNS = [
-    *(("tiny", name) for name in MODELS if name != "clipped"),
-    *(("narrow", name) for name in ("dropout", "regression", "clipped")),
-    *(("layered", name) for name in ("dense", "dropout")),
+    *(("tiny", name, 5 if name in ("dense", "regression") else 2) for name in MODELS if name != "clipped"),
+    *(("narrow", name, epochs) for name, epochs in (("dropout", 5), ("regression", 2), ("clipped", 2))),
+    *(("layered", name, epochs) for name, epochs in (("dense", 5), ("dropout", 1))),
 ]
 
 
@@ -134,8 +135,8 @@ def assert_same(model, other, tolerance=2e-5):
         np.testing.assert_allclose(values, other.history.to_dict()[key], rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize(("path", "name"), RUNS)
-def test_a_fit_of_20_steps_equals_that_of_the_cpu(path, name, monkeypatch):
+@pytest.mark.parametrize(("path", "name", "epochs"), RUNS)
+def test_a_fit_equals_that_of_the_cpu(path, name, epochs, monkeypatch):
     take(path, monkeypatch)
     models = []
     for device in ("cpu", "cuda"):
@@ -143,10 +144,10 @@ def test_a_fit_of_20_steps_equals_that_of_the_cpu(path, name, monkeypatch):
         if device == "cuda":
             assert dispatch.path_of(model.plan, 4) == path
             assert f"on the GPU, with batches of 32 rows: {path}" in str(model.plan) or path == "tiny"
-        model.fit(X, y, batch_size=4, epochs=5, verbose=0, **options)
+        model.fit(X, y, batch_size=4, epochs=epochs, verbose=0, **options)
         models.append((model, model.evaluate(X, y), model.predict(X)))
     (on_cpu, cpu_scores, cpu_outputs), (on_gpu, gpu_scores, gpu_outputs) = models
-    assert on_gpu.device == "cuda" and on_gpu.step >= 15
+    assert on_gpu.device == "cuda" and on_gpu.step >= 3 * epochs
     assert_same(on_gpu, on_cpu)
     assert gpu_scores == pytest.approx(cpu_scores, rel=2e-5, abs=2e-5)
     np.testing.assert_allclose(gpu_outputs, cpu_outputs, rtol=2e-5, atol=2e-5)
@@ -192,7 +193,7 @@ def test_a_fit_to_a_tolerance_stops_at_the_same_step():
         model = fn.Model([fn.Input(2), fn.Dense(1)], seed=1)
         model.compile(fn.SGD(0.3), "mse", device=device)
         X, y = data(2)
-        model.fit(X, y, batch_size=ROWS, epochs=40, tolerance=0.05, verbose=0)
+        model.fit(X, y, batch_size=ROWS, epochs=40, tolerance=0.3, verbose=0)
         steps.append((model.step, model.get_weights()[0]))
     assert steps[0][0] == steps[1][0] < 40
     np.testing.assert_allclose(steps[0][1], steps[1][1], rtol=1e-5)
@@ -358,8 +359,7 @@ def test_a_lost_gpu_leaves_what_the_last_finished_slice_has_made(monkeypatch):
     assert model.step == 3
 
 
-@pytest.mark.parametrize("when", ["before", "during"])
-def test_out_of_device_memory(when, monkeypatch):
+def test_out_of_device_memory(monkeypatch):
     model, (X, y), _ = compiled("dense", "cuda")
     before = [weights.copy() for weights in model.get_weights()]
 
@@ -367,9 +367,7 @@ def test_out_of_device_memory(when, monkeypatch):
         raise Broken(2, "Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
 
     monkeypatch.setattr(memory, "free_and_total", lambda: (100, 1000))
-    if when == "during":
-        monkeypatch.setattr(memory, "check_room", lambda wanted: None)
-        monkeypatch.setattr(memory.cuda, "device_array", full)
+    monkeypatch.setattr(memory.cuda, "device_array", full)
     message = r"the GPU has no room for [\d,]+ bytes: 100 of 1,000 bytes are free; the model is unchanged"
     with pytest.raises(MemoryError, match=message):
         model.fit(X, y, verbose=0)

@@ -15,7 +15,7 @@ from numba.cuda.cudadrv.driver import CudaAPIError
 
 from .launch import SIMULATED
 
-__all__ = ["DeviceArenas", "DeviceData", "allocate", "check_room", "device_errors", "upload"]
+__all__ = ["DeviceArenas", "DeviceData", "allocate", "device_errors", "upload"]
 
 #: The driver's number for "out of memory".
 OUT_OF_MEMORY = 2
@@ -46,13 +46,6 @@ def no_room(wanted, free, total):
         f"the GPU has no room for {wanted:,} bytes: {known}; the model is unchanged. Expected less data or a smaller "
         'batch_size, or model.to("cpu")'
     )
-
-
-def check_room(wanted):
-    """Raise a MemoryError with the needed and the free bytes where ``wanted`` bytes do not fit."""
-    free, total = free_and_total()
-    if wanted > free:
-        raise no_room(wanted, free, total)
 
 
 def is_out_of_memory(fault):
@@ -98,10 +91,9 @@ class DeviceArenas:
         self.resident = False
         self.slot_count = len(arenas.slots)
         length, real = len(arenas.parameters), arenas.parameters.dtype
-        check_room((3 + self.slot_count) * length * real.itemsize)
         self.parameters, self.gradients, self.transposed = (allocate(length, real) for _ in range(3))
         self.slots = [allocate(length, real) for _ in arenas.slots]
-        self.none = allocate(1, real)[:0]
+        self.none = allocate(0, real)
         self.copies, self.complete = [], None
         self.snapshot = []
         self.stale = False  # whether the transposed weights are out of date

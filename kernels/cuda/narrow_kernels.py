@@ -192,6 +192,7 @@ def tiny_kernel(real, values, slopes, loss, penalties, update, penalty_slopes, c
                 bad[0] = 1
             add_penalties(parameter_table, program, options, parameters, penalty_terms, thread, threads)
             backward(operations, program, transposed, a, d, room, rows, thread, threads)
+            cuda.syncthreads()  # the penalties: a single layer has no way back that waits
             report(program, losses, metrics, penalty_terms, results, number, rows, partial, thread, threads)
             if bad[0] != 0:
                 break

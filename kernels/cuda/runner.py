@@ -48,6 +48,17 @@ def quiet():
     return warnings.catch_warnings(action="ignore", category=RuntimeWarning)
 
 
+def on_its_gpu(method):
+    """Run a method of a runner with the runner's GPU as the current one."""
+
+    @functools.wraps(method)
+    def run(self, *arguments, **options):
+        with cuda.gpus[self.index]:
+            return method(self, *arguments, **options)
+
+    return run
+
+
 class Runner:
     """A plan made ready for the GPU.
 
@@ -58,42 +69,50 @@ class Runner:
     def __init__(self, plan, arenas, index=0):
         self.plan, self.arenas, self.index = plan, arenas, index
         self.real = np.float64 if plan.dtype == "float64" else np.float32
-        self.remote = DeviceArenas.of(arenas)
+        with cuda.gpus[index]:
+            self.remote = DeviceArenas.of(arenas)
+            self.stream = Stream(cuda.stream())
+            self.options = upload(np.array(plan.options or [0.0], np.float64))
+            self.parameter_table, self.chunks, self.elements = self._parameters()
         self.data = DeviceData()
-        self.stream = Stream(cuda.stream())
-        self.options = upload(np.array(plan.options or [0.0], np.float64))
-        self.parameter_table, self.chunks, self.elements = self._parameters()
         self.tables = {}
         self.buffers = {}
         self.replay, self.replayed = None, ()
+        self.order = None
 
     # During a fit the device has the numbers; outside of one, and while callbacks run, the host has them.
 
+    @on_its_gpu
     def to_device(self):
         """Parameters and slots to the device, where they stay until ``to_host``."""
         self.remote.begin()
 
+    @on_its_gpu
     def to_host(self):
         """Parameters and slots back to the host's arenas."""
         self.remote.end()
 
+    @on_its_gpu
     def end_fit(self):
         """The fit is over, one way or another: give its memory back."""
         try:
             self.to_host()
         finally:
             self.data.forget()
-            self.replay, self.replayed = None, ()
+            self.replay, self.replayed, self.order = None, (), None
             self.remote.snapshot = []
 
+    @on_its_gpu
     def fetch(self):
         """A copy of the parameters and slots to the host's arenas, where these are behind."""
         if self.remote.resident:
             self.remote.fetch()
 
+    @on_its_gpu
     def take_snapshot(self):
         self.remote.take_snapshot()
 
+    @on_its_gpu
     def restore(self):
         self.remote.restore()
 
@@ -193,8 +212,16 @@ class Runner:
             upload(array, buffer[: len(array)])
         return buffer
 
+    def _order(self, order):
+        """The order of the rows in a buffer of its own: graphs know its place, and it changes with the epoch."""
+        if self.order is not order or "order" not in self.buffers:
+            self.order = order
+            self._put("order", order)
+        return self.buffers["order"]
+
     # Running.
 
+    @on_its_gpu
     def train(
         self, data, order, batch_size, first_batch, last_batch, rates, step, seed, workers, kept=None, tolerance=-1.0
     ):
@@ -213,7 +240,7 @@ class Runner:
     def _guarded(self, work, *arguments):
         """``work(*arguments)``; where the device is lost, the host gets what the last finished slice has made."""
         try:
-            with cuda.gpus[self.index], quiet():
+            with quiet():
                 return work(*arguments)
         except (NumbaError, CoreError, KeyError, NotImplementedError) as fault:
             own = self._own_functions()
@@ -248,7 +275,7 @@ class Runner:
         of = functools.partial(self.data.of, keep=True)
         x, targets = of(data.inputs), of(data.targets)
         weights = self._buffer("no weights", 1, np.float64) if data.weights is None else of(data.weights)
-        order_on_device = self._buffer("no order", 1, np.int64) if order is None else of(order)
+        order_on_device = self._buffer("no order", 1, np.int64) if order is None else self._order(order)
         table, values, slopes = self._table("operations")
         capacity = 1 if path == "tiny" else batch_size
         room = block_rows(plan, batch_size, path) if path != "layered" else 0
@@ -326,6 +353,7 @@ class Runner:
             )
             self.remote.stale = False
 
+    @on_its_gpu
     def infer(self, data, outputs, first_block, last_block, workers, kept=None):
         """Predict or evaluate blocks of rows; arguments and results as those of the CPU's ``Runner.infer``."""
         self.remote.bring()
