@@ -254,7 +254,7 @@ class Trainer:
 
     def _order(self, epoch: int, epochs: int) -> np.ndarray | None:
         """The row numbers of ``epochs`` epochs from ``epoch`` on, or None where rows stay in order."""
-        if not self.shuffle:
+        if not self.shuffle or self.batches == 1:  # the rows of a single batch are the same in any order
             return None
         first, order = self.orders
         if not first <= epoch <= first + len(order) // self.rows - epochs:

@@ -40,5 +40,5 @@ def trainer(
 ) -> Callable[[], fn.History]:
     """A function that trains for ``epochs`` epochs, by default as many as the workload says."""
     inputs, targets = data(work)
-    shuffle, epochs = not work.gradient_only, epochs or work.epochs
-    return lambda: model.fit(inputs, targets, work.batch_size, epochs, 0, callbacks, shuffle=shuffle)
+    epochs = epochs or work.epochs
+    return lambda: model.fit(inputs, targets, work.batch_size, epochs, 0, callbacks, shuffle=work.shuffled)

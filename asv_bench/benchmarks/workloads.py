@@ -1,7 +1,7 @@
 """The training and inference workloads, as data: fastnn's benchmarks and all peers work on the same numbers.
 
 Dense layers with one activation between them; Adam with a learning rate of 1e-3; binary cross-entropy for one output,
-cross-entropy of the softmax for more, or mean squared error; the rows shuffled anew in each epoch.
+cross-entropy of the softmax for more, or mean squared error; the rows shuffled anew in each epoch where there are batches.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ class Workload(NamedTuple):
     @property
     def steps(self) -> int:
         return self.epochs * (self.rows // self.batch_size)
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether rows are shuffled: in a single batch, and where weights stay, their order makes no difference."""
+        return self.batch_size < self.rows and not self.gradient_only
 
     @property
     def step_flops(self) -> int:

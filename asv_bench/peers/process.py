@@ -32,7 +32,7 @@ def timed(run, parts: int, repeats: int) -> list[float]:
 def step(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:
     """A training step; the result is the loss of each epoch of a short training, the same for all."""
     result = peer.trainer(work._replace(dropout=0.0, gradient_only=False), threads, False)(CHECKED_EPOCHS)
-    train = peer.trainer(work, threads, not work.gradient_only)
+    train = peer.trainer(work, threads, work.shuffled)
     return timed(lambda: train(work.epochs), work.steps, repeats), result
 
 

@@ -261,8 +261,11 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
 
         first, last = share(rows, rank, size)
         status = OK
-        for block in range(first, last, program[BLOCK]):
-            end = min(block + program[BLOCK], last)
+        # Blocks of about equal height: few rows left over would read all weights for themselves.
+        blocks = max(1, (last - first + program[BLOCK] // 2) // program[BLOCK])
+        for number_of_block in range(blocks):
+            start_of_block, end_of_block = share(last - first, number_of_block, blocks)
+            block, end = first + start_of_block, first + end_of_block
             if status == OK:
                 status = forward_rows(run_address, program, block, end)
             if status == OK:

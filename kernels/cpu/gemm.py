@@ -37,18 +37,25 @@ COLUMN_BLOCK = 1024
 #: Bytes of B up to which it is read where it lies: about a second-level cache.
 CACHE_BYTES = 1 << 20
 
-#: Rows of C below which packing B costs more than it gains.
-FEW_ROWS = 48
+#: Rows of C below which packing B costs more than it gains, where B comes from memory, and where its rows only evict
+#: one another from the first-level cache.
+FEW_ROWS, FEW_ROWS_IN_CACHE = 48, 96
 
 #: Columns of A from which its rows, read across (Xᵀ), would evict one another from the first-level cache.
 LONG_ROWS = 256
+
+#: Rows that are a multiple of so many bytes apart fall into the same places of the first-level cache and evict one
+#: another there: 32 KB in eight ways.
+EVICTING_STRIDE = 4096
+
+#: Columns of C from which packing such rows of A pays.
+MANY_COLUMNS = 128
 
 #: Room behind the blocks, in numbers: a packed block is filled up to whole vectors.
 _SLACK = 64
 
 _PACKED_B = (DEPTH_BLOCK + _SLACK) * (COLUMN_BLOCK + _SLACK)
-_PACKED_A_ROW = ROW_BLOCK + _SLACK
-_PACKED_A = DEPTH_BLOCK * _PACKED_A_ROW
+_PACKED_A = (DEPTH_BLOCK + _SLACK) * (ROW_BLOCK + _SLACK)
 
 #: Bytes of a worker's workspace before its room for packing: a cache line that begins with the address of
 #: the compiled multiplication; then comes the number 1.
@@ -87,8 +94,15 @@ def _multiplication(real):
     def multiplication(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth):
         size, length = item_size(real), vector_length(real)
         width = TILE_VECTORS * length
-        packs_a = a_row == 1 and a_column >= LONG_ROWS
-        packs_b = b_column != 1 or (rows >= FEW_ROWS and depth * columns * size > CACHE_BYTES)
+        if a_row == 1:
+            packs_a = a_column >= LONG_ROWS
+        else:
+            packs_a = a_column == 1 and size * a_row % EVICTING_STRIDE == 0 and columns >= MANY_COLUMNS
+        if b_column == 1:
+            large, evicting = depth * columns * size > CACHE_BYTES, size * b_row % EVICTING_STRIDE == 0
+            packs_b = (large and rows >= FEW_ROWS) or (evicting and rows >= FEW_ROWS_IN_CACHE)
+        else:
+            packs_b = True
         packed_b, packed_a = room + _HEAD, room + _HEAD + size * _PACKED_B
         depth_block = _even_share(depth, DEPTH_BLOCK)
         # Where all rows fit into one block, each panel is packed to the same place, which stays in the cache.
@@ -101,10 +115,10 @@ def _multiplication(real):
                 plus, plus_row = (start, start_row) if k == 0 else (c, c_row)
                 for i in range(0, rows, ROW_BLOCK):
                     high = min(ROW_BLOCK, rows - i)
-                    a_block, a_block_column = a + size * (i * a_row + k * a_column), a_column
+                    a_block, a_tile, a_block_row, a_block_column = a + size * (i * a_row + k * a_column), a_row, a_row, a_column
                     if packs_a:
-                        _pack_a(packed_a, a_block, a_column, deep, high, real)
-                        a_block, a_block_column = packed_a, _PACKED_A_ROW
+                        _pack_a(packed_a, a_block, a_row, a_column, high, deep, real)
+                        a_block, a_tile, a_block_row, a_block_column = packed_a, deep, 1, TILE_HEIGHT
                     for column in range(j, last_column, width):
                         wide = min(width, last_column - column)
                         b_panel, b_panel_row = b + size * (k * b_row + column * b_column), b_row
@@ -118,7 +132,7 @@ def _multiplication(real):
                                 ahead, ahead_row = to + panel, length
                             b_panel, b_panel_row = to, width
                         _multiply_panel(
-                            c + size * (i * c_row + column), c_row, a_block, a_row, a_block_column,
+                            c + size * (i * c_row + column), c_row, a_block, a_tile, a_block_row, a_block_column,
                             b_panel, b_panel_row, plus + size * (i * plus_row + column) if plus != 0 else 0, plus_row,
                             high, wide, deep, ahead, ahead_row, real,
                         )  # fmt: skip
@@ -135,12 +149,23 @@ def _even_share(length, most):
 
 
 @_part
-def _pack_a(to, a, a_column, deep, rows, real):
-    """Copy a block of A that is read across: number (row, k) to place k * _PACKED_A_ROW + row."""
-    size = item_size(real)
-    width = TILE_VECTORS * vector_length(real)
-    for row in range(0, rows, width):
-        copy_panel(to + size * row, _PACKED_A_ROW, a + size * row, a_column, deep, min(width, rows - row), real)
+def _pack_a(to, a, a_row, a_column, rows, deep, real):
+    """Copy a block of A tile by tile: number (row, k) of a tile to place k * TILE_HEIGHT + row.
+
+    Vectors that are longer than a tile is high write beyond it: to what is written next.
+    """
+    size, length = item_size(real), vector_length(real)
+    for i in range(0, rows, TILE_HEIGHT):
+        high = min(TILE_HEIGHT, rows - i)
+        tile, source = to + size * i * deep, a + size * i * a_row
+        if a_row == 1:
+            for part in range(0, high, TILE_VECTORS * length):
+                wide = min(TILE_VECTORS * length, high - part)
+                copy_panel(tile + size * part, TILE_HEIGHT, source + size * part, a_column, deep, wide, real)
+        else:
+            for part in range((high - 1) // length * length, -1, -length):
+                rest = min(length, high - part)
+                transpose_panel(tile + size * part, TILE_HEIGHT, source + size * part * a_row, a_row, deep, rest, real)
 
 
 @_part
@@ -157,14 +182,14 @@ def _pack_panel(to, to_row, b, b_row, b_column, deep, columns, real):
 
 @_part
 def _multiply_panel(
-    c, c_row, a, a_row, a_column, b, b_row, start, start_row, rows, columns, depth, ahead, ahead_row, real
+    c, c_row, a, a_tile, a_row, a_column, b, b_row, start, start_row, rows, columns, depth, ahead, ahead_row, real
 ):  # fmt: skip
     """Multiply tile by tile with one panel of B. Each tile fetches another part of what comes after the panel."""
     size = item_size(real)
     next_part = size * vector_length(real) * (1 if ahead_row != vector_length(real) else depth)
     for i in range(0, rows, TILE_HEIGHT):
         multiply_tile(
-            min(TILE_HEIGHT, rows - i), columns, depth, c + size * i * c_row, c_row, a + size * i * a_row, a_row,
+            min(TILE_HEIGHT, rows - i), columns, depth, c + size * i * c_row, c_row, a + size * i * a_tile, a_row,
             a_column, b, b_row, start + size * i * start_row if start != 0 else 0, start_row, ahead, ahead_row, real,
         )  # fmt: skip
         ahead += next_part

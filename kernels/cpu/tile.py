@@ -24,14 +24,15 @@ TILE_HEIGHT = max(TILE_HEIGHTS)
 _SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
-def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, ragged: bool) -> ir.Function:
+def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, exact: bool) -> ir.Function:
     """The function that multiplies a tile of ``height`` rows and ``width`` vectors.
 
-    ragged : only the first ``rows`` rows exist; the others repeat the last of them, which costs a little
-    arithmetic and no branches. In the last vector only the columns below ``columns`` exist.
+    exact : all of them exist. Otherwise only the first ``rows`` rows do, and the others repeat the last of them, which
+    costs a little arithmetic and no branches; in the last vector only the columns below ``columns`` exist, and masks
+    keep the others out, which is slow without AVX-512.
     """
     vectors = Vectors(None, scalar)
-    name = f"fastnn_tile_{vectors.suffix}_{height}x{width}{'_ragged' if ragged else ''}"
+    name = f"fastnn_tile_{vectors.suffix}_{height}x{width}{'' if exact else '_part'}"
     if name in module.globals:
         return module.globals[name]
     pointer = vectors.pointer
@@ -43,13 +44,12 @@ def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, 
     rows, columns, depth, c, c_row, a, a_row, a_column, b, b_row, start, start_row, ahead, ahead_row = function.args
     builder = vectors.builder = ir.IRBuilder(function.append_basic_block("entry"))
 
-    rest = builder.sub(columns, INTEGER((width - 1) * vectors.length))
-    masks = [None] * (width - 1) + [vectors.mask(rest)]
-    last = builder.sub(rows, INTEGER(1))
-    row_numbers = [
-        builder.select(builder.icmp_signed("<", INTEGER(row), rows), INTEGER(row), last) if ragged else INTEGER(row)
-        for row in range(height)
-    ]
+    masks: list[ir.Value | None] = [None] * width
+    row_numbers: list[ir.Value] = [INTEGER(row) for row in range(height)]
+    if not exact:
+        masks[-1] = vectors.mask(builder.sub(columns, INTEGER((width - 1) * vectors.length)))
+        last = builder.sub(rows, INTEGER(1))
+        row_numbers = [builder.select(builder.icmp_signed("<", row, rows), row, last) for row in row_numbers]
     a_rows = [vectors.at(a, builder.mul(a_row, row)) for row in row_numbers]
     places = [INTEGER(place * vectors.length) for place in range(width)]
     has_start = builder.icmp_unsigned("!=", builder.ptrtoint(start, INTEGER), INTEGER(0))
@@ -59,7 +59,7 @@ def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, 
             for place in places:
                 vectors.prefetch(vectors.at(start_pointer, place))
 
-    stream = (ahead, ahead_row) if height == TILE_HEIGHT and not ragged else None
+    stream = (ahead, ahead_row) if height == TILE_HEIGHT and exact else None
     sums = _sum_products(builder, vectors, depth, a_rows, a_column, b, b_row, places, masks, stream)
 
     finished = builder.block
@@ -152,18 +152,21 @@ def multiply_tile(
             address = index in (0, 2, 5, 7, 9)  # c, a, b, start, ahead
             call.append(builder.inttoptr(value, vectors.pointer) if address else value)
         wide = builder.icmp_signed(">", columns, INTEGER(vectors.length))
-        case = builder.add(builder.mul(rows, INTEGER(2)), builder.zext(wide, INTEGER))
+        full = builder.icmp_signed("==", builder.urem(columns, INTEGER(vectors.length)), INTEGER(0))
+        case = builder.add(builder.mul(rows, INTEGER(4)), builder.zext(wide, INTEGER))
+        case = builder.add(case, builder.mul(builder.zext(full, INTEGER), INTEGER(2)))
         end = builder.append_basic_block("end")
         switch = builder.switch(case, end)
         below = 0
         for height in reversed(TILE_HEIGHTS):
-            for ragged, heights in ((False, [height]), (True, range(below + 1, height))):
-                for width in range(1, TILE_VECTORS + 1) if heights else ():
+            for width in range(1, TILE_VECTORS + 1):
+                for exact in (True, False):
                     block = builder.append_basic_block("tile")
-                    for count in heights:
-                        switch.add_case(INTEGER(2 * count + width - 1), block)
+                    for count in [height] if exact else range(below + 1, height + 1):
+                        for is_full in [True] if exact else [False] if count == height else [False, True]:
+                            switch.add_case(INTEGER(4 * count + 2 * is_full + width - 1), block)
                     with builder.goto_block(block):
-                        builder.call(_tile_function(builder.module, scalar, height, width, ragged), call)
+                        builder.call(_tile_function(builder.module, scalar, height, width, exact), call)
                         builder.branch(end)
             below = height
         builder.position_at_end(end)
