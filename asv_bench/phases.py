@@ -108,9 +108,7 @@ def phases(work: Workload, milliseconds: float) -> list[tuple[str, float, int]]:
         flops = 2 * rows * length * columns if columns > 1 else 0
         for update, name in ((0, "gradient"), (int(record[layout.UPDATE]), "gradient and update")):
             arguments = (int(record[layout.GRADIENT]), update, at, operation, at_parameter, length, columns, size)
-            seconds = shortest(
-                chunks, *arguments, int(run[layout.GRADIENT_ROOM]), item, milliseconds=milliseconds
-            )
+            seconds = shortest(chunks, *arguments, int(run[layout.GRADIENT_ROOM]), item, milliseconds=milliseconds)
             shape = "-".join(map(str, parameter.shape))
             found.append((f"{parameter.role} {shape} {name}", seconds, flops if update == 0 else 0))
     return found
@@ -127,8 +125,12 @@ def main() -> None:
         peak = max(fma_peak.measure(1, 10_000_000)[0] for _ in range(5)) / (1 if work.dtype == "float32" else 2)
         print(f"\n{name} {'-'.join(map(str, work.sizes))}, batch {work.batch_size}; peak {peak:.0f} GFLOP/s")
         for phase, seconds, flops in phases(work, options.milliseconds):
-            speed = f"{1e-9 * flops / seconds:10.1f} GFLOP/s{1e-9 * flops / seconds / peak:7.0%} of the peak" if flops else ""
-            print(f"{phase:42}{1e6 * seconds:12.2f} µs{speed}")
+            speed = (
+                f"{1e-9 * flops / seconds:10.1f} GFLOP/s{1e-9 * flops / seconds / peak:7.0%} of the peak"
+                if flops
+                else ""
+            )
+            print(f"{phase:42}{1e6 * seconds:12.2f} µs{share}")
 
 
 if __name__ == "__main__":

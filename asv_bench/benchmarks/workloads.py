@@ -1,7 +1,8 @@
 """The training and inference workloads, as data: fastnn's benchmarks and all peers work on the same numbers.
 
 Dense layers with one activation between them; Adam with a learning rate of 1e-3; binary cross-entropy for one output,
-cross-entropy of the softmax for more, or mean squared error; the rows shuffled anew in each epoch where there are batches.
+cross-entropy of the softmax for more, or mean squared error; the rows shuffled anew in
+each epoch, unless all are one batch.
 """
 
 from __future__ import annotations

@@ -115,7 +115,12 @@ def _multiplication(real):
                 plus, plus_row = (start, start_row) if k == 0 else (c, c_row)
                 for i in range(0, rows, ROW_BLOCK):
                     high = min(ROW_BLOCK, rows - i)
-                    a_block, a_tile, a_block_row, a_block_column = a + size * (i * a_row + k * a_column), a_row, a_row, a_column
+                    a_block, a_tile, a_block_row, a_block_column = (
+                        a + size * (i * a_row + k * a_column),
+                        a_row,
+                        a_row,
+                        a_column,
+                    )
                     if packs_a:
                         _pack_a(packed_a, a_block, a_row, a_column, high, deep, real)
                         a_block, a_tile, a_block_row, a_block_column = packed_a, deep, 1, TILE_HEIGHT
