@@ -146,7 +146,7 @@ def description(options: argparse.Namespace) -> dict[str, str]:
     }
     names = ["fastnn", "numba", "numpy", "jax", "torch", "scikit-learn", "onnxruntime"]
     facts["versions"] = ", ".join(f"{name} {version(name)}" for name in names if installed(name))
-    facts["command"] = "python -m asv_bench.compare " + " ".join(sys.argv[1:])
+    facts["command"] = "python -m asv_bench." + pathlib.Path(sys.argv[0]).stem + " " + " ".join(sys.argv[1:])
     return facts
 
 

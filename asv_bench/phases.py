@@ -125,11 +125,8 @@ def main() -> None:
         peak = max(fma_peak.measure(1, 10_000_000)[0] for _ in range(5)) / (1 if work.dtype == "float32" else 2)
         print(f"\n{name} {'-'.join(map(str, work.sizes))}, batch {work.batch_size}; peak {peak:.0f} GFLOP/s")
         for phase, seconds, flops in phases(work, options.milliseconds):
-            speed = (
-                f"{1e-9 * flops / seconds:10.1f} GFLOP/s{1e-9 * flops / seconds / peak:7.0%} of the peak"
-                if flops
-                else ""
-            )
+            speed = 1e-9 * flops / seconds
+            share = f"{speed:10.1f} GFLOP/s{speed / peak:7.0%} of the peak" if flops else ""
             print(f"{phase:42}{1e6 * seconds:12.2f} µs{share}")
 
 
