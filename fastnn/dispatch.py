@@ -37,7 +37,7 @@ __all__ = [
 DEVICES = ("auto", "cpu", "cuda")
 
 #: How the matrix products of a float32 model are computed on a GPU.
-PRECISIONS = ("float32", "tf32", "bf16")
+PRECISIONS = ("float32", "3xtf32", "tf32", "bf16")
 
 #: Floating-point operations of a training step of this many rows from which "auto" takes a GPU. An estimate, meant to
 #: err on the CPU's side, until it is measured: a step on a GPU takes some 20 µs at least, in which a few cores do about

@@ -206,7 +206,8 @@ class Model:
         or an object; metrics : names, such as ["accuracy"], objects, or functions f(y_true, y_pred); device :
         "auto", "cpu", "cuda" or "cuda:1"; threads : how many workers on the CPU, by default as many as pay for
         themselves (the result does not depend on it); precision : of the matrix products of a float32 model on a GPU:
-        "float32", or "tf32" or "bf16", which are faster, with 10 and 7 bits of the factors' fraction.
+        "float32"; "tf32" or "bf16", which are faster, with 10 and 7 bits of the factors' fraction; or "3xtf32", which
+        is as accurate as float32, on tensor cores.
 
         Raises a ValueError or TypeError that names the argument, or says why loss and last layer do not fit together,
         before anything changes; a RuntimeError where the device cannot be had.

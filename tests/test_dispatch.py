@@ -115,7 +115,7 @@ def test_a_driver_that_is_too_old(monkeypatch):
     [
         ("tf32", "cpu", "float32", "precision is 'tf32', but the model runs on the CPU"),
         ("bf16", "cuda", "float64", "precision is 'bf16', but the model's dtype is float64"),
-        ("half", "cpu", "float32", "precision is 'half'; expected one of 'float32', 'tf32', 'bf16'"),
+        ("half", "cpu", "float32", "precision is 'half'; expected one of 'float32', '3xtf32', 'tf32', 'bf16'"),
     ],
 )
 def test_a_precision_that_cannot_be(precision, device, dtype, message):

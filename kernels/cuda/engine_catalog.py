@@ -43,7 +43,7 @@ def of_engine(real):
     values, slopes = tuple(a.value for a in used), tuple(a.slope for a in used)
     slots = flat, flat, flat, flat, flat  # parameters, transposed, both slots, gradients
     measured = flat, flat, DOUBLES  # losses, metrics, penalties
-    for name, loss in LOSSES.items():
+    for name, loss in LOSSES.items() if real == np.float32 else [("softmax", softmax_cross_entropy_row)]:
         arguments = TABLE, LIST, DOUBLES, matrix, DOUBLES, LIST, flat, flat, int64, int64, flat, flat, matrix
         yield f"evaluation_{name}", layered.evaluation_kernel(loss), arguments, ROW_THREADS, True
     loss = LOSSES["softmax"]
@@ -54,7 +54,7 @@ def of_engine(real):
     arguments = TABLE, LIST, DOUBLES, matrix, LIST, matrix, DOUBLES, flat, flat, flat, matrix
     yield "evaluate", narrow_kernels.forward_kernel(real, values, loss), arguments, ROW_THREADS, True
     of_weights = *head, DOUBLES, DOUBLES, *slots, flat, flat, *measured, RESULTS
-    for name in UPDATES:
+    for name in UPDATES if real == np.float32 else ("adam",):
         kernel = narrow_kernels.weights_kernel(real, update_of(name, 2), (), name == "adam", True, True, THREADS)
         yield f"weights_{name}", kernel, of_weights, THREADS, True
     adam = update_of("adam", 2)

@@ -21,7 +21,18 @@ from numba import cuda, float32, float64
 
 from .launch import ALIGNMENT, SIMULATED, THREADS, ceiling, device, element, elements_of, kernel, launch, room
 
-__all__ = ["TILES", "End", "Tile", "end_of_parts", "gemm_kernel", "multiply", "plain", "tile_of", "tiles_for"]
+__all__ = [
+    "TILES",
+    "End",
+    "Tile",
+    "end_of_parts",
+    "gemm_kernel",
+    "multiply",
+    "multiply_simply",
+    "plain",
+    "tile_of",
+    "tiles_for",
+]
 
 
 class Tile(NamedTuple):
@@ -252,11 +263,21 @@ def end_of_parts(end):
 
 
 def multiply(c, a, b, a_across, b_across, end, others, ones, cut, stream):
-    """C = end(op(A)·op(B)).
+    """C = end(op(A)·op(B)), of float32 arrays in the stream's precision.
 
     others : the arrays ``second, vector, x, y`` that the end reads or writes; ones, a_across, b_across : as in
     ``gemm_kernel``; cut : the depth may be cut into parts.
     """
+    if stream.precision == "float32" or b.dtype != np.float32:
+        multiply_simply(c, a, b, a_across, b_across, end, others, ones, cut, stream)
+    else:
+        from . import tensor_cores  # which looks up to this file, and cannot be imported in the simulator
+
+        tensor_cores.multiply(c, a, b, a_across, b_across, end, others, ones, cut, stream)
+
+
+def multiply_simply(c, a, b, a_across, b_across, end, others, ones, cut, stream):
+    """``multiply`` in the type of the arrays."""
     rows = (a.shape[1] if a_across else a.shape[0]) + ones
     depth = a.shape[0] if a_across else a.shape[1]
     columns = b.shape[0] if b_across else b.shape[1]

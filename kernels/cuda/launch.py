@@ -89,18 +89,19 @@ class Stream:
     """Where kernels run, and what they need there besides their arguments.
 
     handle : a stream as numba-cuda takes it: 0, the default one, one of ``cuda.stream()``, or a stream or graph builder
-    of ``cuda.core``; status : (2,) int64 on the device, see ``GATE`` and ``FOUND``. ``at`` gives the same with another
-    handle, as for the capture of a graph.
+    of ``cuda.core``; status : (2,) int64 on the device, see ``GATE`` and ``FOUND``; precision : of the matrix products
+    of float32 arrays, "float32" or one of ``tensor_cores.PRECISIONS``. ``at`` gives the same with another handle, as
+    for the capture of a graph.
     """
 
-    def __init__(self, handle: Any = 0):
-        self.handle = handle
+    def __init__(self, handle: Any = 0, precision: str = "float32"):
+        self.handle, self.precision = handle, precision
         self.status = cuda.to_device(np.full(2, OK, np.int64))
         self.rooms: dict[Any, Any] = {}
 
     def at(self, handle: Any) -> "Stream":
         other = Stream.__new__(Stream)
-        other.handle, other.status, other.rooms = handle, self.status, self.rooms
+        other.handle, other.precision, other.status, other.rooms = handle, self.precision, self.status, self.rooms
         return other
 
 

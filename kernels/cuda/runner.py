@@ -71,7 +71,7 @@ class Runner:
         self.real = np.float64 if plan.dtype == "float64" else np.float32
         with cuda.gpus[index]:
             self.remote = DeviceArenas.of(arenas)
-            self.stream = Stream(cuda.stream())
+            self.stream = Stream(cuda.stream(), plan.precision)
             self.options = upload(np.array(plan.options or [0.0], np.float64))
             self.parameter_table, self.chunks, self.elements = self._parameters()
         self.data = DeviceData()

@@ -37,6 +37,16 @@ def why_not() -> str | None:
     return None if reason is None or "simulator" in reason else reason
 
 
+def no_gpu() -> str | None:
+    """Why kernels cannot run on a GPU in this session, or None."""
+    reason = why_not_compiled()
+    if reason:
+        return reason
+    from numba import cuda
+
+    return None if cuda.is_available() else "needs an NVIDIA GPU"
+
+
 def require() -> None:
     """Skip the calling test file where it cannot run."""
     reason = why_not()
