@@ -153,6 +153,34 @@ def test_a_fit_equals_that_of_the_cpu(path, name, epochs, monkeypatch):
     np.testing.assert_allclose(gpu_outputs, cpu_outputs, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize(("path", "name"), [("narrow", "clipped"), ("layered", "dropout"), ("layered", "clipped")])
+def test_a_step_that_a_graph_repeats_asks_for_no_memory_and_copies_nothing(path, name, monkeypatch):
+    """A captured graph would keep the address of memory that is given back, or not be captured at all."""
+    from numba import cuda
+
+    from fastnn.kernels.cuda import engine
+
+    repeated = []
+
+    def refuse(*arguments, **options):
+        raise AssertionError("a step asks for memory, or copies")
+
+    def run(self, count):
+        self.step(self.stream)
+        with monkeypatch.context() as inside:
+            for function in ("to_device", "device_array", "pinned_array"):
+                inside.setattr(cuda, function, refuse)
+            for _ in range(count - 1):
+                self.step(self.stream)
+                repeated.append(path)
+
+    monkeypatch.setattr(engine.Replay, "run", run)
+    take(path, monkeypatch)
+    model, (X, y), options = compiled(name, "cuda")
+    model.fit(X, y, batch_size=4, epochs=2, verbose=0, **options)
+    assert repeated
+
+
 def test_float64(monkeypatch):
     models = []
     for device in ("cpu", "cuda"):

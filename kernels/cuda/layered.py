@@ -99,6 +99,7 @@ class Layers:
     def __init__(self, plan, remote, a, d, capacity, rows, seed=0, step=None):
         self.plan, self.remote, self.capacity, self.rows = plan, remote, capacity, rows
         self.a, self.d, self.seed, self.step = a, d, seed, step
+        self.first_row = cuda.to_device(np.zeros(1, np.int64))  # there, because a captured graph cannot bring it
         self.inputs = None  # the rows themselves, where they need not be gathered
         self.outputs = None  # where predictions go
 
@@ -127,7 +128,7 @@ class Layers:
 
     def mask(self, operation):
         threshold, scale = self.plan.options[operation.option : operation.option + 2]
-        return int(threshold), scale, self.seed, self.step, operation.layer, 0
+        return int(threshold), scale, self.seed, self.step, operation.layer, self.first_row
 
     def forward(self, operations, stream, training):
         """Launch all operations; a dense layer takes the activation behind it along."""
