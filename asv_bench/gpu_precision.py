@@ -2,9 +2,9 @@
 
 python -m asv_bench.gpu_precision    prints the table in docs/explanation/gpu.md
 
-The sums are those of the most pessimistic model of tensor cores in ``tests/reference_tensor_cores.py``. The error is that
-of a number of C = A·B, over the sum of the sizes of its products: the largest and the typical one (root mean square) of
-32 x 32 numbers. The unit is 2**-24, half a unit in the last place of a float32.
+The sums are those of the most pessimistic model of tensor cores in ``tests/reference_tensor_cores.py``. The error is
+that of a number of C = A·B, over the sum of the sizes of its products: the largest and the typical one (root mean
+square) of 32 x 32 numbers. The unit is 2**-24, half a unit in the last place of a float32.
 """
 
 from __future__ import annotations

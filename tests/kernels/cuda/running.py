@@ -23,6 +23,8 @@ def why_not_compiled() -> str | None:
         from numba.cuda.core import config
     except (ImportError, RuntimeError) as fault:  # a RuntimeError where libcudart is not found
         return f"numba.cuda cannot be imported: {fault}"
+    if config.DISABLE_JIT:
+        return "the compiler is off (NUMBA_DISABLE_JIT)"
     return "this is the simulator (NUMBA_ENABLE_CUDASIM)" if config.ENABLE_CUDASIM else None
 
 

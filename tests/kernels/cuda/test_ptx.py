@@ -153,6 +153,12 @@ def test_local_memory_is_seen():
             assert gpu_kernels.assemble(ptx, capability).stack >= 2048
 
 
+def test_dynamic_shared_memory_begins_where_16_bytes_can_be_read():
+    entry = CATALOG["bf16_part_64x64 float32"]
+    for _, ptx in compile_to_ptx(entry.function, entry.signature, CAPABILITIES[1:2]):
+        assert re.search(r"\.extern \.shared \.align 16 ", ptx)
+
+
 def test_what_ptxas_refuses():
     if not ptxas():
         pytest.skip("needs ptxas")
@@ -167,9 +173,3 @@ def test_figures_of_ptxas():
         "ptxas info    : Used 42 registers, used 1 barriers, 9216 bytes smem, 400 bytes cmem[0]"
     )
     assert gpu_kernels.usage(report) == (42, 16, 12, 9216)
-
-
-def test_the_table_has_every_kernel():
-    """``python -m asv_bench.gpu_kernels`` writes it."""
-    rows = re.findall(r"^\| (\w+) \| (float32|float64|int64) ", gpu_kernels.PAGE.read_text("utf-8"), re.MULTILINE)
-    assert [" ".join(row) for row in rows] == list(CATALOG)

@@ -137,7 +137,7 @@ def test_error(precision):
 @pytest.mark.parametrize("operands", gpu_precision.OPERANDS)
 @pytest.mark.parametrize("depth", [64, 1024])
 def test_three_products_are_as_exact_as_float32(operands, depth):
-    """Of the arithmetic, at depths that the emulated block is too slow for; ``docs/explanation/gpu.md`` has the table."""
+    """The arithmetic alone, at depths that the emulated block is too slow for: the table in the documentation."""
     split, single = (gpu_precision.errors(precision, operands, depth) for precision in ("3xtf32", "float32"))
     assert split[0] <= single[0] and split[1] <= 1.5 * single[1]
 
@@ -210,6 +210,35 @@ def test_a_large_product_takes_large_tiles():
         assert module.tile_of(256, 1024, 1024, precision, False) == (small, 1)
         tile, parts = module.tile_of(128, 64, 8192, precision, True)
         assert tile.shared_bytes <= 99 * 1024 and parts > 1
+
+
+def test_more_than_48_kb_of_shared_memory_are_asked_for_before_the_launch(monkeypatch):
+    """With a driver that notes what it is asked."""
+    from numba.cuda.cudadrv import driver
+
+    module, asked = tensor_cores(), []
+    function = types.SimpleNamespace(handle=7, device=types.SimpleNamespace(id=1))
+    compiled = types.SimpleNamespace(_codelibrary=types.SimpleNamespace(get_cufunc=lambda: function))
+    kernel = types.SimpleNamespace(typeof_pyval=type, compile=lambda kinds: asked.append(kinds) or compiled)
+    fake = types.SimpleNamespace(cuKernelSetAttribute=lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(driver, "driver", fake)
+    monkeypatch.setattr(module, "launch", lambda *arguments, shared: asked.append((arguments, shared)))
+    module.launch_with_memory(kernel, (2, 3, 1), 128, 98304, "stream", 1.5, 2)
+    attribute = driver.binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    launched = (kernel, (2, 3, 1), 128, "stream", 1.5, 2), 98304
+    assert asked == [(float, int), (attribute, 98304, 7, 1), launched]
+
+
+def test_what_multiplies_is_the_stream_s_choice(monkeypatch):
+    from fastnn.kernels.cuda import gemm
+
+    called = []
+    monkeypatch.setattr(tensor_cores(), "multiply", lambda *arguments: called.append("tensor cores"))
+    monkeypatch.setattr(gemm, "multiply_simply", lambda *arguments: called.append("simply"))
+    for precision, real in (("float32", np.float32), ("tf32", np.float32), ("bf16", np.float64)):
+        stream = types.SimpleNamespace(precision=precision)
+        gemm.multiply(None, None, np.zeros(1, real), False, False, gemm.plain, (), False, False, stream)
+    assert called == ["simply", "tensor cores", "simply"]
 
 
 @pytest.mark.skipif(no_gpu() is not None, reason=str(no_gpu()))
