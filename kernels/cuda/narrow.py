@@ -22,6 +22,7 @@ from ..layout import DX, DY, INPUTS, LAYER, OPTION, OUTPUTS, B, W, X, Y
 from ..random import random_bits
 from .element_updates import CORRECTED_RATE, CORRECTION, RATE
 from .launch import device
+from .reduce import group_sum
 from .row_functions import metric_of_row, softmax_backward_row, softmax_forward_row
 from .tables import (
     ACTIVATION,
@@ -404,17 +405,7 @@ def block_sum(values, first, count, partial, thread, threads):
     total = 0.0
     for i in range(first + thread, first + count, threads):
         total += values[i]
-    partial[thread] = total
-    cuda.syncthreads()
-    half = threads // 2
-    while half > 0:
-        if thread < half:
-            partial[thread] += partial[thread + half]
-        cuda.syncthreads()
-        half //= 2
-    total = partial[0]
-    cuda.syncthreads()
-    return total
+    return group_sum(partial, thread, thread, threads, total)
 
 
 @formula

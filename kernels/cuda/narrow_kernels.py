@@ -27,6 +27,7 @@ from .narrow import (
     settings_of,
     weights_of,
 )
+from .reduce import group_sum
 from .tables import (
     BLOCK_ROWS,
     CAPACITY,
@@ -229,9 +230,7 @@ def norm_kernel(threads):
             if parameter_table[line, PENALTY] >= 0:
                 l1, l2 = options[parameter_table[line, PENALTY]], options[parameter_table[line, PENALTY] + 1]
             total += squared_slope(parameters[at], gradients[at], l1, 2.0 * l2)
-        partial[thread] = total
-        cuda.syncthreads()
-        total = block_sum(partial, 0, threads, partial, thread, threads)
+        total = group_sum(partial, thread, thread, threads, total)
         if thread == 0:
             norms[cuda.blockIdx.x] = total
 
