@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import checks
-from .checks import choice, flag, nearest, number, shown, whole_number
+from .checks import choice, flag, nearest, number, shown, shown_object, whole_number
 from .optimizers import LBFGS
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Callback:
         """After epoch 0, 1, ... of the fit, and its validation."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        return shown_object(self)
 
 
 class _Known(Callback):

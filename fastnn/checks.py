@@ -26,9 +26,15 @@ def shown(value: Any) -> str:
 
 def shown_object(value: object) -> str:
     """``value`` as the call that makes it: its class, and each argument that is not at its default."""
-    parameters = inspect.signature(type(value)).parameters.values()
+    parameters = [
+        p for p in inspect.signature(type(value)).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
     given = [(p.name, getattr(value, p.name, p.default)) for p in parameters]
-    settings = [f"{name}={found!r}" for (name, found), p in zip(given, parameters, strict=True) if found != p.default]
+    settings = [
+        f"{name}={found!r}"
+        for (name, found), p in zip(given, parameters, strict=True)
+        if repr(found) != repr(p.default)
+    ]
     return f"{type(value).__name__}({', '.join(settings)})"
 
 
@@ -107,7 +113,10 @@ def path(name: str, value: Any) -> str:
     """``value`` as the path of a file."""
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} is {shown(value)}; expected the path of a file")
-    return os.fspath(value)
+    found = os.fspath(value)
+    if not found or os.path.isdir(found):
+        raise ValueError(f"{name} is {shown(value)}, {'a folder' if found else 'empty'}; expected the path of a file")
+    return found
 
 
 def flag(name: str, value: Any) -> bool:

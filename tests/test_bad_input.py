@@ -214,6 +214,10 @@ BAD_CONSTRUCTION = {
         "function is a function of (step, epoch); expected a function of (step)",
     ),
     "save to a number": (lambda: classifier().save(3), "path is 3; expected the path of a file"),
+    "save to nowhere": (lambda: classifier().save(""), "path is '', empty; expected the path of a file"),
+    "save to a folder": (lambda: classifier().save("/"), "path is '/', a folder; expected the path of a file"),
+    "load a folder": (lambda: fn.load("/"), "path is '/', a folder; expected the path of a file"),
+    "log to a folder": (lambda: fn.CSVLogger("/"), "filename is '/', a folder"),
     "load a number": (lambda: fn.load(3), "path is 3; expected the path of a file"),
     "metrics text": (
         lambda: classifier(False).compile("adam", "mse", "accuracy"),

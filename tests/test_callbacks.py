@@ -288,6 +288,18 @@ def test_ctrl_c_waits_until_all_callbacks_of_the_epoch_are_done(name, first, tmp
     assert history.epochs == 2
 
 
+def test_how_they_are_shown():
+    assert repr(fn.EarlyStopping("loss", patience=3)) == "EarlyStopping(monitor='loss', patience=3)"
+    assert repr(fn.ModelCheckpoint("m")) == "ModelCheckpoint(filepath='m')"
+    assert repr(fn.TimeLimit(5)) == "TimeLimit(seconds=5.0)" and repr(Script(loss=[1])) == "Script()"
+
+    class Weighing(fn.Callback):
+        def __init__(self, weights=None):
+            self.weights = weights
+
+    assert repr(Weighing(np.ones(2))) == "Weighing(weights=array([1., 1.]))" and repr(Weighing()) == "Weighing()"
+
+
 def test_ctrl_c_pressed_again_does_not_wait():
     def hang(epoch, logs):
         signal.raise_signal(signal.SIGINT)
