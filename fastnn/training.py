@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .callbacks import Callback
 from .checks import shown
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Trainer:
 
     def tell(self, callbacks: Callbacks, method: str, *arguments: Any) -> None:
         """Call a method of the callbacks, which may look at the model and change it."""
-        if callbacks.given:
+        if callbacks.calls[method]:
             self.pause()
             callbacks.notify(method, *arguments)
             self.resume()
@@ -437,7 +438,15 @@ class Callbacks:
         self.given = bool(self.callbacks)
         # What a class says of itself does not hold for classes made from it.
         self.touching = not all(vars(type(callback)).get("only_watches", False) for callback in self.callbacks)
-        self.by_batch = any(callable(getattr(callback, "on_train_batch_end", None)) for callback in self.callbacks)
+        #: method -> the functions that there are for it, without those of the base that do nothing.
+        self.calls: dict[str, list[Callable[..., None]]] = {method: [] for method in self.METHODS}
+        nothing = [getattr(Callback, method, None) for method in self.METHODS if method != "set_model"]
+        for callback in self.callbacks:
+            for method, functions in self.calls.items():
+                function = getattr(callback, method, None)
+                if callable(function) and getattr(function, "__func__", self) not in nothing:
+                    functions.append(function)
+        self.by_batch = bool(self.calls["on_train_batch_end"])
 
     def check(self, reported: Sequence[str]) -> None:
         """Let those of our own callbacks look, before the work, at the names of what will be reported.
@@ -452,7 +461,5 @@ class Callbacks:
 
     def notify(self, method: str, *arguments: Any) -> None:
         """Call ``method`` of every callback that has it."""
-        for callback in self.callbacks:
-            function = getattr(callback, method, None)
-            if callable(function):
-                function(*arguments)
+        for function in self.calls[method]:
+            function(*arguments)

@@ -260,17 +260,12 @@ class Runner:
 
     def _training_records(self, data, kept, gathered):
         """(program, run record) of a training on ``data``, made once for as long as nothing that they hold moves."""
-        made_for = data.records[0] if data.records else ()
-        if not made_for or any(
-            one is not other for one, other in zip(made_for, self._places(kept, gathered), strict=True)
-        ):
+        runner, its_kept, its_gathered, fixed_run, program, run = data.records or (None,) * 6
+        moved = runner is not self or its_kept is not kept or fixed_run is not self.fixed_run
+        if moved or its_gathered != gathered:
             program, run = self._program(data, kept, "operations", True, gathered), self._run_record(data, kept, 0, 0)
-            data.records = self._places(kept, gathered), program, run
-        _, program, run = data.records
+            data.records = self, kept, gathered, self.fixed_run, program, run
         return program.copy(), run.copy()
-
-    def _places(self, kept, gathered):
-        return self, kept, gathered, self.fixed_run
 
     # Running.
 
