@@ -15,7 +15,7 @@ from fastnn.kernels.layout import NOT_FINITE, OK  # noqa: E402
 
 pytestmark = running.LIKE_A_GPU
 
-SHAPES = sizes([(1, 1), (5, 3), (2, 17)], [(1, 1), (32, 10), (129, 2), (1000, 101), (63, 4095)])
+SHAPES = sizes([(1, 1), (3, 17)], [(1, 1), (32, 10), (129, 2), (1000, 101), (63, 4095)])
 FUSED = ("sigmoid_cross_entropy", "softmax_cross_entropy")
 CASES = [
     ("squared_error", "numbers", 0.0),
