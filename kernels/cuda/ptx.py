@@ -36,11 +36,12 @@ _LETTER = {_float: "f", _int: "r", _long: "l"}
 _FRAGMENT = types.UniTuple(types.float32, 4)
 
 
-def _assemble(builder, text, results, arguments, tied=0, memory=False):
+def _assemble(builder, text, results, arguments, tied=0, memory=False, together=False):
     """Put in ``text``, where ``$0, $1, ...`` are the results and then the arguments.
 
     tied : how many results, at the end of the arguments, are read first and then overwritten. memory : the text
-    reads or writes memory, so that it must stay, in its place.
+    reads or writes memory, so that it must stay, in its place. together : all threads of a warp have to come, so that
+    the compiler must not move it to where some do not.
     """
     free = arguments[: len(arguments) - tied]
     constraints = ["=" + _LETTER[kind] for kind in results]
@@ -51,7 +52,7 @@ def _assemble(builder, text, results, arguments, tied=0, memory=False):
     kind = _void if not results else results[0] if len(results) == 1 else ir.LiteralStructType(results)
     function = ir.FunctionType(kind, [argument.type for argument in arguments])
     assembly = ir.InlineAsm(function, text, ",".join(constraints), side_effect=memory)
-    return builder.call(assembly, arguments)
+    return builder.call(assembly, arguments, attrs=("convergent",) if together else ())
 
 
 def _tuple_of_4(context, builder, signature, values):
@@ -215,7 +216,7 @@ def _multiply(shape, kind):
             "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$0, $1, $2, $3};"
         )
         c = [builder.extract_value(arguments[0], i) for i in range(4)]
-        results = _assemble(builder, text, [_float] * 4, [*arguments[1:], *c], tied=4)
+        results = _assemble(builder, text, [_float] * 4, [*arguments[1:], *c], tied=4, together=True)
         return _tuple_of_4(context, builder, signature, results)
 
     return _FRAGMENT(_FRAGMENT, *[types.uint32] * 6), code
