@@ -24,13 +24,17 @@ def target():
 
 
 class DeviceCache(cache.KernelCache):
-    """The entries of one kernel, in the form that numba-cuda's dispatchers expect of a cache."""
+    """The entries of one kernel, in the form that numba-cuda's dispatchers expect of a cache.
 
-    def __init__(self, function):
+    options : what else the kernel is compiled with.
+    """
+
+    def __init__(self, function, options):
         super().__init__(function, jit._told, linked=False)
+        self.options = tuple(options.items())
 
     def _path(self, signature):
-        return super()._path((signature, VERSION, target()))
+        return super()._path((signature, self.options, VERSION, target()))
 
     def _rebuild(self, entry, target_context):
         return _Kernel._rebuild(**entry)

@@ -64,7 +64,7 @@ def kernel(function=None, *, threads=None):
     if not SIMULATED:
         from .cache import DeviceCache  # which the simulator has no parts for
 
-        dispatcher._cache = DeviceCache(function)
+        dispatcher._cache = DeviceCache(function, options)
     return dispatcher
 
 
@@ -97,6 +97,7 @@ class Stream:
     def __init__(self, handle: Any = 0, precision: str = "float32"):
         self.handle, self.precision = handle, precision
         self.status = cuda.to_device(np.full(2, OK, np.int64))
+        cuda.synchronize()  # a stream of ``cuda.core`` would not wait for the default one
         self.rooms: dict[Any, Any] = {}
 
     def at(self, handle: Any) -> "Stream":
@@ -120,7 +121,9 @@ def room(stream, length, real):
 
 def on_device(value, real, stream):
     """``value`` if it is a device array, else a new one with that number, which no capture of a graph allows."""
-    return cuda.to_device(np.array([value], real)) if isinstance(value, (numbers.Real, np.generic)) else value
+    if isinstance(value, (numbers.Real, np.generic)):
+        return cuda.to_device(np.array([value], real), stream=stream.handle)
+    return value
 
 
 def ceiling(length, size):
