@@ -15,7 +15,7 @@ SOLUTION = "solution"
 
 
 def notebook(source: Path, solutions: bool) -> nbformat.NotebookNode:
-    """The page as a notebook: it writes the helper module itself, and its links lead to other notebooks."""
+    """The page as a notebook: it writes ``lecture.py`` itself, and its links lead to other notebooks."""
     found = read_myst_markdown_notebook(source.read_text("utf-8"))
     cells = []
     for cell in found.cells:
@@ -29,8 +29,8 @@ def notebook(source: Path, solutions: bool) -> nbformat.NotebookNode:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\]\((\d\d_\w+)\.md", r"](\1.ipynb", cell.source)
         if cell.cell_type == "code" and "import lecture" in cell.source:
-            helper = (source.parent / "lecture.py").read_text("utf-8")
-            cells.append(nbformat.v4.new_code_cell("%%writefile lecture.py\n" + helper))
+            shared = (source.parent / "lecture.py").read_text("utf-8")
+            cells.append(nbformat.v4.new_code_cell("%%writefile lecture.py\n" + shared))
         cells.append(cell)
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
