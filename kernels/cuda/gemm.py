@@ -25,6 +25,7 @@ __all__ = [
     "TILES",
     "End",
     "Tile",
+    "below",
     "end_of_parts",
     "gemm_kernel",
     "multiply",
@@ -274,6 +275,18 @@ def multiply(c, a, b, a_across, b_across, end, others, ones, cut, stream):
         from . import tensor_cores  # which looks up to this file, and cannot be imported in the simulator
 
         tensor_cores.multiply(c, a, b, a_across, b_across, end, others, ones, cut, stream)
+
+
+@functools.cache
+def below(end):
+    """``end`` for the row below C, where a product of ones alone forms it as its row 0."""
+    function = end.function
+
+    @device
+    def end_below(c, second, vector, x, y, row, column, total):
+        function(c, second, vector, x, y, c.shape[0], column, total)
+
+    return End(end_below, end.long)
 
 
 def multiply_simply(c, a, b, a_across, b_across, end, others, ones, cut, stream):

@@ -328,18 +328,6 @@ def is_aligned(array):
     return (array.__cuda_array_interface__["data"][0] | array.strides[0]) % 16 == 0
 
 
-@functools.cache
-def last_row(end):
-    """``end`` for the row below C, which the product of a row of ones forms as its row 0."""
-    function = end.function
-
-    @device
-    def end_of_last_row(c, second, vector, x, y, row, column, total):
-        function(c, second, vector, x, y, c.shape[0], column, total)
-
-    return gemm.End(end_of_last_row, end.long)
-
-
 def launch_with_memory(kernel, blocks, threads, shared_bytes, stream, *arguments):
     """``launch`` with dynamic shared memory, of which CUDA grants more than 48 KB only where it is asked to."""
     compiled = kernel.compile(tuple(map(kernel.typeof_pyval, arguments)))
@@ -380,4 +368,4 @@ def multiply(c, a, b, a_across, b_across, end, others, ones, cut, stream):
         launch(gemm.end_of_parts(end), elements_of(sums[0]), THREADS, stream, c, *others, sums)
     if ones:
         nothing = a[:, :0] if a_across else a[:0]
-        gemm.multiply_simply(c, nothing, b, a_across, b_across, last_row(end), others, True, cut, stream)
+        gemm.multiply_simply(c, nothing, b, a_across, b_across, gemm.below(end), others, True, cut, stream)
