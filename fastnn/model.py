@@ -671,7 +671,7 @@ class Model:
         tolerance = number("tolerance", tolerance, above=0, below=1)
         entries = whole_number("entries", entries)
         twin = self.copy()
-        twin._dtype = "float64"
+        twin._dtype, twin._device, twin._precision = "float64", "cpu", "float32"
         for layer in twin.layers:
             layer.convert("float64")
         twin._set_up()

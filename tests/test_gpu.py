@@ -213,6 +213,7 @@ def test_gradients_and_l_bfgs():
     for name, gradient in expected[0].items():
         np.testing.assert_allclose(gradients[name], gradient, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(history["loss"], expected[1], rtol=1e-4)
+    assert model.check_gradients(X, y), "which is the CPU's work"
 
 
 def test_a_fit_to_a_tolerance_stops_at_the_same_step():
