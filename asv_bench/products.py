@@ -45,6 +45,7 @@ def of_fastnn(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, 
     """The kernels of fastnn, each worker its share."""
     from asv_bench.benchmarks.common import repeated
     from fastnn.kernels.cpu import dense, gemm
+    from fastnn.kernels.cpu.workers import take_core
 
     x, W, dy = arrays
     none = np.empty(0, x.dtype)
@@ -56,14 +57,16 @@ def of_fastnn(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, 
     run = repeated(getattr(dense, name))
     rooms = [gemm.workspace(x.dtype.type) for _ in range(threads)]
 
+    def work(rank: int, taken: set[int]) -> None:
+        take_core(taken)  # as the engine's workers do
+        run(calls, (*arguments, rooms[rank], rank, threads))
+
     def multiply() -> None:
-        workers = [
-            threading.Thread(target=run, args=(calls, (*arguments, rooms[rank], rank, threads)))
-            for rank in range(1, threads)
-        ]
+        taken: set[int] = set()
+        workers = [threading.Thread(target=work, args=(rank, taken)) for rank in range(1, threads)]
         for worker in workers:
             worker.start()
-        run(calls, (*arguments, rooms[0], 0, threads))
+        work(0, taken)
         for worker in workers:
             worker.join()
 
@@ -110,14 +113,14 @@ def speeds(library: str, threads: int) -> dict[str, float]:
             right = dict(zip(PRODUCTS, (x @ W, x.T @ dy, dy @ W.T), strict=True))
             for name in PRODUCTS:
                 flops = 2 * math.prod(shape)
-                calls = max(1, int(2e8 / flops))
+                calls = max(1, int(1e9 / flops))  # milliseconds: the system needs some to start a thread
                 out = aligned(*right[name].shape, dtype=dtype)
                 run = LIBRARIES[library](arrays, out, name, calls, threads)
                 run()
                 if not np.allclose(out, right[name], rtol=1e-3, atol=1e-2):
                     raise RuntimeError(f"{library} computes something else: {name} {shape} {dtype}")
                 best = math.inf
-                for _ in range(3 if flops > 1e10 else 8):
+                for _ in range(3 if flops > 1e9 else 5):
                     started = time.perf_counter()
                     run()
                     best = min(best, (time.perf_counter() - started) / calls)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastnn.kernels.cpu.gemm import DEPTH_BLOCK, multiply, workspace
+from fastnn.kernels.cpu.gemm import DEPTH_BLOCK, EVICTING_STRIDE, multiply, workspace
 from fastnn.kernels.cpu.tile import TILE_HEIGHT
 from fastnn.kernels.cpu.vectors import VECTOR_BYTES
 from fastnn.kernels.jit import COMPILED, kernel
@@ -84,6 +84,21 @@ def test_sums_on_top_of_others(shape, turned_a, turned_b, real):
                 _, added = padded(start)
                 assert_same_bits(run(added, a, b, added), c)
             assert_canaries(whole, c)
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("rows", [TILE_HEIGHT + 1, 149])
+def test_rows_that_evict_one_another(real, rows):
+    """Rows of A and of B are 4096 bytes apart: they are packed, and the bits are those of a few rows."""
+    depth = columns = EVICTING_STRIDE // np.dtype(real).itemsize
+    a, b = integers((rows, depth), real, 1), integers((depth, columns), real, 2)
+    np.testing.assert_array_equal(run(np.empty((rows, columns), real), a, b), a.astype(np.float64) @ b)
+    a, b = numbers((rows, depth), real, 1), numbers((depth, columns), real, 2)
+    c = run(np.empty((rows, columns), real), a, b)
+    for first, last in ((0, 1), (3, rows - 1), (rows - 2, rows)):
+        assert_same_bits(run(np.empty((last - first, columns), real), a[first:last], b), c[first:last])
+    few = run(np.empty((rows, 100), real), a, np.ascontiguousarray(b[:, :100]))  # columns too few to pack A for
+    assert_same_bits(few, np.ascontiguousarray(c[:, :100]))
 
 
 @settings(deadline=None, max_examples=100)
