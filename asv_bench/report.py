@@ -63,7 +63,7 @@ def rows(figures: Figures, width: int) -> Iterable[tuple[str, str, str, str, str
         sign = "≥" if least else "≤"
         met = median >= target if least else median <= target
         word = "not measured" if math.isnan(median) else "met" if met else "**missed**"
-        shown = [f"{value:.3g}{unit}" if value == value else "" for value in (median, best)]
+        shown = [f"{value:.3g}{unit}" if not math.isnan(value) else "" for value in (median, best)]
         return what, f"{sign} {target:g}{unit}", *shown, word
 
     for peer, targets in STEP_TARGETS.items():
