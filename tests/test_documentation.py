@@ -162,3 +162,19 @@ def test_style_sheets_that_load_from_elsewhere_are_found(check_site, tmp_path):
     (tmp_path / "index.html").write_text("", "utf-8")
     (tmp_path / "a.css").write_text("@import url(https://example.org/b.css);", "utf-8")
     assert check_site.main(str(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("solutions", [True, False])
+def test_downloads_are_what_jupyter_can_show(solutions):
+    pytest.importorskip("myst_nb", reason="the extra docs is not installed")
+    specification = importlib.util.spec_from_file_location("notebooks", ROOT / "docs" / "_extensions" / "notebooks.py")
+    notebooks = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(notebooks)
+    pages = sorted((ROOT / "docs" / "tutorials").glob("[0-9][0-9]_*.md"))
+    assert pages
+    for page in pages:
+        cells = notebooks.notebook(page, solutions).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        assert ":::" not in text
+        assert not re.search(r"\]\([^)]*\.md\b", text), "a notebook has no such page beside it"
+        assert any("# Your solution" in cell.source for cell in cells) == (not solutions)

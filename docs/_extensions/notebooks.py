@@ -14,6 +14,17 @@ from sphinx.application import Sphinx
 SOLUTION = "solution"
 
 
+def for_jupyter(text: str) -> str:
+    """Markdown of a page as Jupyter shows it: links lead to other notebooks, and notes are quotes."""
+    text = re.sub(r"\]\((\d\d_\w+)\.md", r"](\1.ipynb", text)
+    return re.sub(
+        r"^:::\{\w+\}\n(.*?)^:::$",
+        lambda note: re.sub(r"^", "> ", note[1].rstrip("\n"), flags=re.MULTILINE),
+        text,
+        flags=re.MULTILINE | re.DOTALL,
+    )
+
+
 def notebook(source: Path, solutions: bool) -> nbformat.NotebookNode:
     """The page as a notebook: it writes ``lecture.py`` itself, and its links lead to other notebooks."""
     found = read_myst_markdown_notebook(source.read_text("utf-8"))
@@ -27,7 +38,7 @@ def notebook(source: Path, solutions: bool) -> nbformat.NotebookNode:
             cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
         cell.metadata.pop("mystnb", None)
         if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\]\((\d\d_\w+)\.md", r"](\1.ipynb", cell.source)
+            cell.source = for_jupyter(cell.source)
         if cell.cell_type == "code" and "import lecture" in cell.source:
             shared = (source.parent / "lecture.py").read_text("utf-8")
             cells.append(nbformat.v4.new_code_cell("%%writefile lecture.py\n" + shared))
