@@ -175,3 +175,9 @@ def test_figures_of_ptxas():
         "ptxas info    : Used 42 registers, used 1 barriers, 9216 bytes smem, 400 bytes cmem[0]"
     )
     assert gpu_kernels.usage(report) == (42, 16, 12, 9216)
+
+
+def test_the_table_has_every_kernel():
+    """``python -m asv_bench.gpu_kernels`` writes it."""
+    rows = re.findall(r"^\| (\w+) \| (float32|float64|int64) ", gpu_kernels.PAGE.read_text("utf-8"), re.MULTILINE)
+    assert [" ".join(row) for row in rows] == list(CATALOG)
