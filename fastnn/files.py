@@ -68,11 +68,14 @@ class ModelFileError(ValueError):
 
 def known_classes() -> dict[str, type]:
     """The classes that a file may name."""
-    found = {}
-    for name in MODULES:
-        module = import_module(f".{name}", __package__)
-        found.update({key: value for key in module.__all__ if isinstance(value := getattr(module, key), type)})
-    return found
+    modules = [import_module(f".{name}", __package__) for name in MODULES]
+    values = [getattr(module, name) for module in modules for name in module.__all__]
+    return {_full_name(value): value for value in values if isinstance(value, type)}
+
+
+def _full_name(kind: type) -> str:
+    """The name of a class in files; it says the module, because there is a loss MeanSquaredError and such a metric."""
+    return f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
 
 
 def describe(value: Any, classes: Mapping[str, type], own: dict[str, Any]) -> Any:
@@ -87,8 +90,8 @@ def describe(value: Any, classes: Mapping[str, type], own: dict[str, Any]) -> An
     if isinstance(value, (list, tuple)):
         return [describe(entry, classes, own) for entry in value]
     kind = type(value)
-    if classes.get(kind.__name__) is kind and not isinstance(value, OwnFunction):
-        return {"class": kind.__name__, "arguments": _arguments(value, classes, own)}
+    if classes.get(_full_name(kind)) is kind and not isinstance(value, OwnFunction):
+        return {"class": _full_name(kind), "arguments": _arguments(value, classes, own)}
     name = getattr(value, "name" if isinstance(value, OwnFunction) else "__name__", None)
     if isinstance(value, NAMELESS):
         raise TypeError(

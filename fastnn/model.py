@@ -768,8 +768,10 @@ class Model:
         self._set_up()
 
     def copy(self) -> Model:
-        """An independent copy: weights, optimizer state, step and seed."""
+        """An independent copy: weights, optimizer state, step and seed; ``copy.copy`` gives the same."""
         return copy.deepcopy(self)
+
+    __copy__ = copy
 
 
 def _checked_layers(layers: Iterable[Layer]) -> list[Layer]:

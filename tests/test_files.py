@@ -68,6 +68,37 @@ def test_a_loaded_model_continues_with_the_same_bits(name, dtype, tmp_path):
     assert repr(loaded.optimizer) == repr(model.optimizer) and loaded.threads == 1
 
 
+def part_cases():
+    """(outputs, activation of the last layer, loss, metrics): every loss and metric of the library."""
+    scores = [
+        kind for kind in vars(fn.metrics).values() if isinstance(kind, type) and issubclass(kind, fn.metrics.Metric)
+    ]
+    parts = [getattr(fn.metrics, name) for name in fn.metrics.__all__ if name not in ("Metric", "FunctionMetric")]
+    scores = [part for part in parts if isinstance(part, type)]
+    of_numbers = {"MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "R2"}
+    numbers = [kind() for kind in scores if kind.__name__ in of_numbers]
+    classes = [kind() for kind in scores if kind.__name__ not in of_numbers and kind.__name__ != "TopKAccuracy"]
+    for loss in ("mse", "mae", "huber", "quantile"):
+        yield 1, "linear", loss, numbers
+    yield 1, "sigmoid", "binary_cross_entropy", classes
+    yield 3, "softmax", "cross_entropy", [fn.metrics.TopKAccuracy(2)]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "activation", "loss", "metrics"), list(part_cases()), ids=lambda value: str(value)[:20]
+)
+def test_every_loss_and_metric_comes_back(outputs, activation, loss, metrics, tmp_path):
+    model, (X, y) = fn.Model([fn.Input(5), fn.Dense(outputs, activation)], seed=0), data()
+    model.compile("adam", loss, metrics)
+    y = y if outputs == 3 else np.minimum(y, 1)
+    model.fit(X, y, epochs=1)
+    model.save(tmp_path / "model.safetensors")
+    loaded = fn.load(tmp_path / "model.safetensors")
+    assert type(loaded.loss) is type(model.loss)
+    assert [type(metric) for metric in loaded.metrics] == [type(metric) for metric in model.metrics]
+    assert loaded.fit(X, y, epochs=2).to_dict() == model.fit(X, y, epochs=2).to_dict()
+
+
 FURTHER = {
     "lbfgs": ("lbfgs", {}),
     "lbfgs, memory": (fn.LBFGS(3), {}),
@@ -374,9 +405,9 @@ def hostile(saved):
         "layer twice": with_description(lambda d: put(d, layers=[*d["layers"], d["layers"][1]])),
         "class unknown": with_description(lambda d: put(d["layers"][1], **{"class": "os.system"})),
         "class of Python": with_description(lambda d: put(d["layers"][1], **{"class": "eval"})),
-        "class is a function": with_description(lambda d: put(d["layers"][1], **{"class": "get"})),
-        "class is a loss": with_description(lambda d: put(d["layers"][1], **{"class": "MeanSquaredError"})),
-        "class a list": with_description(lambda d: put(d["layers"][1], **{"class": ["Dense"]})),
+        "class is a function": with_description(lambda d: put(d["layers"][1], **{"class": "layers.get"})),
+        "class is a loss": with_description(lambda d: put(d["layers"][1], **{"class": "losses.MeanSquaredError"})),
+        "class a list": with_description(lambda d: put(d["layers"][1], **{"class": ["layers.Dense"]})),
         "arguments a list": with_description(lambda d: put(d["layers"][1], arguments=[])),
         "arguments unknown": with_description(lambda d: put(d["layers"][1]["arguments"], cost=3)),
         "part with a key too many": with_description(lambda d: put(d["layers"][1], more=3)),
@@ -398,7 +429,9 @@ def hostile(saved):
         "compiled without loss": with_description(lambda d: d["compiled"].pop("loss")),
         "loss": with_description(lambda d: put(d["compiled"], loss={"class": "MeanSquared"})),
         "loss none": with_description(lambda d: put(d["compiled"], loss=None)),
-        "optimizer": with_description(lambda d: put(d["compiled"], optimizer={"class": "SGD", "arguments": {}})),
+        "optimizer": with_description(
+            lambda d: put(d["compiled"], optimizer={"class": "optimizers.SGD", "arguments": {}})
+        ),
         "optimizer a layer": with_description(lambda d: put(d["compiled"], optimizer=d["layers"][1])),
         "learning rate": with_description(lambda d: put(d["compiled"]["optimizer"]["arguments"], learning_rate=-1)),
         "metrics": with_description(lambda d: put(d["compiled"], metrics=["accurate"])),
@@ -558,6 +591,19 @@ def test_fifty_kills_while_saving_leave_a_loadable_file(tmp_path):
     assert saver.returncode == 0
     halves = [entry for entry in tmp_path.iterdir() if entry.name.endswith(".tmp")]
     assert len(halves) >= 10, "hardly a kill came in the middle of a save"
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, fn.Model.copy])
+def test_a_copy_shares_nothing(duplicate):
+    model, (X, y) = small(), data()
+    model.fit(X, y, epochs=1)
+    before, weights = model.predict(X), [array.copy() for array in model.get_weights()]
+    twin = duplicate(model)
+    twin.fit(X, y, epochs=2)
+    assert (model.step, model.epoch, len(model.history["loss"])) == (3, 1, 1)
+    for now, then in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(now, then)
+    np.testing.assert_array_equal(model.predict(X), before)
 
 
 def test_a_copy_has_files_of_its_own(tmp_path):
