@@ -89,7 +89,8 @@ def test_from_a_function_of_numba():
 
 
 def test_statuses_of_predict_into():
-    state, y = network().compiled_predict().state, np.full((2, 3), 7, np.float32)
+    predict = network().compiled_predict()  # it holds the memory that its state points to
+    state, y = predict.state, np.full((2, 3), 7, np.float32)
     assert predict_into(y, rows(2), state) == 1
     good = y.copy()
     assert predict_into(y, rows(3), state) == 0
