@@ -16,6 +16,8 @@ __all__ = ["choice", "flag", "function", "nearest", "number", "path", "shown", "
 
 def shown(value: Any) -> str:
     """``value`` for an error message: short, with its type where that says more."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     text = repr(value) if isinstance(value, str) else " ".join(repr(value).split())
     if len(text) > 60:
         text = text[:57] + "..."
@@ -39,8 +41,10 @@ def shown_object(value: object) -> str:
 
 
 def nearest(value: str, options: Iterable[str]) -> str:
-    """``; did you mean 'relu'?`` where one of the options is close to ``value``, else nothing."""
-    close = difflib.get_close_matches(str(value).lower(), list(options), n=1)
+    """``; did you mean 'relu'?`` where one of the options is close to ``value``, or a word of it, else nothing."""
+    spelled, options = str(value).lower(), list(options)
+    words = [option for option in options if f"_{option}_" in f"_{spelled}_"]
+    close = sorted(words, key=len, reverse=True) or difflib.get_close_matches(spelled, options, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

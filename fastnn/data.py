@@ -7,8 +7,9 @@ fit into memory.
 
 from __future__ import annotations
 
+import math
 import numbers
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class Rows:
     def __init__(self, name: str, array: np.ndarray, dtype: str):
         self.name, self.array, self.dtype = name, array, np.dtype(dtype)
         self.given = array
+        self.columns: Sequence[Any] = range(array.shape[-1])  # what they are called in errors
         if not self._fits(array) and array.size * self.dtype.itemsize <= BLOCK_BYTES:
             self.array = self._converted(array)
         self.direct = self._fits(self.array)
@@ -87,9 +89,10 @@ class Rows:
                 row, column = int(bad[0][0]), int(bad[0][1])
                 came = self.given[first + row, column]
                 why = f", which is too large for {self.dtype.name}" if np.isfinite(float(came)) else ""
+                hint = ": fill in what is missing, or leave such rows out" if np.isnan(float(came)) else ""
                 raise ValueError(
-                    f"{self.name} has {float(came)!r} in row {first + row}, column {column}{why}; "
-                    "expected finite numbers"
+                    f"{self.name} has {float(came)!r} in row {first + row}, column {self.columns[column]!r}{why}; "
+                    f"expected finite numbers{hint}"
                 )
 
 
@@ -147,16 +150,20 @@ class Examples:
         return self.x.take(rows), self.t.take(rows), None if self.weights is None else self.weights[rows]
 
 
-def as_array(name: str, value: Any) -> np.ndarray:
-    """``value`` as an array of numbers or truth values, without copying an array."""
+def as_array(name: str, value: Any, hint: str = "") -> np.ndarray:
+    """``value`` as an array of numbers or truth values, without copying an array.
+
+    hint : what an error about text goes on to say.
+    """
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name} is a sparse matrix; expected a dense array: pass {name}.toarray()")
     if value is None:
         raise TypeError(f"{name} is None; expected an array of numbers")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; expected numbers in every place: fill it first")
+    columns: Sequence[Any] = ()
     if hasattr(value, "to_numpy"):  # pandas, polars and their kin
-        value = value.to_numpy()
+        columns, value = list(getattr(value, "columns", ())), value.to_numpy()
     try:
         array = np.asanyarray(value) if isinstance(value, np.memmap) else np.asarray(value)
     except ValueError:
@@ -164,40 +171,59 @@ def as_array(name: str, value: Any) -> np.ndarray:
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name} is {shown(value)}; expected an array of numbers")
     if array.dtype == object:
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name} holds objects, such as {_first_bad(array)}; expected numbers") from None
+        array = _from_objects(name, array, columns, hint)
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         what = {"U": "text", "S": "text", "T": "text", "c": "complex numbers", "M": "dates", "m": "durations"}
         what["f"] = f"numbers of {8 * array.dtype.itemsize} bits"
-        raise TypeError(
-            f"{name} holds {what.get(array.dtype.kind, array.dtype)}; expected numbers (float16 to float64, "
-            "integers or truth values)"
-        )
+        kinds = " (float16 to float64, integers or truth values)"
+        hint = (hint or kinds) if array.dtype.kind in "UST" else kinds
+        raise TypeError(f"{name} holds {what.get(array.dtype.kind, array.dtype)}; expected numbers{hint}")
     return array
 
 
-def _first_bad(array: np.ndarray) -> str:
-    for value in array.flat:
+def _from_objects(name: str, array: np.ndarray, columns: Sequence[Any], hint: str) -> np.ndarray:
+    """Objects as numbers, NaN for those that are missing, or an error that shows the first that is no number.
+
+    columns : the names of a data frame's columns.
+    """
+    if all(issubclass(kind, (numbers.Real, np.bool_)) for kind in set(map(type, array.flat))):
+        return array.astype(np.float64)
+    found: np.ndarray = np.empty(array.shape)
+    for place, value in np.ndenumerate(array):
+        text = isinstance(value, (str, bytes))
         try:
-            float(value)
+            missing = value is None or type(value).__name__ == "NAType"  # pandas.NA
+            found[place] = np.nan if missing else float("text" if text else value)
         except (TypeError, ValueError):
-            return shown(value)
-    return "a list"
+            what = "text" if text else "objects"
+            where = f" in column {columns[place[1]]!r}" if columns and len(place) > 1 else ""
+            if text and columns and not hint:
+                hint = f" (pandas.get_dummies({name}) makes columns of 0 and 1 from text)"
+            hint = hint if text else ""
+            raise TypeError(f"{name} holds {what}, such as {shown(value)}{where}; expected numbers{hint}") from None
+    return found
 
 
 def inputs(name: str, value: Any, width: int, dtype: str) -> Rows:
     """X as rows of ``width`` finite numbers, or an error that says what is wrong."""
     array = as_array(name, value)
     if array.ndim != 2:
-        hint = f"; for one row write {name}[None, :], for one column {name}[:, None]" if array.ndim == 1 else ""
+        hint = ""
+        if array.ndim == 1:
+            row, column = f"{name}[None, :]", f"{name}[:, None]"
+            if not isinstance(value, np.ndarray):
+                row, column = f"np.reshape({name}, (1, -1))", f"np.reshape({name}, (-1, 1))"
+            hint = f"; for one row write {row}, for one column {column}"
+        elif array.ndim > 2 and math.prod(array.shape[1:]) == width:
+            hint = f": write np.reshape({name}, (len({name}), -1))"
         raise ValueError(f"{name} has shape {array.shape}; expected 2-D, (rows, {width}){hint}")
     if len(array) == 0:
         raise ValueError(f"{name} has no rows (shape {array.shape}); expected at least one")
     if array.shape[1] != width:
         raise ValueError(f"{name} has {array.shape[1]} columns; expected {width}, the width of the model's Input")
     rows = Rows(name, array, dtype)
+    if hasattr(value, "to_numpy") and hasattr(value, "columns"):
+        rows.columns = list(value.columns)
     rows.check_finite()
     return rows
 

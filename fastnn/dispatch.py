@@ -64,6 +64,8 @@ def choose_device(device: str | None, plan: Plan | None = None) -> str:
     if device is None:
         device, name = os.environ.get("FASTNN_DEVICE") or "auto", "the environment variable FASTNN_DEVICE"
     kind, colon, number = device.partition(":") if isinstance(device, str) else (device, "", "")
+    if isinstance(device, str) and device.lower().strip("/").startswith("gpu"):  # the nearest word would be "cpu"
+        raise ValueError(f"{name} is {device!r}; expected one of 'auto', 'cpu', 'cuda'; did you mean 'cuda'?")
     if not (kind == "cuda" and colon and number.isdecimal()):
         kind = choice(name, device, DEVICES)
     if kind == "auto":

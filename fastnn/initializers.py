@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,7 @@ class FunctionInitializer(Initializer):
 
 BY_NAME: dict[str, Callable[[], Initializer]] = {
     "zeros": Zeros,
+    "ones": partial(Constant, 1.0),
     "constant": Constant,
     "normal": Normal,
     "uniform": Uniform,

@@ -40,6 +40,9 @@ ACTIVATIONS = (
     "log_softmax",
 )
 
+#: Keras's and scikit-learn's names of the same activations.
+ALIASES = {"swish": "silu", "identity": "linear", "logistic": "sigmoid"}
+
 
 def _checked_activation(value: Any) -> str | ActivationFunction:
     """``value`` if it is the name of an activation or one of the user's own."""
@@ -49,6 +52,8 @@ def _checked_activation(value: Any) -> str | ActivationFunction:
         raise TypeError(
             f"activation is {shown(value)}; expected a name or ActivationFunction(value, slope), with two functions"
         )
+    if isinstance(value, str):
+        value = ALIASES.get(value.lower(), value)
     return choice("activation", value, ACTIVATIONS)
 
 

@@ -39,6 +39,8 @@ class Loss:
     name = ""
     kernel = ""
     from_logits = False
+    #: What an error about targets of text goes on to say.
+    for_text = " (np.asarray(y, float) reads numbers that are written as text)"
 
     @property
     def option(self) -> float:
@@ -54,7 +56,7 @@ class Loss:
 
     def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
         """y as rows of numbers, one column an output, or an error that says what is wrong."""
-        return _columns(name, value, outputs, dtype)
+        return _columns(name, as_array(name, value, self.for_text), outputs, dtype)
 
     def check_slope(self, targets: Rows, activation: Any) -> None:
         """Raise a ValueError if the loss of an own function has a wrong slope for such targets.
@@ -144,6 +146,7 @@ class _CrossEntropies(Loss):
 
     fused = ""
     activation = ""
+    for_text = ": classes, y = np.unique(y, return_inverse=True)"
 
     def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0):
         self.from_logits = flag("from_logits", from_logits)
@@ -196,14 +199,16 @@ class BinaryCrossEntropy(_CrossEntropies):
     activation = "sigmoid"
 
     def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
-        rows = _columns(name, value, outputs, dtype)
+        rows = super().targets(name, value, outputs, dtype)
         for first, block in rows.blocks():
             bad = np.argwhere((block < 0) | (block > 1))
             if len(bad):
                 row, column = map(int, bad[0])
+                values = np.unique(rows.take(slice(None)))
+                hint = f"; for two classes write np.equal(y, {values[1]:g})" if len(values) == 2 else ""
                 raise ValueError(
                     f"{name} has {float(block[row, column]):g} in row {first + row}; "
-                    f"expected probabilities in 0..1 for {self.name}"
+                    f"expected probabilities in 0..1 for {self.name}{hint}"
                 )
         return rows
 
@@ -241,7 +246,7 @@ class CrossEntropy(_CrossEntropies):
             )
 
     def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
-        array = as_array(name, value)
+        array = as_array(name, value, self.for_text)
         if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1):
             return self._labels(name, array.reshape(len(array), 1), outputs, dtype)
         if array.ndim != 2 or array.shape[1] != outputs:
@@ -271,6 +276,7 @@ class CrossEntropy(_CrossEntropies):
                 raise ValueError(
                     f"{name} has the label {float(block[row, 0]):g} in row {first + row}; "
                     f"expected whole numbers from 0 to {outputs - 1}, because the model has {outputs} outputs"
+                    f"{_for_labels(np.unique(rows.take(slice(None))), outputs)}"
                 )
         return rows
 
@@ -347,15 +353,36 @@ def _possible_outputs(activation: Any) -> np.ndarray:
     return np.unique([formula(x) for x in inputs])
 
 
-def _columns(name: str, value: Any, outputs: int, dtype: str) -> Rows:
-    array = as_array(name, value)
+def _for_labels(found: np.ndarray, outputs: int) -> str:
+    """What to write where y has these numbers instead of labels from 0 to outputs - 1."""
+    if (found != np.floor(found)).any():
+        return '; for numbers to predict take loss="mse" and an activation of None'
+    if found[0] == 1 and found[-1] == outputs:
+        return ": here the labels begin at 1, write np.subtract(y, 1)"
+    if len(found) <= outputs:
+        return "; for other names of the classes: classes, y = np.unique(y, return_inverse=True)"
+    return f"; {len(found)} classes need a last layer of {len(found)} units"
+
+
+def _for_columns(array: np.ndarray, outputs: int) -> str:
+    """What to write where targets have another shape than (rows, outputs)."""
+    if array.ndim == 1 and outputs > 1 and np.isin(array, np.arange(outputs)).all():
+        return f'; for labels 0 to {outputs - 1} write np.eye({outputs})[y], or take a softmax and loss="cross_entropy"'
+    if array.ndim == 2 and outputs == 1 and array.shape[1] == 2 and (np.sort(array, axis=1) == (0, 1)).all():
+        return "; for one-hot rows of two classes write np.argmax(y, axis=1)"
+    if outputs == 1 and array.size == max(array.shape, default=0):
+        return ": write np.ravel(y)"
+    return ""
+
+
+def _columns(name: str, array: np.ndarray, outputs: int, dtype: str) -> Rows:
     if array.ndim == 1 and outputs == 1:
         array = array.reshape(len(array), 1)
     if array.ndim != 2 or array.shape[1] != outputs:
         also = " or (rows,)" if outputs == 1 else ""
         raise ValueError(
             f"{name} has shape {array.shape}; expected (rows, {outputs}){also}, "
-            f"because the model has {outputs} output{'s' if outputs > 1 else ''}"
+            f"because the model has {outputs} output{'s' if outputs > 1 else ''}{_for_columns(array, outputs)}"
         )
     return _table(name, array, dtype)
 
@@ -374,10 +401,12 @@ BY_NAME: dict[str, type[Loss]] = {
     "mae": MeanAbsoluteError,
     "mean_absolute_error": MeanAbsoluteError,
     "huber": Huber,
+    "huber_loss": Huber,
     "quantile": Quantile,
     "pinball": Quantile,
     "binary_cross_entropy": BinaryCrossEntropy,
     "binary_crossentropy": BinaryCrossEntropy,
+    "bce": BinaryCrossEntropy,
     "cross_entropy": CrossEntropy,
     "categorical_crossentropy": CrossEntropy,
     "sparse_categorical_crossentropy": CrossEntropy,

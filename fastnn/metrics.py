@@ -268,6 +268,8 @@ BY_NAME: dict[str, Callable[[], Metric]] = {
     "acc": Accuracy,
     "top_k": TopKAccuracy,
     "top_k_accuracy": TopKAccuracy,
+    "top_k_categorical_accuracy": TopKAccuracy,
+    "sparse_top_k_categorical_accuracy": TopKAccuracy,
     "precision": Precision,
     "recall": Recall,
     "f1": F1,
@@ -288,6 +290,8 @@ BY_NAME: dict[str, Callable[[], Metric]] = {
 ALIASES = (
     "acc",
     "top_k_accuracy",
+    "top_k_categorical_accuracy",
+    "sparse_top_k_categorical_accuracy",
     "roc_auc",
     "mean_squared_error",
     "root_mean_squared_error",

@@ -92,7 +92,7 @@ class Penalty(OwnFunction, Regularizer):
         )
 
 
-BY_NAME: dict[str, Callable[[], Regularizer]] = {"l1": L1, "l2": L2, "l1_l2": L1L2}
+BY_NAME: dict[str, Callable[[], Regularizer]] = {"l1": L1, "l2": L2, "l1_l2": L1L2, "l1l2": L1L2}
 
 
 def get(name: str, value: Any) -> Regularizer | None:

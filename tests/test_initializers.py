@@ -14,6 +14,7 @@ def drawn(initializer, shape=(300, 200), seed=0):
 #: name -> (mean, standard deviation, largest absolute value) of a matrix of 300 inputs and 200 units.
 THEORY = {
     "zeros": (0, 0, 0),
+    "ones": (1, 0, 1),
     "constant": (0, 0, 0),
     "normal": (0, 0.01, None),
     "uniform": (0.05, 0.1 / np.sqrt(12), 0.1),

@@ -1,0 +1,193 @@
+"""What people do who come from Keras, PyTorch, scikit-learn and pandas: it works, or the error says what to write."""
+
+import numpy as np
+import pytest
+
+import fastnn as fn
+
+GENERATOR = np.random.default_rng(0)
+X = GENERATOR.standard_normal((40, 3)).astype(np.float32)
+LABELS = np.arange(40) % 4
+NAMES = np.array(["ant", "cat", "cow", "dog"])[LABELS]
+
+
+def model_for(loss="cross_entropy", outputs=4, last="softmax", optimizer="adam", metrics=()):
+    model = fn.Model([fn.Input(3), fn.Dense(5, "relu"), fn.Dense(outputs, last)], seed=0)
+    model.compile(optimizer, loss, metrics)
+    return model
+
+
+def detector(outputs=1):
+    return model_for("binary_cross_entropy", outputs, "sigmoid")
+
+
+def refused(words, action):
+    with pytest.raises((ValueError, TypeError, AttributeError)) as caught:
+        action()
+    assert words in str(caught.value)
+
+
+# Names of Keras and scikit-learn for the same things.
+
+SAME = [
+    (lambda name: fn.Dense(2, name).activation, "swish", "silu"),
+    (lambda name: fn.Activation(name).activation, "Swish", "silu"),
+    (lambda name: fn.Dense(2, name).activation, "identity", "linear"),
+    (lambda name: fn.Dense(2, name).activation, "logistic", "sigmoid"),
+    (
+        lambda name: fn.Model([fn.Input(2), fn.Dense(3, kernel_initializer=name)]).get_weights()[0].tolist(),
+        "ones",
+        fn.Constant(1),
+    ),
+    (lambda name: repr(fn.Dense(2, kernel_regularizer=name).kernel_regularizer), "L1L2", "l1_l2"),
+    (lambda name: repr(fn.losses.get("loss", name)), "bce", "binary_cross_entropy"),
+    (lambda name: repr(fn.losses.get("loss", name)), "huber_loss", "huber"),
+    (lambda name: repr(fn.metrics.get("metrics", [name])), "top_k_categorical_accuracy", "top_k"),
+    (lambda name: repr(fn.metrics.get("metrics", [name])), "sparse_top_k_categorical_accuracy", "top_k"),
+]
+
+
+@pytest.mark.parametrize(("read", "theirs", "ours"), SAME)
+def test_other_names_of_the_same_thing(read, theirs, ours):
+    assert read(theirs) == read(ours)
+
+
+#: What is not known, and the name that the error proposes.
+NEAR = {
+    "f1_score": (lambda: fn.metrics.get("metrics", ["f1_score"]), "did you mean 'f1'?"),
+    "sparse_categorical_accuracy": (
+        lambda: fn.metrics.get("metrics", ["sparse_categorical_accuracy"]),
+        "did you mean 'accuracy'?",
+    ),
+    "HeNormal": (lambda: fn.Dense(2, kernel_initializer="HeNormal"), "did you mean 'he_normal'?"),
+    "gpu": (lambda: fn.Model([fn.Input(1), fn.Dense(1)]).compile("sgd", "mse", device="gpu"), "did you mean 'cuda'?"),
+}
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_the_nearest_name_is_proposed(name):
+    refused(NEAR[name][1], NEAR[name][0])
+
+
+# Tables and labels.
+
+
+def frame(**columns):
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame(dict(zip("abc", X.T.astype(float), strict=True)) | columns)
+
+
+def series(values):
+    return pytest.importorskip("pandas").Series(values)
+
+
+UNIQUE = "np.unique(y, return_inverse=True)"
+AS_DATES = np.arange(40).astype("datetime64[D]")
+
+#: name -> (model, X, y, words of the error), each made when it is needed.
+MISTAKEN = {
+    "text labels": (model_for, lambda: X, lambda: NAMES, f"y holds text; expected numbers: classes, y = {UNIQUE}"),
+    "a list of text": (model_for, lambda: X, lambda: list(NAMES), UNIQUE),
+    "text in objects": (model_for, lambda: X, lambda: NAMES.astype(object), UNIQUE),
+    "text in a series": (model_for, lambda: X, lambda: series(NAMES), UNIQUE),
+    "categories": (model_for, lambda: X, lambda: series(NAMES).astype("category"), UNIQUE),
+    "digits as text in objects": (model_for, lambda: X, lambda: LABELS.astype(str).astype(object), UNIQUE),
+    "text for a regression": (
+        lambda: model_for("mse", 1, None),
+        lambda: X,
+        lambda: LABELS.astype(str),
+        "y holds text; expected numbers (np.asarray(y, float) reads numbers that are written as text)",
+    ),
+    "column of text": (
+        model_for,
+        lambda: frame(b=NAMES),
+        lambda: LABELS,
+        "X holds text, such as 'ant' in column 'b'; expected numbers (pandas.get_dummies(X) makes columns of 0 and 1 "
+        "from text)",
+    ),
+    "column of dates": (model_for, lambda: frame(c=AS_DATES), lambda: LABELS, "in column 'c'; expected numbers"),
+    "missing in a frame": (
+        model_for,
+        lambda: frame(c=[np.nan, *range(39)]),
+        lambda: LABELS,
+        "X has nan in row 0, column 'c'; expected finite numbers: fill in what is missing, or leave such rows out",
+    ),
+    "NA in a frame": (
+        model_for,
+        lambda: frame(c=pytest.importorskip("pandas").array([None, *range(39)], dtype="Int64")),
+        lambda: LABELS,
+        "X has nan in row 0, column 'c'",
+    ),
+    "a column for X": (model_for, lambda: frame()["a"], lambda: LABELS, "for one column np.reshape(X, (-1, 1))"),
+    "images": (
+        model_for,
+        lambda: X[:, :, None],
+        lambda: LABELS,
+        "X has shape (40, 3, 1); expected 2-D, (rows, 3): write np.reshape(X, (len(X), -1))",
+    ),
+    "labels from 1": (
+        model_for,
+        lambda: X,
+        lambda: LABELS + 1,
+        "y has the label 4 in row 3; expected whole numbers from 0 to 3, because the model has 4 outputs: here the "
+        "labels begin at 1, write np.subtract(y, 1)",
+    ),
+    "labels with gaps": (model_for, lambda: X, lambda: LABELS * 10, f"classes, y = {UNIQUE}"),
+    "numbers to predict": (
+        model_for,
+        lambda: X,
+        lambda: X[:, 0],
+        'for numbers to predict take loss="mse" and an activation of None',
+    ),
+    "labels 1 and 2": (detector, lambda: X, lambda: LABELS % 2 + 1, "for two classes write np.equal(y, 2)"),
+    "labels -1 and 1": (detector, lambda: X, lambda: LABELS % 2 * 2 - 1, "for two classes write np.equal(y, 1)"),
+    "labels for several sigmoids": (
+        lambda: detector(4),
+        lambda: X,
+        lambda: LABELS,
+        'for labels 0 to 3 write np.eye(4)[y], or take a softmax and loss="cross_entropy"',
+    ),
+    "one-hot for one sigmoid": (
+        detector,
+        lambda: X,
+        lambda: np.eye(2)[LABELS % 2],
+        "for one-hot rows of two classes write np.argmax(y, axis=1)",
+    ),
+    "labels for squares": (
+        lambda: model_for("mse", 4, None),
+        lambda: X,
+        lambda: LABELS,
+        "y has shape (40,); expected (rows, 4), because the model has 4 outputs; for labels 0 to 3 write np.eye(4)[y]",
+    ),
+    "a row for a column": (
+        lambda: model_for("mse", 1, None),
+        lambda: X,
+        lambda: LABELS[None],
+        "y has shape (1, 40); expected (rows, 1) or (rows,), because the model has 1 output: write np.ravel(y)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKEN)
+def test_the_error_says_what_to_write(name):
+    make, inputs, targets, words = MISTAKEN[name]
+    refused(words, lambda: make().fit(inputs(), targets()))
+
+
+def test_what_the_errors_say_to_write_works():
+    classes, y = np.unique(NAMES, return_inverse=True)
+    assert classes[y].tolist() == NAMES.tolist()
+    names = frame(b=NAMES)
+    wide = pytest.importorskip("pandas").get_dummies(names)
+    model = fn.Model([fn.Input(wide.shape[1]), fn.Dense(4, "softmax")])
+    model.compile("adam", "cross_entropy")
+    model.fit(wide, y)
+    model_for().fit(np.reshape(X[:, :, None], (len(X), -1)), np.subtract(LABELS + 1, 1))
+    detector().fit(X, np.equal(LABELS % 2 + 1, 2))
+    detector().fit(X, np.argmax(np.eye(2)[LABELS % 2], axis=1))
+    detector(4).fit(X, np.eye(4)[LABELS])
+    model_for("mse", 1, None).fit(X, np.asarray(LABELS.astype(str), float))
+    model_for("mse", 1, None).fit(X, np.ravel(LABELS[None]))
+    one = fn.Model([fn.Input(1), fn.Dense(4, "softmax")])
+    one.compile("adam", "cross_entropy")
+    one.fit(np.reshape(frame()["a"], (-1, 1)), LABELS)
