@@ -48,14 +48,14 @@ def nearest(value: str, options: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def choice(name: str, value: Any, options: Iterable[str]) -> str:
-    """The one of ``options``, which are in lower case, that ``value`` spells."""
+def choice(name: str, value: Any, options: Iterable[str], *, others: str = "") -> str:
+    """The one of ``options``, which are in lower case, that ``value`` spells; ``others``: what may come instead."""
     options = list(options)
     if isinstance(value, str) and value.lower() in options:
         return value.lower()
     listed = ", ".join(repr(option) for option in options)
     hint = nearest(value, options) if isinstance(value, str) else ""
-    raise ValueError(f"{name} is {shown(value)}; expected one of {listed}{hint}")
+    raise ValueError(f"{name} is {shown(value)}; expected {others}one of {listed}{hint}")
 
 
 def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:

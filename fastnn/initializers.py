@@ -199,6 +199,10 @@ BY_NAME: dict[str, Callable[[], Initializer]] = {
     "lecun_normal": LecunNormal,
     "lecun_uniform": LecunUniform,
     "orthogonal": Orthogonal,
+    "xavier_normal": GlorotNormal,
+    "xavier_uniform": GlorotUniform,
+    "kaiming_normal": HeNormal,
+    "kaiming_uniform": HeUniform,
 }
 
 #: The default of an activation; all others start from ``glorot_uniform``.

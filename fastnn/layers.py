@@ -54,6 +54,10 @@ def _checked_activation(value: Any) -> str | ActivationFunction:
         )
     if isinstance(value, str):
         value = ALIASES.get(value.lower(), value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        raise TypeError(
+            f"activation is {value}; expected Dense(units, activation): the inputs come from the layer before"
+        )
     return choice("activation", value, ACTIVATIONS)
 
 

@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from . import data, dispatch, files, lbfgs, losses, optimizers, summary
-from .checks import choice, flag, number, shown, whole_number
+from .checks import choice, flag, nearest, number, shown, whole_number
 from .data import Examples
 from .gradient_check import GradientReport, check_gradients
 from .history import History
@@ -33,6 +33,24 @@ from .slow_path import SlowPath
 from .training import Callbacks, DeferredInterrupt, EndOfEpoch, Trainer, logs, run_fit
 
 __all__ = ["Model", "load"]
+
+#: What stands here for methods and attributes that a model of other libraries has.
+OF_OTHERS = {
+    "add": "all layers in a list, as in Model([Input(64), Dense(10)])",
+    "predict_proba": "predict(X), which after a sigmoid or a softmax gives probabilities",
+    "predict_classes": "predict(X).argmax(axis=1)",
+    "predict_on_batch": "predict(X)",
+    "test_on_batch": "evaluate(X, y)",
+    "partial_fit": "train_on_batch(X, y)",
+    "score": 'evaluate(X, y)["accuracy"], with metrics=["accuracy"] in compile',
+    **dict.fromkeys(("forward", "train", "eval"), "fit(X, y) to train, and predict(X), which leaves dropout out"),
+    **dict.fromkeys(
+        ("parameters", "weights", "trainable_weights", "state_dict"), "named_parameters() or get_weights()"
+    ),
+    "load_state_dict": "set_weights(weights) or load_weights(path)",
+    "backward": "gradients(X, y)",
+    **dict.fromkeys(("get_layer", "coefs_"), "layers[1], a list that begins with the Input; layers[1].W"),
+}
 
 
 class Model:
@@ -187,6 +205,15 @@ class Model:
     def __repr__(self) -> str:
         widths = "-".join(str(layer.units) for layer in self.layers if isinstance(layer, (Input, Dense)))
         return f"<Model {self.name!r} {widths}, {self.count_parameters()[0]:,} parameters, {self._dtype}>"
+
+    if not TYPE_CHECKING:  # which else would take any name for known
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):  # a property, which has raised an error of its own
+                return object.__getattribute__(self, name)
+            expected = OF_OTHERS.get(name)
+            hint = f"; expected {expected}" if expected else nearest(name, [key for key in dir(self) if key[0] != "_"])
+            raise AttributeError(f"a model has no {name!r}{hint}")
 
     # Compile.
 

@@ -6,8 +6,9 @@ stand with the kernels, in ``kernels/cpu/updates.py``.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import checks, schedules
 from .checks import choice, flag, number, shown, shown_object, whole_number
@@ -49,6 +50,17 @@ class Optimizer:
             self._learning_rate: Any = schedules.get("learning_rate", value)
         else:
             self._learning_rate = number("learning_rate", value, least=0)
+
+    if not TYPE_CHECKING:  # which else would take any name for known
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "lr" and name not in inspect.signature(type(self)).parameters:
+                self.__getattr__(name)  # it would change nothing
+            super().__setattr__(name, value)
+
+        def __getattr__(self, name: str) -> Any:
+            hint = "; expected learning_rate" if name == "lr" else ""
+            raise AttributeError(f"{type(self).__name__} has no {name}{hint}")
 
     def settings(self) -> tuple[float, ...]:
         """The numbers that the update kernel reads from the plan's options, at most seven."""

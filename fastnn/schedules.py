@@ -284,7 +284,8 @@ def get(name: str, value: Any) -> Schedule:
     if isinstance(value, Schedule):
         return value
     if isinstance(value, str):
-        return BY_NAME[choice(name, value, BY_NAME)]()
+        others = "a number, a schedule, a function of the step or "
+        return BY_NAME[choice(name, value, BY_NAME, others=others)]()
     if callable(value) and not isinstance(value, type):
         return FunctionSchedule(value)
     return ConstantRate(number(name, value, least=0))

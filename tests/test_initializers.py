@@ -25,6 +25,10 @@ THEORY = {
     "lecun_normal": (0, np.sqrt(1 / 300), None),
     "lecun_uniform": (0, np.sqrt(1 / 300), np.sqrt(3 / 300)),
     "orthogonal": (0, np.sqrt(1 / 300), None),
+    "xavier_normal": (0, np.sqrt(2 / 500), None),
+    "xavier_uniform": (0, np.sqrt(2 / 500), np.sqrt(6 / 500)),
+    "kaiming_normal": (0, np.sqrt(2 / 300), None),
+    "kaiming_uniform": (0, np.sqrt(2 / 300), np.sqrt(6 / 300)),
 }
 
 

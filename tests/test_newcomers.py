@@ -191,3 +191,84 @@ def test_what_the_errors_say_to_write_works():
     one = fn.Model([fn.Input(1), fn.Dense(4, "softmax")])
     one.compile("adam", "cross_entropy")
     one.fit(np.reshape(frame()["a"], (-1, 1)), LABELS)
+
+
+# Names and habits of other libraries.
+
+#: name -> what the error says to take instead.
+ELSEWHERE = {
+    "Sequential": "fn.Model([fn.Input(64), fn.Dense(10)])",
+    "Linear": "fn.Dense(units)",
+    "ReLU": 'fn.Activation("relu")',
+    "Flatten": "np.reshape(X, (len(X), -1))",
+    "CrossEntropyLoss": "fn.CrossEntropy(from_logits=True)",
+    "MSELoss": "fn.MeanSquaredError()",
+    "SparseCategoricalCrossentropy": "fn.CrossEntropy()",
+    "load_model": "fn.load(path)",
+    "MLPClassifier": "fn.Model([fn.Input(64), fn.Dense(10)])",
+}
+NOT_HERE = ["Conv2D", "Conv1d", "MaxPooling2D", "BatchNormalization", "BatchNorm1d", "LSTM", "Embedding", "LayerNorm"]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_names_of_other_libraries(name):
+    refused(f"module 'fastnn' has no attribute '{name}'; expected {ELSEWHERE[name]}", lambda: getattr(fn, name))
+    assert not hasattr(fn, name)
+
+
+@pytest.mark.parametrize("name", NOT_HERE)
+def test_what_dense_networks_do_not_have(name):
+    refused("fastnn trains dense networks only: docs/explanation/not_for.md", lambda: getattr(fn, name))
+    assert not hasattr(fn, name)
+
+
+HABITS = {
+    "add": lambda model: model.add(fn.Dense(3)),
+    "predict_proba": lambda model: model.predict_proba(X),
+    "score": lambda model: model.score(X, LABELS),
+    "parameters": lambda model: model.parameters(),
+    "state_dict": lambda model: model.state_dict(),
+    "eval": lambda model: model.eval(),
+}
+
+
+@pytest.mark.parametrize("name", HABITS)
+def test_methods_of_other_libraries(name):
+    model = model_for()
+    refused(f"a model has no {name!r}; expected ", lambda: HABITS[name](model))
+    assert not hasattr(model, name) and not hasattr(model, "__array__")
+    refused("a model has no 'predct'; did you mean 'predict'?", lambda: model.predct(X))
+
+
+def test_lr_is_not_ignored():
+    model = model_for()
+    with pytest.raises(AttributeError, match=r"Adam has no lr; expected learning_rate"):
+        model.optimizer.lr = 0.5
+    with pytest.raises(AttributeError, match=r"Adam has no lr; expected learning_rate"):
+        print(model.optimizer.lr)
+
+    class Own(fn.SGD):
+        def __init__(self, lr=0.5):
+            super().__init__(lr)
+            self.lr = lr
+
+    assert Own().lr == Own().learning_rate == 0.5
+
+
+CLASSES = {
+    "optimizer": (lambda: model_for(optimizer=fn.Adam), "optimizer is the class Adam; expected an Optimizer"),
+    "loss": (lambda: model_for(fn.MeanSquaredError), "loss is the class MeanSquaredError; expected a Loss"),
+    "metric": (lambda: model_for(metrics=[fn.metrics.F1]), "metrics has the class F1; expected "),
+    "layer": (lambda: fn.Model([fn.Input, fn.Dense(1)]), "layers[0] is the class Input; expected a layer"),
+    "dtype": (lambda: fn.Model([fn.Input(1), fn.Dense(1)], dtype=float), "dtype is the class float; expected one of"),
+    "learning rate": (
+        lambda: fn.Adam("1e-3"),
+        "learning_rate is '1e-3'; expected a number, a schedule, a function of the step or one of 'constant', ",
+    ),
+    "inputs and units": (lambda: fn.Dense(3, 4), "activation is 4; expected Dense(units, activation): the inputs come"),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_is_no_object(name):
+    refused(CLASSES[name][1], CLASSES[name][0])
