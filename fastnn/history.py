@@ -11,6 +11,9 @@ from .checks import choice, shown
 
 __all__ = ["History"]
 
+#: A curve whose largest number is more than so many times its least is drawn on a logarithmic axis.
+WIDE_SPAN = 1000
+
 #: A longer table shows this many epochs at its beginning, and as many at its end.
 SHOWN_EPOCHS = 10
 
@@ -77,6 +80,7 @@ class History(dict[str, list[float]]):
 
         names : which quantities, such as "loss" or ["loss", "accuracy"], by default all; axes : matplotlib axes to
         draw into, one for each, instead of a new figure. The dotted line is the epoch of the least validation loss.
+        The axis of a quantity that spans more than a factor of 1000 is logarithmic.
 
         A notebook shows the figure; elsewhere save it, ``history.plot().savefig("fit.png")``, or draw into
         the axes of ``matplotlib.pyplot.subplots``.
@@ -113,6 +117,9 @@ class History(dict[str, list[float]]):
                 title = f"best epoch {best}: validation {number_text(curve[best - 1])}"
                 axes.set_title(title, loc="left", size="small", color=gray)
         axes.set(xlabel="epoch", ylabel=name)
+        values = [value for key in (name, f"val_{name}") for value in self.get(key, ()) if math.isfinite(value)]
+        if values and 0 < WIDE_SPAN * min(values) < max(values):
+            axes.set_yscale("log")
         axes.spines[["top", "right"]].set_visible(False)
         if self.epochs == 1:
             axes.set_xticks([1])

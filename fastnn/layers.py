@@ -67,7 +67,9 @@ class Layer:
     name : shown in summaries and errors, by default the kind and a number; trainable : whether training
     changes its parameters.
 
-    It has ``inputs`` and ``units``, its widths, known once it is built, and ``dtype``, the type of its numbers.
+    It has ``inputs`` and ``units``, its widths, known once it is built, and ``dtype``, the type of its numbers. A layer
+    that changes the width sets ``self.units`` in its ``__init__``. One with weights puts them into ``self.parameters``
+    in its ``build``, and their gradients into ``self.gradients`` in its ``backward``.
     """
 
     kind = "layer"
@@ -81,6 +83,8 @@ class Layer:
         self.dtype = "float32"
         self.seed, self.number = 0, 0
         self.owned = False
+        self._parameters: dict[str, np.ndarray] = {}
+        self._gradients: dict[str, np.ndarray] = {}
 
     @property
     def built(self) -> bool:
@@ -89,8 +93,8 @@ class Layer:
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
-        """The layer's arrays by name, in the order in which they are saved."""
-        return {}
+        """The layer's arrays by name, in the order in which they are saved; ``build`` puts them here."""
+        return self._parameters
 
     def assign(self, key: str, value: Any) -> None:
         """Copy ``value`` into the parameter ``key``, or raise an error that says why it cannot be."""
@@ -123,8 +127,8 @@ class Layer:
 
     @property
     def gradients(self) -> dict[str, np.ndarray]:
-        """The gradients of the parameters from the last ``backward``, by the same names."""
-        return {}
+        """The gradients of the parameters from the last ``backward``, which puts them here, by the same names."""
+        return self._gradients
 
     @property
     def activation_name(self) -> str:
@@ -137,7 +141,7 @@ class Layer:
         seed : of the random numbers, which depend on it and on ``number``, the layer's position, alone.
         """
         self.inputs = whole_number("inputs", inputs)
-        self.units = self.units or self.inputs
+        self.units = whole_number("units", self.units) if self.units else self.inputs
         self.dtype = choice("dtype", dtype, ("float32", "float64"))
         self.seed, self.number = secrets.randbits(63) if seed is None else seed, number
 
@@ -150,7 +154,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} does not define forward(x, training)")
 
     def backward(self, dy: Any) -> np.ndarray:
-        """dx from dy, for the rows of the last ``forward``; sets ``gradients`` (arrays by parameter)."""
+        """dx from dy, for the rows of the last ``forward``; puts the parameters' gradients into ``gradients``."""
         raise NotImplementedError(f"{type(self).__name__} does not define backward(dy)")
 
     def _rows(self, name: str, value: Any, width: int) -> np.ndarray:
@@ -302,9 +306,9 @@ class Dense(Layer):
         self.bias_regularizer = regularizers.get("bias_regularizer", bias_regularizer)
         self.kernel_constraint = constraints.get("kernel_constraint", kernel_constraint)
         self.bias_constraint = constraints.get("bias_constraint", bias_constraint)
-        self._arrays: dict[str, np.ndarray] = {"W": np.empty((0, self.units), np.float32)}
+        self._parameters["W"] = np.empty((0, self.units), np.float32)
         if self.use_bias:
-            self._arrays["b"] = np.empty(0, np.float32)
+            self._parameters["b"] = np.empty(0, np.float32)
         self.dW = self.db = np.empty(0, np.float32)
         self._x: np.ndarray | None = None
         self._nonlinearity = Activation(self.activation)
@@ -314,17 +318,13 @@ class Dense(Layer):
         return self.activation if isinstance(self.activation, str) else self.activation.name
 
     @property
-    def parameters(self) -> dict[str, np.ndarray]:
-        return self._arrays
-
-    @property
     def gradients(self) -> dict[str, np.ndarray]:
         return {"W": self.dW, "b": self.db} if self.use_bias else {"W": self.dW}
 
     @property
     def W(self) -> np.ndarray:
         """The weights, (inputs, units). Assigning copies into the array, which others may share."""
-        return self._arrays["W"]
+        return self._parameters["W"]
 
     @W.setter
     def W(self, value: Any) -> None:
@@ -333,7 +333,7 @@ class Dense(Layer):
     @property
     def b(self) -> np.ndarray:
         """The bias, (units,); of length 0 with ``use_bias=False``."""
-        return self._arrays["b"] if self.use_bias else self.W[:0, 0]
+        return self._parameters["b"] if self.use_bias else self.W[:0, 0]
 
     @b.setter
     def b(self, value: Any) -> None:
@@ -344,7 +344,7 @@ class Dense(Layer):
         self._nonlinearity.build(self.units, seed=self.seed, dtype=dtype, number=number)
         shapes = {"W": (self.inputs, self.units), "b": (self.units,)}
         starts = {"W": self.kernel_initializer, "b": self.bias_initializer}
-        for index, key in enumerate(self._arrays):
+        for index, key in enumerate(self._parameters):
             shape = shapes[key]
             stream = np.random.SeedSequence(self.seed, spawn_key=(number, index))
             name = f"what the initializer {starts[key]!r} of {self.name}.{key} gave"
@@ -353,7 +353,7 @@ class Dense(Layer):
                 raise ValueError(f"{name} has shape {values.shape}; expected {shape}")
             rows = data.Rows(name, values.reshape(shape[0], -1), dtype)
             rows.check_finite()
-            self._arrays[key] = np.array(rows.take(slice(None)).reshape(shape))
+            self._parameters[key] = np.array(rows.take(slice(None)).reshape(shape))
 
     def convert(self, dtype: str) -> None:
         self.dtype = self._nonlinearity.dtype = dtype

@@ -90,6 +90,7 @@ class Model:
         width = self.layers[0].units
         for index, layer in enumerate(self.layers):
             layer.build(width, seed=self._seed, dtype=self._dtype, number=index)
+            _check_built(layer)
             layer.owned = True
             width = layer.units
         self._optimizer: optimizers.Optimizer | None = None
@@ -853,3 +854,13 @@ def load(path: str | os.PathLike[str], parts: Mapping[str, Any] | None = None) -
     model.step, model.epoch = description["step"], description["epoch"]
     files.fill(files.state_tensors(model), tensors, "the model")
     return model
+
+
+def _check_built(layer: Layer) -> None:
+    """Raise an error where the ``build`` of a layer of one's own left out something, or made what cannot be trained."""
+    if not layer.built:
+        raise TypeError(f"build of layer {layer.name!r} did not call super().build(inputs, **given); expected it to")
+    for key, value in layer.parameters.items():
+        if not isinstance(value, np.ndarray) or value.size == 0 or value.ndim == 0:
+            raise TypeError(f"{layer.name}.{key} is {shown(value)}; expected a NumPy array of one axis or more")
+        layer.assign(key, value)

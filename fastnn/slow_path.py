@@ -259,7 +259,9 @@ class SlowPath:
         gradient = self.elements(self.arenas.gradients, parameter.offset, *parameter.shape)
         operation = self.plan.operations[parameter.operation]
         if operation.own is not None:
-            found = operation.own.gradients[parameter.key]
+            found = operation.own.gradients.get(parameter.key)
+            if found is None:
+                raise ValueError(f"backward of layer {operation.own.name!r} did not set gradients[{parameter.key!r}]")
             gradient[...] = self.checked(operation.own, f"gradients[{parameter.key!r}]", found, parameter.shape)
             return
         x = self.activation(operation.x, operation.inputs)

@@ -29,28 +29,20 @@ class Scale(fn.Layer):
 
     def __init__(self, wrong=1.0, wrong_dx=1.0, *, name=None, trainable=True):
         super().__init__(name=name, trainable=trainable)
-        self.wrong, self.wrong_dx, self._arrays = wrong, wrong_dx, {}
+        self.wrong, self.wrong_dx = wrong, wrong_dx
 
-    def build(self, inputs, *, seed=None, dtype="float32", number=0):
-        super().build(inputs, seed=seed, dtype=dtype, number=number)
-        self._arrays["s"] = np.linspace(0.5, 1.5, inputs, dtype=dtype)
-
-    @property
-    def parameters(self):
-        return self._arrays
-
-    @property
-    def gradients(self):
-        return {"s": self._ds}
+    def build(self, inputs, **given):
+        super().build(inputs, **given)
+        self.parameters["s"] = np.linspace(0.5, 1.5, inputs)
 
     def forward(self, x, training=False):
         self._x = x
         noise = np.random.default_rng().standard_normal(x.shape) if training else 0.0
-        return x * self._arrays["s"] + noise
+        return x * self.parameters["s"] + noise
 
     def backward(self, dy):
-        self._ds = self.wrong * (dy * self._x).sum(axis=0)
-        return self.wrong_dx * dy * self._arrays["s"]
+        self.gradients["s"] = self.wrong * (dy * self._x).sum(axis=0)
+        return self.wrong_dx * dy * self.parameters["s"]
 
 
 def model_of(*layers, loss="mse", outputs=2, last=None, dtype="float32"):

@@ -227,6 +227,25 @@ def test_plot_with_nan():
     assert set(curves(history.plot().axes[0])) == {"training", "validation"}
 
 
+def test_plot_of_a_wide_span_is_logarithmic():
+    """The axis is, where the largest of both curves is more than 1000 times the least, and the least is above zero."""
+    pytest.importorskip("matplotlib")
+    for losses, validation, scale in (
+        ([1.0, 0.0011], [0.5, 0.5], "linear"),
+        ([1.0, 0.0009], [0.5, 0.5], "log"),
+        ([0.5, 0.5], [1.0, 0.0009], "log"),
+        ([1.0, 0.1], [0.1, 0.0009], "log"),
+        ([1.0, 0.0], [0.5, 0.5], "linear"),
+        ([1.0, -1e-6], [0.5, 0.5], "linear"),
+        ([1.0, math.nan, 0.0009], [math.nan, math.inf, 0.5], "log"),
+        ([math.nan, math.nan], [math.nan, math.nan], "linear"),
+    ):
+        history = fn.History()
+        for loss, val_loss in zip(losses, validation, strict=True):
+            history.append({"loss": loss, "accuracy": 0.5, "val_loss": val_loss, "val_accuracy": 0.5})
+        assert [axes.get_yscale() for axes in history.plot().axes] == [scale, "linear"], (losses, validation)
+
+
 def test_plot_chooses_quantities():
     pytest.importorskip("matplotlib")
     assert [axes.get_ylabel() for axes in made(3).plot("accuracy").axes] == ["accuracy"]

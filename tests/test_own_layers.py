@@ -16,27 +16,45 @@ class Scale(fn.Layer):
     def __init__(self, start=1.0, *, name=None, trainable=True):
         super().__init__(name=name, trainable=trainable)
         self.start = start
-        self._arrays, self._x, self.ds = {}, None, None
 
-    def build(self, inputs, *, seed=None, dtype="float32", number=0):
-        super().build(inputs, seed=seed, dtype=dtype, number=number)
-        self._arrays["s"] = np.full(inputs, self.start, dtype)
-
-    @property
-    def parameters(self):
-        return self._arrays
-
-    @property
-    def gradients(self):
-        return {"s": self.ds}
+    def build(self, inputs, **given):
+        super().build(inputs, **given)
+        self.parameters["s"] = np.full(inputs, self.start)
 
     def forward(self, x, training=False):
         self._x = x
-        return x * self._arrays["s"]
+        return x * self.parameters["s"]
 
     def backward(self, dy):
-        self.ds = (dy * self._x).sum(axis=0)
-        return dy * self._arrays["s"]
+        self.gradients["s"] = (dy * self._x).sum(axis=0)
+        return dy * self.parameters["s"]
+
+
+class Pairs(fn.Layer):
+    """y = the products of all pairs of columns, times a weight each: another width than x."""
+
+    kind = "pairs"
+
+    def __init__(self, inputs, *, name=None):
+        super().__init__(name=name)
+        self.left, self.right = np.triu_indices(inputs, 1)
+        self.units = len(self.left)
+
+    def build(self, inputs, **given):
+        super().build(inputs, **given)
+        self.parameters["w"] = np.linspace(0.5, 1.5, self.units)
+
+    def forward(self, x, training=False):
+        self._x = x
+        return x[:, self.left] * x[:, self.right] * self.parameters["w"]
+
+    def backward(self, dy):
+        left, right = self._x[:, self.left], self._x[:, self.right]
+        self.gradients["w"] = (dy * left * right).sum(axis=0)
+        slope, dx = dy * self.parameters["w"], np.zeros_like(self._x)
+        np.add.at(dx.T, self.left, (slope * right).T)
+        np.add.at(dx.T, self.right, (slope * left).T)
+        return dx
 
 
 class Noise(fn.Layer):
@@ -111,6 +129,24 @@ def test_its_parameters_are_trained():
 
 
 @WARNED
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_it_may_have_weights_and_another_width(dtype):
+    """The parameters lie in the model's memory and have its type, whatever ``build`` made."""
+    X, y = data()
+    model = compiled(Pairs(6), dtype=dtype)
+    pairs = model.layers[2]
+    assert (pairs.inputs, pairs.units) == (6, 15)
+    assert pairs.parameters["w"].dtype == dtype and np.shares_memory(pairs.parameters["w"], model.arenas.parameters)
+    assert model.count_parameters() == (24 + 15 + 32, 24 + 15 + 32)
+    report = model.check_gradients(X, y)
+    assert report and {check.parameter for check in report.checks} >= {"pairs_1.w"}
+    before = pairs.parameters["w"].copy()
+    history = model.fit(X, y, epochs=5)
+    assert history["loss"][-1] < history["loss"][0] and not np.allclose(pairs.parameters["w"], before)
+    assert pairs.gradients["w"].shape == (15,)
+
+
+@WARNED
 def test_noise_is_for_training_alone():
     X, y = data()
     model, plain = compiled(Noise(1.0)), compiled()
@@ -151,9 +187,13 @@ def test_what_it_returns_is_checked():
             return dy.ravel()
 
     class Wrong(Scale):
-        @property
-        def gradients(self):
-            return {"s": np.ones(3)}
+        def backward(self, dy):
+            self.gradients["s"] = np.ones(3)
+            return dy
+
+    class Forgotten(Scale):
+        def backward(self, dy):
+            return dy
 
     class Unfinished(fn.Layer):
         pass
@@ -164,5 +204,44 @@ def test_what_it_returns_is_checked():
         compiled(Flat()).fit(*data())
     with pytest.raises(ValueError, match=r"gradients\['s'\] of layer 'scale_1' returned shape \(3,\); expected \(6,\)"):
         compiled(Wrong()).fit(*data())
+    with pytest.raises(ValueError, match=r"backward of layer 'scale_1' did not set gradients\['s'\]"):
+        compiled(Forgotten()).fit(*data())
     with pytest.raises(NotImplementedError, match="Unfinished does not define forward"):
         compiled(Unfinished()).fit(*data())
+
+
+@pytest.mark.parametrize(
+    ("start", "kind", "message"),
+    [
+        ([1.0], TypeError, r"scale_1\.s is \[1\.0\] \(a list\); expected a NumPy array of one axis or more"),
+        (1.0, TypeError, r"scale_1\.s is 1\.0; expected a NumPy array of one axis or more"),
+        (np.float32(1.0), TypeError, r"scale_1\.s is .*1\.0.*; expected a NumPy array of one axis or more"),
+        (np.empty(0), TypeError, r"scale_1\.s is .*; expected a NumPy array of one axis or more"),
+        (np.array([1.0, np.nan]), ValueError, r"scale_1\.s .*nan"),
+        (np.array(["one"]), TypeError, r"scale_1\.s "),
+    ],
+)
+def test_what_build_makes_is_checked(start, kind, message):
+    class Odd(Scale):
+        def build(self, inputs, **given):
+            super().build(inputs, **given)
+            self.parameters["s"] = start
+
+    with pytest.raises(kind, match=message):
+        compiled(Odd())
+
+
+def test_its_widths_are_checked():
+    class Silent(Scale):
+        def build(self, inputs, **given):
+            pass
+
+    class Half(Scale):
+        def __init__(self):
+            super().__init__()
+            self.units = 2.5
+
+    with pytest.raises(TypeError, match=r"build of layer 'scale_1' did not call super\(\)\.build\(inputs, \*\*given\)"):
+        compiled(Silent())
+    with pytest.raises((TypeError, ValueError), match=r"units is 2\.5; expected a whole number"):
+        compiled(Half())
