@@ -164,17 +164,43 @@ def test_style_sheets_that_load_from_elsewhere_are_found(check_site, tmp_path):
     assert check_site.main(str(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("solutions", [True, False])
-def test_downloads_are_what_jupyter_can_show(solutions):
+@pytest.fixture(scope="module")
+def notebooks():
     pytest.importorskip("myst_nb", reason="the extra docs is not installed")
     specification = importlib.util.spec_from_file_location("notebooks", ROOT / "docs" / "_extensions" / "notebooks.py")
-    notebooks = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(notebooks)
-    pages = sorted((ROOT / "docs" / "tutorials").glob("[0-9][0-9]_*.md"))
-    assert pages
-    for page in pages:
-        cells = notebooks.notebook(page, solutions).cells
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("[0-9][0-9]_*.md"))
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_downloads_are_what_jupyter_can_show(notebooks, page):
+    whole, without = (notebooks.notebook(page, solutions).cells for solutions in (True, False))
+    for cells in (whole, without):
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         assert ":::" not in text
         assert not re.search(r"\]\([^)]*\.md\b", text), "a notebook has no such page beside it"
-        assert any("# Your solution" in cell.source for cell in cells) == (not solutions)
+    secret = [cell.source for cell in whole if "solution" in cell.metadata.get("tags", ())]
+    assert secret and not any(source in cell.source for source in secret for cell in without)
+    places = sum(cell.source == "# Your solution" for cell in without)
+    assert places == (0 if "assignment" in page.stem else 2)  # of an assignment, the task has the place
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in TUTORIALS if "assignment" not in page.stem], ids=lambda page: page.stem
+)
+def test_chapters_are_built_alike(notebooks, page):
+    """A question first, a picture within four cells of code, claims that are asserted, two exercises with solutions."""
+    cells = notebooks.notebook(page, True).cells
+    assert re.search(r"\*\*[^*]+\?[^*]*\*\*", cells[0].source), "no question in bold in the first paragraph"
+    code = [cell for cell in cells if cell.cell_type == "code" and "%%writefile" not in cell.source]
+    assert any("plt.show()" in cell.source for cell in code[:4])
+    assert sum("assert " in cell.source for cell in code) >= 5
+    exercises = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown").partition("## Exercises")[2]
+    assert re.findall(r"^\*\*(\d)\.\*\*", exercises, re.MULTILINE) == ["1", "2"]
+    solutions = [cell for cell in code if "solution" in cell.metadata.get("tags", ())]
+    assert len(solutions) == 2 and all("assert " in cell.source for cell in solutions) and code[-2:] == solutions
+    assert all("hide-cell" in cell.metadata["tags"] for cell in solutions)

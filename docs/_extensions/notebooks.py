@@ -10,7 +10,7 @@ import nbformat
 from myst_nb.core.read import read_myst_markdown_notebook
 from sphinx.application import Sphinx
 
-#: Cells with this tag are left out of the notebooks without solutions.
+#: Cells with this tag, of code or of text, are left out of the notebooks without solutions.
 SOLUTION = "solution"
 
 
@@ -29,12 +29,16 @@ def notebook(source: Path, solutions: bool) -> nbformat.NotebookNode:
     """The page as a notebook: it writes ``lecture.py`` itself, and its links lead to other notebooks."""
     found = read_myst_markdown_notebook(source.read_text("utf-8"))
     cells = []
+    asked = False  # whether the last cell is there, and so may ask for a solution
     for cell in found.cells:
-        tags = cell.metadata.get("tags", [])
-        if SOLUTION in tags:
-            if not solutions:
+        is_solution = SOLUTION in cell.metadata.get("tags", [])
+        if is_solution and not solutions:
+            if asked and cell.cell_type == "code":
                 cells.append(nbformat.v4.new_code_cell("# Your solution"))
-                continue
+            asked = False
+            continue
+        asked = True
+        if is_solution and cell.cell_type == "code":
             cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
         cell.metadata.pop("mystnb", None)
         if cell.cell_type == "markdown":
