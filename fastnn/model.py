@@ -862,5 +862,7 @@ def _check_built(layer: Layer) -> None:
         raise TypeError(f"build of layer {layer.name!r} did not call super().build(inputs, **given); expected it to")
     for key, value in layer.parameters.items():
         if not isinstance(value, np.ndarray) or value.size == 0 or value.ndim == 0:
-            raise TypeError(f"{layer.name}.{key} is {shown(value)}; expected a NumPy array of one axis or more")
+            raise TypeError(
+                f"{layer.name}.{key} is {shown(value)}; expected a NumPy array with entries, of one axis or more"
+            )
         layer.assign(key, value)

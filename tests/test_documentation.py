@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -129,12 +130,17 @@ def test_shown_code_is_python(page):
         ast.parse(code)
 
 
-@pytest.fixture(scope="module")
-def check_site():
-    specification = importlib.util.spec_from_file_location("check_site", ROOT / "docs" / "check_site.py")
+def script(path: str):
+    """A Python file of the documentation as a module."""
+    specification = importlib.util.spec_from_file_location(Path(path).stem, ROOT / "docs" / path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def check_site():
+    return script("check_site.py")
 
 
 @pytest.mark.parametrize(
@@ -164,13 +170,31 @@ def test_style_sheets_that_load_from_elsewhere_are_found(check_site, tmp_path):
     assert check_site.main(str(tmp_path)) == 1
 
 
+def test_a_browser_sees_what_is_wrong(tmp_path, capsys, monkeypatch):
+    check_browser = script("check_browser.py")
+    if not any(map(shutil.which, check_browser.BROWSERS)):
+        pytest.skip("no browser is installed")
+    monkeypatch.setattr(check_browser, "WAIT", 1)
+    start = "<!doctype html><head></head>"
+    found = '<ul id="search-results"><li><a href="#">found</a></li></ul>'
+    (tmp_path / "search.html").write_text(start + found, "utf-8")
+    assert check_browser.main(str(tmp_path)) == 0, capsys.readouterr().err
+    loud = '<img src="none.png"><script>console.warn("oh"); no()</script>'
+    (tmp_path / "wide.html").write_text(start + '<p style="width: 900px">far', "utf-8")
+    (tmp_path / "loud.html").write_text(start + loud, "utf-8")
+    (tmp_path / "search.html").write_text(start, "utf-8")
+    assert check_browser.main(str(tmp_path)) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "wide" in line] == ["wide.html at 390 pixels: is 908 pixels wide"]
+    assert sum("no is not defined" in line for line in lines) == sum(line.endswith(": oh") for line in lines) == 2
+    assert sum("cannot load" in line and "none.png" in line for line in lines) == 2
+    assert sum("nothing found" in line for line in lines) == 6
+
+
 @pytest.fixture(scope="module")
 def notebooks():
     pytest.importorskip("myst_nb", reason="the extra docs is not installed")
-    specification = importlib.util.spec_from_file_location("notebooks", ROOT / "docs" / "_extensions" / "notebooks.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return script("_extensions/notebooks.py")
 
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("[0-9][0-9]_*.md"))

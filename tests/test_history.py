@@ -237,7 +237,8 @@ def test_plot_of_a_wide_span_is_logarithmic():
         ([1.0, 0.1], [0.1, 0.0009], "log"),
         ([1.0, 0.0], [0.5, 0.5], "linear"),
         ([1.0, -1e-6], [0.5, 0.5], "linear"),
-        ([1.0, math.nan, 0.0009], [math.nan, math.inf, 0.5], "log"),
+        ([math.nan, 1.0, 0.0009], [0.5, math.nan, 0.5], "log"),
+        ([1.0, 0.5], [math.inf, 0.5], "linear"),
         ([math.nan, math.nan], [math.nan, math.nan], "linear"),
     ):
         history = fn.History()

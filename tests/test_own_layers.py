@@ -213,10 +213,23 @@ def test_what_it_returns_is_checked():
 @pytest.mark.parametrize(
     ("start", "kind", "message"),
     [
-        ([1.0], TypeError, r"scale_1\.s is \[1\.0\] \(a list\); expected a NumPy array of one axis or more"),
-        (1.0, TypeError, r"scale_1\.s is 1\.0; expected a NumPy array of one axis or more"),
-        (np.float32(1.0), TypeError, r"scale_1\.s is .*1\.0.*; expected a NumPy array of one axis or more"),
-        (np.empty(0), TypeError, r"scale_1\.s is .*; expected a NumPy array of one axis or more"),
+        (
+            [1.0],
+            TypeError,
+            r"scale_1\.s is \[1\.0\] \(a list\); expected a NumPy array with entries, of one axis or more",
+        ),
+        (1.0, TypeError, r"scale_1\.s is 1\.0; expected a NumPy array with entries, of one axis or more"),
+        (
+            np.float32(1.0),
+            TypeError,
+            r"scale_1\.s is .*1\.0.*; expected a NumPy array with entries, of one axis or more",
+        ),
+        (
+            np.array(1.0),
+            TypeError,
+            r"scale_1\.s is array\(1\.\) .*; expected a NumPy array with entries, of one axis or more",
+        ),
+        (np.empty(0), TypeError, r"scale_1\.s is .*; expected a NumPy array with entries, of one axis or more"),
         (np.array([1.0, np.nan]), ValueError, r"scale_1\.s .*nan"),
         (np.array(["one"]), TypeError, r"scale_1\.s "),
     ],
