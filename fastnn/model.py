@@ -25,7 +25,7 @@ from .inference import CompiledPredict
 from .layers import Dense, Dropout, Input, Layer
 from .metrics import Metric
 from .metrics import get as get_metrics
-from .own_functions import ActivationFunction
+from .own_functions import ActivationFunction, suspects
 from .plan import Plan, lower, rounded
 from .progress import Progress, check_verbose
 from .regularizers import Penalty
@@ -531,6 +531,7 @@ class Model:
         if not np.isfinite(means[0]):
             raise FloatingPointError(
                 f"the loss on {action} is {means[0]}: the outputs of the model are not finite or too large"
+                f"{suspects(self)}"
             )
         means[0] += self._penalty(runner)
         return logs(self.metrics, means, examples.t, kept, None)

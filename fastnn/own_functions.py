@@ -33,12 +33,15 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from . import checks
 from .checks import shown
+
+if TYPE_CHECKING:
+    from .model import Model
 
 __all__ = ["ActivationFunction", "OwnFunction"]
 
@@ -154,6 +157,15 @@ class ActivationFunction(OwnFunction):
             f"at x = {wrong[0]:.6g}, slope(x, y) is {wrong[1]:.6g}, but central differences of value(x) "
             f"give {wrong[2]:.6g}"
         )
+
+
+def suspects(model: Model) -> str:
+    """What an error about numbers that are not finite says of the parts of the model that the user wrote, if any."""
+    parts = [part for layer in model.layers for part in (layer, *vars(layer).values())]
+    own: list[Any] = [part for part in (*parts, model.loss) if isinstance(part, OwnFunction)]
+    own += [part for part in (*model.layers, model.optimizer) if not type(part).__module__.startswith("fastnn.")]
+    names = " and ".join(dict.fromkeys(map(repr, own)))
+    return f"; or look at {names}, your own, which may not be finite there" if own else ""
 
 
 def find_wrong_slope(

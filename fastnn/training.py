@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from . import checks
 from .callbacks import Callback
-from .checks import shown
+from .checks import nearest, shown
+from .own_functions import suspects
 
 if TYPE_CHECKING:
     from .data import Examples, Rows
@@ -300,7 +302,7 @@ class Trainer:
         raise FloatingPointError(
             f"the loss or a weight became NaN or infinite in epoch {epoch + 1}, batch {within + 1} of "
             f"{self.batches} (learning_rate={rate:g}); the model keeps the weights "
-            "of before that step. A smaller learning rate or standardized inputs usually help"
+            f"of before that step. A smaller learning rate or standardized inputs usually help{suspects(self.model)}"
         )
 
     def logs(self, epoch: int, results: np.ndarray) -> dict[str, float]:
@@ -413,14 +415,15 @@ class Callbacks:
     change the weights or the learning rate.
     """
 
-    METHODS = (
-        "set_model",
-        "on_train_begin",
-        "on_train_end",
-        "on_epoch_begin",
-        "on_epoch_end",
-        "on_train_batch_end",
-    )
+    #: The methods, and what each is called with.
+    METHODS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "set_model": ("model",),
+        "on_train_begin": (),
+        "on_train_end": (),
+        "on_epoch_begin": ("epoch",),
+        "on_epoch_end": ("epoch", "logs"),
+        "on_train_batch_end": ("batch", "logs"),
+    }
 
     def __init__(self, callbacks: Any):
         if any(hasattr(callbacks, method) for method in self.METHODS):
@@ -435,17 +438,21 @@ class Callbacks:
                 raise TypeError(
                     f"callbacks[{index}] is {shown(callback)}; expected an object with on_epoch_end(epoch, logs)"
                 )
+            for name in dir(callback) if isinstance(callback, Callback) else ():
+                if name.startswith("on_") and name not in self.METHODS and callable(getattr(callback, name)):
+                    hint = nearest(name, self.METHODS) or f"; expected one of {', '.join(self.METHODS)}"
+                    raise ValueError(f"callbacks[{index}] has {name}, which is never called{hint}")
         self.given = bool(self.callbacks)
         # What a class says of itself does not hold for classes made from it.
         self.touching = not all(vars(type(callback)).get("only_watches", False) for callback in self.callbacks)
         #: method -> the functions that there are for it, without those of the base that do nothing.
         self.calls: dict[str, list[Callable[..., None]]] = {method: [] for method in self.METHODS}
         nothing = [getattr(Callback, method, None) for method in self.METHODS if method != "set_model"]
-        for callback in self.callbacks:
+        for index, callback in enumerate(self.callbacks):
             for method, functions in self.calls.items():
                 function = getattr(callback, method, None)
                 if callable(function) and getattr(function, "__func__", self) not in nothing:
-                    functions.append(function)
+                    functions.append(checks.function(f"callbacks[{index}].{method}", function, self.METHODS[method]))
         self.by_batch = bool(self.calls["on_train_batch_end"])
 
     def check(self, reported: Sequence[str]) -> None:

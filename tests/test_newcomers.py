@@ -272,3 +272,103 @@ CLASSES = {
 @pytest.mark.parametrize("name", CLASSES)
 def test_what_is_no_object(name):
     refused(CLASSES[name][1], CLASSES[name][0])
+
+
+# Callbacks.
+
+
+def test_a_misspelled_method_of_a_callback_is_told_before_the_fit():
+    class Misspelled(fn.Callback):
+        def on_epoch_ends(self, epoch, logs):
+            pass
+
+    class OfKeras(fn.Callback):
+        def on_batch_end(self, batch, logs=None):
+            pass
+
+        def on_epoch_end(self, epoch, logs=None):
+            pass
+
+    class Ready(fn.Callback):
+        on_screen = True  # no method
+
+        def on_epoch_end(self, epoch, logs):
+            self.helper_on_epoch_ends()
+
+        def helper_on_epoch_ends(self):
+            self.called = True
+
+    class NoSubclass:
+        def on_epoch_end(self, epoch, logs):
+            self.on_quitting()
+
+        def on_quitting(self):
+            self.called = True
+
+    model = model_for()
+    refused(
+        "callbacks[1] has on_epoch_ends, which is never called; did you mean 'on_epoch_end'?",
+        lambda: model.fit(X, LABELS, callbacks=[Ready(), Misspelled()]),
+    )
+    refused(
+        "callbacks[0] has on_batch_end, which is never called; did you mean 'on_train_batch_end'?",
+        lambda: model.fit(X, LABELS, callbacks=[OfKeras()]),
+    )
+    assert model.step == 0
+    callbacks = [Ready(), NoSubclass()]
+    model.fit(X, LABELS, callbacks=callbacks)
+    assert all(callback.called for callback in callbacks)
+
+
+def test_a_method_of_a_callback_with_other_arguments_is_told_before_the_fit():
+    class OfKeras(fn.Callback):
+        def on_epoch_begin(self, epoch, logs):
+            pass
+
+    model = model_for()
+    refused(
+        "callbacks[0].on_epoch_begin is a function of (epoch, logs); expected a function of (epoch)",
+        lambda: model.fit(X, LABELS, callbacks=[OfKeras()]),
+    )
+    refused(
+        "callbacks[0].on_epoch_end is a function of (epoch); expected a function of (epoch, logs)",
+        lambda: model.fit(X, LABELS, callbacks=[fn.LambdaCallback(on_epoch_end=lambda epoch: None)]),
+    )
+    assert model.step == 0
+
+
+# Numbers that are not finite.
+
+
+def cube(x):
+    return x * x * x
+
+
+def cube_slope(x, y):
+    return 3.0 * x * x
+
+
+def test_an_own_function_is_named_where_numbers_stop_being_finite():
+    own = fn.ActivationFunction(cube, cube_slope, "cube")
+    layers = [fn.Input(3), fn.Dense(5, own), fn.Dense(5, own), fn.Dense(1)]
+    model = fn.Model(layers, seed=0)
+    model.compile(fn.SGD(10.0), "mse")
+    with pytest.raises(
+        FloatingPointError, match=r"help; or look at ActivationFunction\('cube'\), your own, which may not be"
+    ):
+        model.fit(X * 100, LABELS, epochs=50)
+    with pytest.raises(FloatingPointError, match=r"look at ActivationFunction\('cube'\)"):
+        model.evaluate(X * 1e30, LABELS)
+
+    class Own(fn.Optimizer):
+        @staticmethod
+        def update(p, g, slots, rate, step, settings):
+            p[:] = np.nan
+
+    loss = fn.LossFunction(lambda y, t: (y - t) * (y - t), lambda y, t: 2.0 * (y - t), "squares")
+    model = model_for(loss, 1, None, Own())
+    with pytest.raises(FloatingPointError, match=r"look at LossFunction\('squares'\) and Own\(\), your own"):
+        model.fit(X * 1e30, LABELS)
+    model = model_for("mse", 1, None, fn.SGD(1e30))
+    with pytest.raises(FloatingPointError, match=r"standardized inputs usually help$"):
+        model.fit(X, LABELS, epochs=50)
