@@ -258,16 +258,14 @@ class ModelCheckpoint(_Monitor):
         save_weights_only: bool = False,
     ):
         super().__init__(monitor, mode, 0.0)
-        self.filepath = checks.path("filepath", filepath)
+        self.filepath = checks.model_file("filepath", filepath, in_folder=False)
         self.save_best_only = flag("save_best_only", save_best_only)
         self.save_weights_only = flag("save_weights_only", save_weights_only)
 
     def check_logs(self, reported: Sequence[str]) -> None:
         if self.save_best_only:
             super().check_logs(reported)
-        folder = os.path.dirname(self._path(0, dict.fromkeys(reported, 0.0))) or os.curdir
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(f"filepath is {self.filepath!r}, but there is no folder {folder!r}; expected one")
+        checks.model_file("filepath", self._path(0, dict.fromkeys(reported, 0.0)))
 
     def _path(self, epoch: int, logs: dict[str, float]) -> str:
         try:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-__all__ = ["choice", "flag", "function", "nearest", "number", "path", "shown", "whole_number"]
+__all__ = ["choice", "flag", "function", "model_file", "nearest", "number", "path", "shown", "whole_number"]
 
 
 def shown(value: Any) -> str:
@@ -120,6 +120,30 @@ def path(name: str, value: Any) -> str:
     found = os.fspath(value)
     if not found or os.path.isdir(found):
         raise ValueError(f"{name} is {shown(value)}, {'a folder' if found else 'empty'}; expected the path of a file")
+    return found
+
+
+#: Endings of files of other formats, which nobody expects to find in the one that models are saved in.
+OTHER_FORMATS = tuple(
+    ".h5 .hdf5 .keras .pt .pth .ckpt .onnx .tflite .pb .pkl .pickle .joblib .npy .npz .mat .json .csv .txt".split()
+)
+
+
+def model_file(name: str, value: Any, *, in_folder: bool = True) -> str:
+    """``value`` as the path of a file for a model: with no ending of another format, and where its folder is there.
+
+    in_folder : whether to look for the folder.
+    """
+    found = path(name, value)
+    if found.lower().endswith(OTHER_FORMATS):
+        raise ValueError(
+            f"{name} is {found!r}, but the file would be in the safetensors format; expected a name that ends in "
+            ".safetensors, or in nothing"
+        )
+    folder = os.path.dirname(found) or os.curdir
+    if in_folder and not os.path.isdir(folder):
+        home = f": os.path.expanduser({name}) fills in ~" if found.startswith("~") else ""
+        raise FileNotFoundError(f"{name} is {found!r}, but there is no folder {folder!r}; expected one{home}")
     return found
 
 

@@ -33,6 +33,9 @@ __all__ = ["ModelFileError", "fill", "load_weights", "read_model", "save", "save
 #: Raised when the meaning of a file changes; a file with a larger number is refused.
 FORMAT = 1
 
+#: What ``read`` reads.
+WRITTEN = "a file that model.save or model.save_weights of fastnn wrote"
+
 #: Bytes of a header at most; a model of thousands of layers needs a few hundred kilobytes.
 MOST_HEADER = 1 << 24
 
@@ -165,6 +168,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     A model that is loaded from it continues with the same bits. Raises an OSError where the file cannot be written
     (an older one then stays as it was), and a TypeError where a part of your own cannot be described.
     """
+    checks.model_file("path", path)
     classes, own = known_classes(), {}  # type: tuple[dict[str, type], dict[str, Any]]
     compiled = None
     if model.loss is not None:
@@ -226,11 +230,15 @@ def write(path: str | os.PathLike[str], description: dict[str, Any], tensors: Ma
 @contextlib.contextmanager
 def _replacing(path: str | os.PathLike[str]) -> Iterator[Callable[[Any], Any]]:
     """Writes to a new file beside ``path``, which takes its place when all is on the disk."""
-    path = os.path.realpath(checks.path("path", path))
+    given = checks.model_file("path", path)
+    path = os.path.realpath(given)
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else None
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as fault:  # about the file that was asked for
+        raise type(fault)(fault.errno, fault.strerror, given) from None
     try:
         with os.fdopen(handle, "wb") as file:
             yield file.write
@@ -286,9 +294,19 @@ def load_weights(model: Model, path: str | os.PathLike[str]) -> None:
 
     Raises a ModelFileError that says what does not fit; then nothing has changed.
     """
-    _, tensors = read(path)
-    weights = {name: array for name, array in tensors.items() if not name.startswith("optimizer.")}
-    fill(model.named_parameters(), weights, f"the model {model.name!r}")
+    with naming(path):
+        _, tensors = read(path)
+        weights = {name: array for name, array in tensors.items() if not name.startswith("optimizer.")}
+        fill(model.named_parameters(), weights, f"the model {model.name!r}")
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors about the file begin with its path."""
+    try:
+        yield
+    except ModelFileError as fault:
+        raise ModelFileError(f"{os.fspath(path)}: {fault}") from None
 
 
 def _check_sizes(layers: Any, tensors: Mapping[str, np.ndarray]) -> None:
@@ -328,18 +346,19 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nda
         size = os.fstat(file.fileno()).st_size
         start = file.read(8)
         if size < 8 or len(start) < 8:
-            raise ModelFileError(f"the file has {size} bytes; expected a safetensors file, of at least 8")
+            what = f"has {size} bytes, too few" if size else "is empty"
+            raise ModelFileError(f"the file {what}; expected {WRITTEN}")
         length = int.from_bytes(start, "little")
         if length > min(MOST_HEADER, size - 8):
             raise ModelFileError(
                 f"the file says that its header has {length} bytes, of {size} in all: it is cut off, or no "
-                "safetensors file"
+                f"safetensors file; expected {WRITTEN}"
             )
         text = file.read(length)
         header = _json(text, "header")
         metadata = header.pop("__metadata__", None)
         if not isinstance(metadata, dict) or set(metadata) != {"fastnn", "sha256"}:
-            raise ModelFileError("the file was not written by fastnn: its metadata are not fastnn's")
+            raise ModelFileError(f"the file's metadata are not fastnn's; expected {WRITTEN}")
         end = max((_offsets(name, entry)[1] for name, entry in header.items()), default=0)
         if end != size - 8 - length:  # said before as much memory is taken
             raise ModelFileError(

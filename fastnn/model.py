@@ -756,8 +756,8 @@ class Model:
         """Write the model to a safetensors file, for ``fn.load``: layers, weights, optimizer and its state, loss,
         metrics, seed and step. See ``fastnn.files``.
 
-        Raises an OSError where the file cannot be written, and a TypeError where a part of your own cannot be
-        described.
+        path : ends in .safetensors, or in nothing. Raises an OSError where the file cannot be written, a ValueError
+        for the ending of another format, and a TypeError where a part of your own cannot be described.
 
         >>> import os, tempfile
         >>> model = fn.Model([fn.Input(2), fn.Dense(1)])
@@ -843,17 +843,18 @@ def load(path: str | os.PathLike[str], parts: Mapping[str, Any] | None = None) -
     Raises a ModelFileError that says what is wrong with a file that is damaged, hostile or newer, before it takes more
     memory than the file has bytes; an OSError where the file cannot be read.
     """
-    description, tensors = files.read_model(path, parts)
-    try:
-        model = Model(
-            description["layers"], seed=description["seed"], dtype=description["dtype"], name=description["name"]
-        )
-        if description["compiled"] is not None:
-            model.compile(**description["compiled"])
-    except (TypeError, ValueError, OverflowError, MemoryError) as fault:
-        raise files.ModelFileError(f"the file describes a model that cannot be: {fault or 'too large'}") from None
-    model.step, model.epoch = description["step"], description["epoch"]
-    files.fill(files.state_tensors(model), tensors, "the model")
+    with files.naming(path):
+        description, tensors = files.read_model(path, parts)
+        try:
+            model = Model(
+                description["layers"], seed=description["seed"], dtype=description["dtype"], name=description["name"]
+            )
+            if description["compiled"] is not None:
+                model.compile(**description["compiled"])
+        except (TypeError, ValueError, OverflowError, MemoryError) as fault:
+            raise files.ModelFileError(f"the file describes a model that cannot be: {fault or 'too large'}") from None
+        model.step, model.epoch = description["step"], description["epoch"]
+        files.fill(files.state_tensors(model), tensors, "the model")
     return model
 
 

@@ -372,3 +372,81 @@ def test_an_own_function_is_named_where_numbers_stop_being_finite():
     model = model_for("mse", 1, None, fn.SGD(1e30))
     with pytest.raises(FloatingPointError, match=r"standardized inputs usually help$"):
         model.fit(X, LABELS, epochs=50)
+
+
+# Files.
+
+
+@pytest.mark.parametrize("save", ["save", "save_weights"])
+@pytest.mark.parametrize("ending", [".h5", ".keras", ".pt", ".pth", ".PKL", ".npz", ".onnx"])
+def test_a_name_of_another_format_is_refused(save, ending, tmp_path):
+    path = str(tmp_path / f"m{ending}")
+    refused(
+        f"path is {path!r}, but the file would be in the safetensors format; expected a name that ends in .safetensors",
+        lambda: getattr(model_for(), save)(path),
+    )
+    refused("filepath is 'm.h5', but", lambda: fn.ModelCheckpoint("m.h5"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["m", "m.safetensors", "m-1.5", "m.v2"])
+def test_other_names_are_kept_as_they_are(name, tmp_path):
+    model_for().save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    fn.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("save", ["save", "save_weights"])
+def test_a_missing_folder_is_named(save, tmp_path):
+    path = str(tmp_path / "no folder" / "m")
+    with pytest.raises(FileNotFoundError) as caught:
+        getattr(model_for(), save)(path)
+    assert (
+        str(caught.value) == f"path is {path!r}, but there is no folder {str(tmp_path / 'no folder')!r}; expected one"
+    )
+
+
+def test_the_system_s_errors_are_about_the_path_that_was_given(tmp_path):
+    path = str(tmp_path / ("m" * 250))
+    with pytest.raises(OSError, match="m" * 250 + "'$"):
+        model_for().save(path)
+
+
+def test_a_home_folder_is_named():
+    with pytest.raises(
+        FileNotFoundError, match=r"no folder '~'; expected one: os\.path\.expanduser\(path\) fills in ~"
+    ):
+        model_for().save("~/m.safetensors")
+
+
+#: name -> (content of a file that is no model, what the error says of it).
+NO_MODELS = {
+    "text": (b"weights = [1, 2, 3]\n" * 20, "it is cut off, or no safetensors file"),
+    "empty": (b"", "the file is empty"),
+    "zip": (b"PK\x03\x04" + bytes(300), "it is cut off, or no safetensors file"),
+    "short": (b"abc", "the file has 3 bytes"),
+}
+
+
+@pytest.mark.parametrize("load", [fn.load, lambda path: model_for().load_weights(path)])
+@pytest.mark.parametrize("name", NO_MODELS)
+def test_what_is_no_model_is_named(name, load, tmp_path):
+    content, words = NO_MODELS[name]
+    path = tmp_path / "m.txt"
+    path.write_bytes(content)
+    with pytest.raises(fn.ModelFileError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ") and words in str(caught.value)
+    assert "expected a file that model.save or model.save_weights of fastnn wrote" in str(caught.value)
+
+
+def test_a_damaged_model_is_named(tmp_path):
+    path = tmp_path / "m"
+    model_for().save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refused(f"{path}: the file is damaged", lambda: fn.load(path))
+    model_for().save_weights(path)
+    refused(f"{path}: 'dense_2.W' has shape (5, 4)", lambda: model_for("mse", 1, None).load_weights(path))
+    refused(f"{path}: the file holds weights alone", lambda: fn.load(path))
+    refused("a folder", lambda: fn.load(tmp_path))
