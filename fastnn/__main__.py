@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
+import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import __version__, datasets, dispatch
+from . import __version__, checks, datasets, dispatch
 from .layers import Dense, Dropout, Input
 from .model import Model
 from .optimizers import Adam
@@ -30,15 +33,20 @@ LEAST_STEPS = 4500
 MOST_CLASSES = 20
 
 
+#: What may stand between the columns of a table.
+DELIMITERS = (",", ";", "\t", "|")
+
+
 @dataclass
 class Table:
-    """A data set ready to train on: standardized or scaled inputs, targets, and what to say about them."""
+    """A data set: inputs as they come, targets, and what to say about them."""
 
     name: str
     inputs: np.ndarray
     targets: np.ndarray
     classes: list[str]  # empty: regression
-    columns: int
+    numeric: bool = True  # whether the targets are written as numbers
+    delimiter: str = ","
 
 
 class UserError(Exception):
@@ -67,6 +75,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--threads", type=int, help="workers (as many as pay for themselves)")
     command.add_argument("--data", type=Path, metavar="FILE.csv", help="a table with a header row, instead of digits")
     command.add_argument("--target", metavar="COLUMN", help="the column of --data to predict")
+    command.add_argument(
+        "--task", choices=("classification", "regression"), help="what the target is for (by default a guess)"
+    )
+    command.add_argument("--save", metavar="FILE.safetensors", help="where to save the trained model")
     command.add_argument("--version", action="version", version=f"fastnn {__version__}")
     return command
 
@@ -80,70 +92,111 @@ def build_model(inputs: int, outputs: int, task: str, hidden: tuple[int, ...] = 
     return Model(layers, seed=seed)
 
 
-def read_csv(path: Path, target: str) -> Table:
-    """The table in ``path``; ``target`` names the column to predict."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [line for line in csv.reader(file) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as fault:
-        raise UserError(f"--data {path}: {fault}") from None
+def read_csv(path: Path, target: str, task: str | None = None) -> Table:
+    """The table in ``path``; ``target`` names the column to predict, ``task`` what for (None: guess)."""
+    delimiter, numbers, lines = read_lines(path, target)
     if len(lines) < 11:
         raise UserError(f"--data {path} has {max(0, len(lines) - 1)} rows below its header; expected at least 10")
     header = [name.strip() for name in lines[0]]
     if target not in header:
-        raise UserError(f"--target {target!r} is not a column of {path}; its columns are {', '.join(header)}")
-    for number, line in enumerate(lines, start=1):
+        raise UserError(
+            f"--target {target!r} is not a column of {path}; its columns are {', '.join(header)}"
+            f"{checks.nearest(target, header)}"
+        )
+    for place, name in enumerate(header):
+        if not name:
+            raise UserError(f"{path}: column {place + 1} has no name; expected a header with a name for each column")
+        if name in header[:place]:
+            raise UserError(f"{path}: the header names the column {name!r} twice; expected a name for each")
+    for number, line in zip(numbers, lines, strict=True):
         if len(line) != len(header):
             raise UserError(f"{path}, line {number}: {len(line)} fields; expected {len(header)}, as in the header")
     place = header.index(target)
-    inputs = np.empty((len(lines) - 1, len(header) - 1), np.float64)
-    for row, line in enumerate(lines[1:]):
-        for column, text in enumerate(line[:place] + line[place + 1 :]):
-            inputs[row, column] = _number(path, row + 2, [*header[:place], *header[place + 1 :]][column], text)
-    if inputs.shape[1] == 0:
+    texts = [line.pop(place).strip() for line in lines][1:]
+    names = [name for name in header if name != target]
+    if not names:
         raise UserError(f"{path} has no column besides {target!r}; expected at least one to predict from")
-    texts = [line[place].strip() for line in lines[1:]]
+    inputs = np.empty((len(lines) - 1, len(names)), np.float64)
+    for row, line in enumerate(lines[1:]):
+        for column, text in enumerate(line):
+            inputs[row, column] = _number(path, numbers[row + 1], names[column], text)
     if "" in texts:
-        raise UserError(f"{path}, line {texts.index('') + 2}: column {target!r} is empty; expected a value")
-    targets, classes = _targets(texts)
-    return Table(str(path), inputs, targets, classes, inputs.shape[1])
+        raise UserError(f"{path}, line {numbers[texts.index('') + 1]}: column {target!r} is empty; expected a value")
+    numeric = all(map(_is_number, texts))
+    if task == "regression" and not numeric:
+        row = list(map(_is_number, texts)).index(False)
+        _number(path, numbers[row + 1], target, texts[row])
+    if len(set(map(float, texts)) if numeric else set(texts)) == 1:
+        raise UserError(f"{path}: column {target!r} has {texts[0]!r} in every row; expected at least two values")
+    targets, classes = _targets(texts, numeric, task)
+    if len(classes) == len(texts):
+        raise UserError(f"{path}: column {target!r} has another value in every row; expected classes of some rows each")
+    return Table(str(path), inputs, targets, classes, numeric, delimiter)
+
+
+def read_lines(path: Path, target: str) -> tuple[str, list[int], list[list[str]]]:
+    """(delimiter, number of each line in the file, fields of each line), without empty lines.
+
+    The delimiter is the one that makes ``target`` a column, or else the most columns.
+    """
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as fault:
+        raise UserError(f"--data {path}: {fault}") from None
+    except UnicodeDecodeError as fault:
+        raise UserError(
+            f"--data {path}, line {content[: fault.start].count(10) + 1}: the byte 0x{content[fault.start]:02x} is not "
+            'UTF-8; expected a text file in UTF-8 (spreadsheets save it as "CSV UTF-8")'
+        ) from None
+
+    def reader(delimiter: str) -> Any:
+        return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+
+    def header(delimiter: str) -> list[str]:
+        return [name.strip() for name in next(filter(None, reader(delimiter)), [])]
+
+    try:
+        delimiter = max(DELIMITERS, key=lambda delimiter: (target in header(delimiter), len(header(delimiter))))
+        rows = reader(delimiter)
+        lines = [(rows.line_num, line) for line in rows if line]
+    except csv.Error as fault:
+        raise UserError(f"--data {path}: {fault}") from None
+    return delimiter, [number for number, _ in lines], [line for _, line in lines]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
 
 
 def _number(path: Path, line: int, column: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        raise UserError(
-            f"{path}, line {line}: column {column!r} has {text!r}; expected a number "
-            "(leave rows with gaps and columns of text out)"
-        )
-    return value
+    if not _is_number(text):
+        gaps = "leave rows with gaps and columns of text out"
+        hint = "with a decimal point" if _is_number(text.replace(",", ".")) else gaps
+        raise UserError(f"{path}, line {line}: column {column!r} has {text!r}; expected a number ({hint})")
+    return float(text)
 
 
-def _targets(texts: list[str]) -> tuple[np.ndarray, list[str]]:
+def _targets(texts: Sequence[str], numeric: bool, task: str | None) -> tuple[np.ndarray, list[str]]:
     """(targets, names of the classes); no classes where the column is for a regression."""
-    try:
-        values = np.array([float(text) for text in texts])
-        numeric = bool(np.isfinite(values).all())
-    except ValueError:
-        numeric = False
-    if numeric and (len(set(values)) > MOST_CLASSES or (values != np.round(values)).any()):
+    values = np.array(texts, float) if numeric else np.array(texts)
+    names, labels = np.unique(values, return_inverse=True)
+    whole = numeric and bool((values == np.round(values)).all())
+    few = len(names) <= MOST_CLASSES and len(names) < len(texts)
+    if task == "regression" or (task is None and numeric and not (whole and few)):
         return values, []
-    names = sorted(set(texts), key=float) if numeric else sorted(set(texts))
-    return np.array([names.index(text) for text in texts]), names
+    return labels, [f"{int(name)}" if whole else str(name) for name in names]
 
 
 def split(table: Table, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers (training, held out): every fifth row of a shuffled table, class by class."""
     generator = np.random.default_rng(seed)
-    order = generator.permutation(len(table.inputs))
-    if table.classes:
-        order = order[np.argsort(table.targets[order], kind="stable")]
-    held_out = np.zeros(len(order), bool)
-    held_out[order[generator.integers(5) :: 5]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    rows = len(table.inputs)
+    order = np.lexsort((generator.random(rows), table.targets)) if table.classes else generator.permutation(rows)
+    return np.delete(order, slice(2, None, 5)), order[2::5]
 
 
 def confusion_matrix(true: np.ndarray, predicted: np.ndarray, names: list[str]) -> str:
@@ -165,11 +218,15 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--hidden {options.hidden!r}; expected widths such as 64,64, or 0 for none") from None
     if (options.data is None) != (options.target is None):
         raise UserError("--data and --target go together: the file, and the column of it to predict")
+    if options.save is not None:
+        checks.model_file("--save", options.save)
     if options.data is None:
+        if options.task is not None:
+            raise UserError("--task goes with --data: the digits are classes")
         images, digits = datasets.digits()
-        table = Table("handwritten digits (UCI)", images, digits, [str(digit) for digit in range(10)], 64)
+        table = Table("handwritten digits (UCI)", images, digits, [str(digit) for digit in range(10)])
     else:
-        table = read_csv(options.data, options.target)
+        table = read_csv(options.data, options.target, options.task)
     training, held_out = split(table, options.seed)
     if options.epochs is None:
         options.epochs = max(EPOCHS, -(-LEAST_STEPS // -(-len(training) // BATCH_SIZE)))
@@ -180,7 +237,8 @@ def run(options: argparse.Namespace) -> None:
         mean, deviation = inputs[training].mean(axis=0), inputs[training].std(axis=0)
         inputs = (inputs - mean) / np.where(deviation > 0, deviation, 1)
         kind = f"{len(table.classes)} classes" if table.classes else "numbers"
-        print(f"task: {task}, because column {options.target!r} holds {kind}")
+        why = "as --task says" if options.task else f"because column {options.target!r} holds {kind}"
+        print(f"task: {task}, {why}")
         print("inputs: standardized with the means and deviations of the training rows")
     center, scale = 0.0, 1.0
     if task == "regression":
@@ -193,7 +251,8 @@ def run(options: argparse.Namespace) -> None:
     print(f"network: {'-'.join(str(n) for n in (model.inputs, *hidden, model.outputs))}", end="")
     print(f", ReLU, dropout {DROPOUT:g}, {model.count_parameters()[0]:,} parameters" if hidden else "")
     x, t = inputs[training].astype(np.float32), targets[training]
-    model.copy().fit(x[:1], t[:1])  # compiles, or loads from the cache: not part of the time below
+    # Compiles, or loads from the cache, all that a fit needs, the shuffling too: not part of the time below.
+    model.copy().fit(x[:2], t[:2], batch_size=1)
     started = time.perf_counter()
     model.fit(x, t, batch_size=BATCH_SIZE, epochs=options.epochs)
     seconds = time.perf_counter() - started
@@ -208,6 +267,9 @@ def run(options: argparse.Namespace) -> None:
     else:
         report_numbers(table.targets[held_out], outputs[:, 0] * scale + center)
     print()
+    if options.save is not None:
+        model.save(options.save)
+        print(f"saved: {options.save}{'' if options.data is None else ', for inputs that are standardized as below'}\n")
     print(recipe(options, table, hidden, loss, metrics))
 
 
@@ -224,27 +286,58 @@ def report_numbers(true: np.ndarray, predicted: np.ndarray) -> None:
     """Print R² and the typical error."""
     error = float(np.square(true - predicted).mean())
     spread = float(np.square(true - true.mean()).mean())
-    print(f"R² on held-out rows: {1 - error / spread if spread > 0 else float('nan'):.4f} (always the mean: 0)")
+    if spread > 0:
+        print(f"R² on held-out rows: {1 - error / spread:.4f} (always the mean: 0)")
+    else:
+        print("R² on held-out rows: none, as all have the same target")
     print(f"root mean squared error: {error**0.5:.4g} (always the mean: {spread**0.5:.4g})")
 
 
 def recipe(options: argparse.Namespace, table: Table, hidden: tuple[int, ...], loss: str, metrics: list[str]) -> str:
-    """The same from Python."""
+    """A program that makes the same model, from the same rows."""
     layers = "".join(f'\n    fn.Dense({units}, activation="relu"), fn.Dropout({DROPOUT:g}),' for units in hidden)
     last = f'fn.Dense({len(table.classes)}, activation="softmax")' if table.classes else "fn.Dense(1)"
-    load = "X, y = fn.datasets.digits()" if options.data is None else "X, y = ...  # your columns, standardized"
-    device = "" if options.device == "auto" else f', device="{options.device}"'
+    where = "" if options.device == "auto" else f', device="{options.device}"'
+    where += "" if options.threads is None else f", threads={options.threads}"
+    delimiter = "" if table.delimiter == "," else f", delimiter={table.delimiter!r}"
+    numbers = "np.array(texts, float)" if table.numeric else "texts"
+    targets = f"classes, y = np.unique({numbers}, return_inverse=True)" if table.classes else f"y = {numbers}"
+    load = f"""
+with open({table.name!r}, newline="", encoding="utf-8-sig") as file:
+    header, *rows = [row for row in csv.reader(file{delimiter}) if row]
+place = [name.strip() for name in header].index({options.target!r})
+texts = [row.pop(place).strip() for row in rows]
+X = np.array(rows, float)
+{targets}
+"""
+    by_class = f"np.lexsort((np.random.default_rng({options.seed}).random(len(X)), y))  # class by class"
+    order = by_class if table.classes else f"np.random.default_rng({options.seed}).permutation(len(X))"
+    standardize = """mean, deviation = X[training].mean(axis=0), X[training].std(axis=0)
+X = (X - mean) / np.where(deviation > 0, deviation, 1)
+"""
+    if not table.classes:
+        standardize += """center, scale = y[training].mean(), y[training].std() or 1.0
+y = (y - center) / scale
+"""
+    digits = options.data is None
     return f"""The same from Python:
 
+{"" if digits else "import csv"}
+import numpy as np
 import fastnn as fn
-{load}
+{"X, y = fn.datasets.digits()" if digits else load}
+order = {order}
+training, held_out = np.delete(order, slice(2, None, 5)), order[2::5]
+{"" if digits else standardize}
 model = fn.Model([
-    fn.Input({table.columns}),{layers}
+    fn.Input({table.inputs.shape[1]}),{layers}
     {last},
 ], seed={options.seed})
-model.compile(fn.Adam({LEARNING_RATE:g}), "{loss}", {metrics}{device})
-model.fit(X, y, batch_size={BATCH_SIZE}, epochs={options.epochs}, validation_split=0.2)
-model.predict(X)"""
+model.compile(fn.Adam({LEARNING_RATE:g}), "{loss}", {metrics}{where})
+model.fit(X[training], y[training], batch_size={BATCH_SIZE}, epochs={options.epochs})
+{"" if options.save is None else f"model.save({options.save!r})"}
+print(model.evaluate(X[held_out], y[held_out]))
+predictions = model.predict(X[held_out]){"" if table.classes else " * scale + center"}""".replace("\n\n\n", "\n\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -252,7 +345,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         run(options)
-    except (UserError, ValueError, TypeError, RuntimeError, FloatingPointError, MemoryError) as fault:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as in fastnn | head -3
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        return 141  # 128 + SIGPIPE, as of a program that the signal ends
+    except (UserError, OSError, ValueError, TypeError, RuntimeError, FloatingPointError, MemoryError) as fault:
         print(f"fastnn: {fault}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """The command ``fastnn``."""
 
+import os
 import subprocess
 import sys
 
@@ -13,9 +14,9 @@ from fastnn.kernels.jit import COMPILED
 EPOCH_OPTION = ["--epochs", "100" if COMPILED else "1", "--hidden", "64,64" if COMPILED else "4"]
 
 
-def table(tmp_path, lines, name="table.csv"):
+def table(tmp_path, lines, name="table.csv", encoding="utf-8"):
     path = tmp_path / name
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
     return str(path)
 
 
@@ -89,6 +90,114 @@ def test_whole_numbers_with_few_values_are_classes(capsys, tmp_path):
     assert "holds 3 classes" in printed and "    1    2    3" in printed
 
 
+def prices(rows=100, seed=0):
+    x = np.random.default_rng(seed).standard_normal((rows, 2)).round(3)
+    return ["a,b,price", *(f"{a},{b},{1000 + 50 * a - 20 * b:.2f}" for a, b in x)]
+
+
+GRADES = ["x,grade,constant", *(f"{number / 10},{'1 2.0 10'.split()[number * 3 // 99]},7" for number in range(99))]
+
+#: name -> (lines of a table, or None for the digits; options): what the printed program reproduces.
+REPRODUCED = {
+    "digits": (None, ["--seed", "3"]),
+    "text classes": (flowers(), ["--target", "species"]),
+    "semicolons": ([line.replace(",", ";") for line in flowers()], ["--target", "species"]),
+    "tabs": ([line.replace(",", "\t") for line in flowers()], ["--target", "species", "--threads", "1"]),
+    "numbers as classes": (GRADES, ["--target", "grade"]),
+    "numbers of three values": (GRADES, ["--target", "grade", "--task", "regression", "--hidden", "0"]),
+    "prices": (prices(), ["--target", "price", "--device", "cpu"]),
+    "prices as classes": (prices()[:20] + prices()[1:20], ["--target", "price", "--task", "classification"]),
+    "spaces and empty lines": (
+        ["", *(f" {line.replace(',', ' , ')} " for line in flowers()), ""],
+        ["--target", "species"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REPRODUCED)
+def test_the_printed_program_makes_the_same_model(name, capsys, tmp_path):
+    lines, options = REPRODUCED[name]
+    if lines is not None:
+        options = ["--data", table(tmp_path, lines), *options]
+    path = str(tmp_path / "m.safetensors")
+    assert main(["--epochs", "2", "--hidden", "4", *options, "--save", path]) == 0
+    printed = capsys.readouterr().out
+    assert f"saved: {path}" in printed
+    saved = fn.load(path)
+    names = {}
+    exec(printed.partition("The same from Python:\n")[2], names)
+    for found, expected in zip(names["model"].get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    evaluation = capsys.readouterr().out
+    if "accuracy" in evaluation:
+        accuracy = printed.split("accuracy on held-out rows: ")[1].split()[0]
+        assert f"{eval(evaluation)['accuracy']:.4f}" == accuracy
+        assert len(names["classes"] if lines else range(10)) == saved.outputs
+    else:
+        error = np.sqrt(
+            np.square(
+                names["predictions"][:, 0] - (names["y"] * names["scale"] + names["center"])[names["held_out"]]
+            ).mean()
+        )
+        assert f"{error:.4g}" == printed.split("root mean squared error: ")[1].split()[0]
+
+
+def test_the_task_that_was_asked_for(capsys, tmp_path):
+    path = table(tmp_path, GRADES)
+    assert main(["--data", path, "--target", "grade", "--epochs", "1"]) == 0
+    assert "task: classification, because column 'grade' holds 3 classes" in capsys.readouterr().out
+    assert main(["--data", path, "--target", "grade", "--epochs", "1", "--task", "regression"]) == 0
+    printed = capsys.readouterr().out
+    assert "task: regression, as --task says" in printed and "R² on held-out rows" in printed
+
+
+def test_few_rows_with_a_number_each_are_no_classes(capsys, tmp_path):
+    lines = ["x,y", *(f"{number},{number}" for number in range(15))]
+    assert main(["--data", table(tmp_path, lines), "--target", "y", "--epochs", "1"]) == 0
+    assert "task: regression, because column 'y' holds numbers" in capsys.readouterr().out
+
+
+def test_held_out_rows_of_one_target_have_no_r_squared(capsys, tmp_path):
+    lines = ["x,y", *(f"{number},{0.5 if number else 0.25}" for number in range(40))]
+    assert main(["--data", table(tmp_path, lines), "--target", "y", "--epochs", "1"]) == 0
+    assert "R² on held-out rows: none, as all have the same target" in capsys.readouterr().out
+
+
+TIMED = """
+import sys
+import fastnn as fn
+from fastnn.__main__ import main
+from fastnn.kernels import jit
+
+fit, counts = fn.Model.fit, []
+
+def counted(*arguments, **options):
+    before = len(jit.compiled) + len(jit.loaded)
+    fit(*arguments, **options)
+    counts.append(len(jit.compiled) + len(jit.loaded) - before)
+
+fn.Model.fit = counted
+main(["--epochs", "2"])
+assert len(counts) == 2 and counts[0] > 5 and counts[1] == 0, counts
+"""
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_the_time_of_a_step_has_no_compilation_in_it():
+    done = subprocess.run([sys.executable, "-c", TIMED], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+def test_it_ends_quietly_where_nobody_reads_on(unbuffered):
+    command = [sys.executable, "-m", "fastnn", "--epochs", "1", "--hidden", "0"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(300) == 141
+
+
 #: name -> (lines of the table or None, options, words of the error).
 MISTAKES = {
     "no such file": (None, ["--data", "nowhere.csv", "--target", "x"], "nowhere.csv"),
@@ -101,6 +210,55 @@ MISTAKES = {
     "a gap in the target": ([*flowers(), "1,1,"], ["--target", "species"], "line 92: column 'species' is empty"),
     "a short line": ([*flowers(), "1,a"], ["--target", "species"], "line 92: 2 fields; expected 3"),
     "no inputs": (["y", *map(str, range(20))], ["--target", "y"], "has no column besides 'y'"),
+    "one class": (
+        [line.rpartition(",")[0] + (",species" if "species" in line else ",a") for line in flowers()],
+        ["--target", "species"],
+        "table.csv: column 'species' has 'a' in every row; expected at least two values",
+    ),
+    "a constant target": (
+        ["x,y", *(f"{number},0.5" for number in range(40))],
+        ["--target", "y"],
+        "column 'y' has '0.5' in every row",
+    ),
+    "a constant written in two ways": (
+        ["x,y", *(f"{number},{'1.0' if number % 2 else '1'}" for number in range(40))],
+        ["--target", "y"],
+        "column 'y' has '1' in every row",
+    ),
+    "a column twice": (
+        [f"{line},{line}" for line in flowers()],
+        ["--target", "species"],
+        "table.csv: the header names the column 'length' twice; expected a name for each",
+    ),
+    "the row numbers of pandas": (
+        [f"{number or ''},{line}" for number, line in enumerate(flowers())],
+        ["--target", "species"],
+        "table.csv: column 1 has no name; expected a header with a name for each column",
+    ),
+    "another name of each row": (
+        ["x,y", *(f"{number},name {number}" for number in range(40))],
+        ["--target", "y"],
+        "column 'y' has another value in every row; expected classes of some rows each",
+    ),
+    "text for a regression": (
+        flowers(),
+        ["--target", "species", "--task", "regression"],
+        "line 2: column 'species' has 'a'; expected a number",
+    ),
+    "a decimal comma": (
+        [line.replace(",", ";").replace(".", ",") for line in flowers()],
+        ["--target", "species"],
+        "expected a number (with a decimal point)",
+    ),
+    "line numbers with empty lines": (
+        ["", *flowers()[:5], "", *flowers()[5:], "tall,1,a"],
+        ["--target", "species"],
+        "line 94: column 'length' has 'tall'",
+    ),
+    "a column of another case": (flowers(), ["--target", "Species"], "did you mean 'species'?"),
+    "task without data": (None, ["--task", "regression"], "--task goes with --data"),
+    "save to no folder": (None, ["--save", "nowhere/m"], "--save is 'nowhere/m', but there is no folder 'nowhere'"),
+    "save as of Keras": (None, ["--save", "m.h5"], "--save is 'm.h5', but the file would be in the safetensors"),
     "hidden": (None, ["--hidden", "64,many"], "--hidden '64,many'"),
     "hidden negative": (None, ["--hidden", "-4"], "units is -4"),
     "epochs": (None, ["--epochs", "0"], "epochs is 0"),
@@ -120,9 +278,22 @@ def test_mistakes_are_told_in_a_line(name, capsys, tmp_path):
     assert words in error
 
 
+def test_bytes_that_are_not_utf_8_are_told_with_their_line(capsys, tmp_path):
+    path = table(tmp_path, [*flowers(), "1,2,caf\u00e9"], encoding="latin-1")
+    assert main(["--data", path, "--target", "species"]) == 2
+    error = capsys.readouterr().err
+    assert f"--data {path}, line 92: the byte 0xe9 is not UTF-8; expected a text file in UTF-8 (spreadsheets" in error
+    assert error.count("\n") == 1
+
+
+def test_where_to_save_is_looked_at_before_the_training(capsys, tmp_path):
+    assert main(["--epochs", "100000000", "--save", str(tmp_path / "no folder" / "m")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
 def test_it_runs_as_a_module_and_explains_itself():
     done = subprocess.run(
         [sys.executable, "-m", "fastnn", "--help"], capture_output=True, text=True, check=True, timeout=60
     )
-    for option in ("--device", "--epochs", "--hidden", "--seed", "--threads", "--data", "--target"):
+    for option in ("--device", "--epochs", "--hidden", "--seed", "--threads", "--data", "--target", "--task", "--save"):
         assert option in done.stdout
