@@ -259,6 +259,11 @@ def sample_weights(name: str, value: Any, rows: int) -> np.ndarray | None:
     return weights
 
 
+def labels_of(t: Rows) -> np.ndarray:
+    """The label of each row of targets: the largest entry of a one-hot row, or the target itself."""
+    return np.concatenate([block.argmax(axis=1) if t.width > 1 else block[:, 0] for _, block in t.blocks()])
+
+
 def class_weights(name: str, value: Any, t: Rows, classes: int) -> np.ndarray | None:
     """A weight for each row from the weights of the classes: a dict {label: weight}, or "balanced".
 
@@ -269,11 +274,7 @@ def class_weights(name: str, value: Any, t: Rows, classes: int) -> np.ndarray | 
         return None
     if not isinstance(value, dict) and not (isinstance(value, str) and value == "balanced"):
         raise TypeError(f'{name} is {shown(value)}; expected a dict {{label: weight}} or "balanced"')
-    if t.width > 1:
-        found = [block.argmax(axis=1) for _, block in t.blocks()]
-    else:
-        found = [block[:, 0] for _, block in t.blocks()]
-    labels = np.concatenate(found)
+    labels = labels_of(t)
     bad = np.flatnonzero(labels != np.floor(labels))
     if len(bad):
         raise ValueError(f"{name} was given, but y has {labels[bad[0]]:g} in row {bad[0]}, which is no class")

@@ -11,6 +11,7 @@ A layer describes itself to a plan (``lower``) and works alone, too:
 
 from __future__ import annotations
 
+import math
 import secrets
 from typing import Any
 
@@ -73,6 +74,8 @@ class Layer:
     """
 
     kind = "layer"
+    #: What a model is built on.
+    fixed: tuple[str, ...] = ("inputs", "units")
 
     def __init__(self, *, name: str | None = None, trainable: bool = True):
         if name is not None and (not isinstance(name, str) or not name):
@@ -85,6 +88,11 @@ class Layer:
         self.owned = False
         self._parameters: dict[str, np.ndarray] = {}
         self._gradients: dict[str, np.ndarray] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.fixed and vars(self).get("owned"):
+            raise AttributeError(f"{self.name}.{name} is fixed in a model; expected a new model with another layer")
+        super().__setattr__(name, value)
 
     @property
     def built(self) -> bool:
@@ -193,7 +201,9 @@ class Input(Layer):
         super().__init__(name=name)
         if isinstance(shape, (tuple, list)):
             if len(shape) != 1:
-                raise ValueError(f"shape is {shown(shape)}; expected the number of columns, such as 64 or (64,)")
+                whole = len(shape) > 1 and all(isinstance(size, int) and size > 0 for size in shape)
+                hint = f": here Input({math.prod(shape)}), and np.reshape(X, (len(X), -1))" if whole else ""
+                raise ValueError(f"shape is {shown(shape)}; expected the number of columns, such as 64 or (64,){hint}")
             shape = shape[0]
         self.shape = (shape,)
         self.units = self.inputs = whole_number("shape", shape)
@@ -222,6 +232,7 @@ class Activation(Layer):
     """
 
     kind = "activation"
+    fixed = (*Layer.fixed, "activation")
 
     def __init__(self, activation: str | ActivationFunction, *, name: str | None = None):
         super().__init__(name=name)
@@ -277,6 +288,7 @@ class Dense(Layer):
     """
 
     kind = "dense"
+    fixed = (*Layer.fixed, "activation", "use_bias")
 
     def __init__(
         self,
@@ -312,6 +324,13 @@ class Dense(Layer):
         self.dW = self.db = np.empty(0, np.float32)
         self._x: np.ndarray | None = None
         self._nonlinearity = Activation(self.activation)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.endswith("_regularizer"):
+            value = regularizers.get(name, value)
+        elif name.endswith("_constraint"):
+            value = constraints.get(name, value)
+        super().__setattr__(name, value)
 
     @property
     def activation_name(self) -> str:
@@ -408,10 +427,19 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, *, name: str | None = None):
         super().__init__(name=name)
-        self.rate = number("rate", rate, least=0, below=1)
+        self.rate = rate
         self._step = -1
         self._x: np.ndarray | None = None
         self._dropped = False
+
+    @property
+    def rate(self) -> float:
+        """The probability with which a unit is dropped; it may be changed between two fits."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, value: float) -> None:
+        self._rate = number("rate", value, least=0, below=1)
 
     @property
     def threshold(self) -> int:

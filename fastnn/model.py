@@ -81,7 +81,7 @@ class Model:
         dtype: str = "float32",
         name: str | None = None,
     ):
-        self.layers = _checked_layers(layers)
+        self._layers = tuple(_checked_layers(layers))
         self._seed = secrets.randbits(62) if seed is None else whole_number("seed", seed, 0, 2**63 - 1)
         self._dtype = choice("dtype", dtype, ("float32", "float64"))
         if name is not None and not isinstance(name, str):
@@ -128,6 +128,11 @@ class Model:
         self._busy = ""  # what the model is in the middle of
 
     # What the model is.
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, from the Input on."""
+        return self._layers
 
     @property
     def seed(self) -> int:
@@ -433,6 +438,7 @@ class Model:
         validation = self._validation(validation_split, validation_data, len(examples))
         if isinstance(validation, int):
             examples, validation = examples.part(slice(0, validation)), examples.part(slice(validation, None))
+            self._compare_classes(examples, validation)
         self._weigh_classes(examples, class_weight)
         if isinstance(self.optimizer, optimizers.LBFGS):
             lbfgs.check(self)
@@ -482,6 +488,20 @@ class Model:
             left = "training" if training == 0 else "validation"
             raise ValueError(f"validation_split is {split:g}, which leaves no rows for {left}: X has {rows} rows")
         return training
+
+    def _compare_classes(self, training: Examples, validation: Examples) -> None:
+        """Warn where rows to validate on are of a class that no row to train on has, as in a sorted table."""
+        yes_or_no = isinstance(self.loss, losses.BinaryCrossEntropy) and self.outputs == 1
+        if yes_or_no or isinstance(self.loss, losses.CrossEntropy):
+            labels = [data.labels_of(part.t) for part in (validation, training)]
+            found, known = [(part > 0.5 if yes_or_no else part).astype(np.int64) for part in labels]
+            missing = np.setdiff1d(found, known)
+            if len(missing):
+                warnings.warn(
+                    f"validation_split takes the last rows of y, and no row before them is of class {missing[0]}; "
+                    "shuffle the rows of X and y first, or pass validation_data",
+                    stacklevel=3,
+                )
 
     def train_on_batch(
         self, X: Any, y: Any, sample_weight: Any = None, class_weight: dict[int, float] | str | None = None

@@ -101,4 +101,7 @@ def get(name: str, value: Any) -> Regularizer | None:
         return value
     if isinstance(value, str):
         return BY_NAME[choice(name, value, BY_NAME)]()
-    raise TypeError(f"{name} is {shown(value)}; expected None, L1, L2, L1L2, Penalty or one of 'l1', 'l2', 'l1_l2'")
+    such = f": such as L2({value})" if isinstance(value, float) else ""
+    raise TypeError(
+        f"{name} is {shown(value)}; expected None, L1, L2, L1L2, Penalty or one of 'l1', 'l2', 'l1_l2'{such}"
+    )

@@ -450,3 +450,75 @@ def test_a_damaged_model_is_named(tmp_path):
     refused(f"{path}: 'dense_2.W' has shape (5, 4)", lambda: model_for("mse", 1, None).load_weights(path))
     refused(f"{path}: the file holds weights alone", lambda: fn.load(path))
     refused("a folder", lambda: fn.load(tmp_path))
+
+
+# What changes under a model's hands.
+
+
+def test_the_layers_of_a_model_are_fixed():
+    model = model_for()
+    for change in (
+        lambda: model.layers.append(fn.Dense(3)),
+        lambda: setattr(model, "layers", [fn.Input(3), fn.Dense(3)]),
+    ):
+        with pytest.raises(AttributeError):
+            change()
+    with pytest.raises(TypeError):
+        model.layers[1] = fn.Dense(7)
+    for name, value in {"units": 9, "inputs": 2, "activation": "tanh", "use_bias": False}.items():
+        with pytest.raises(AttributeError, match=rf"dense_1\.{name} is fixed in a model; expected a new model"):
+            setattr(model.layers[1], name, value)
+    with pytest.raises(AttributeError, match=r"dense_1\.inputs is fixed"):
+        model.layers[1].build(5)
+    assert model.predict(X).shape == (40, 4)
+    model.copy().fit(X, LABELS)
+
+
+def test_what_may_change_in_a_layer_is_checked():
+    model = fn.Model([fn.Input(3), fn.Dense(5), fn.Dropout(0.5), fn.Dense(4, "softmax")], seed=0)
+    model.compile("adam", "cross_entropy")
+    dense, dropout = model.layers[1:3]
+    refused("rate is 7; expected a finite number", lambda: setattr(dropout, "rate", 7))
+    refused("kernel_regularizer is 'l3'", lambda: setattr(dense, "kernel_regularizer", "l3"))
+    refused("bias_constraint is 'long'", lambda: setattr(dense, "bias_constraint", "long"))
+    before = model.evaluate(X, LABELS)["loss"]
+    dense.kernel_regularizer = "l2"
+    assert isinstance(dense.kernel_regularizer, fn.L2)
+    assert model.evaluate(X, LABELS)["loss"] > before
+    dropout.rate = 0
+    assert dropout.rate == 0
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_a_validation_split_of_sorted_rows_is_told(one_hot):
+    y = np.sort(LABELS)
+    targets = np.eye(4)[y] if one_hot else y
+    with pytest.warns(
+        UserWarning, match=r"validation_split takes the last rows of y, and no row before them is of cla"
+    ):
+        model_for().fit(X, targets, validation_split=0.25)
+    with pytest.warns(UserWarning, match="of class 1; shuffle the rows of X and y first, or pass validation_data"):
+        detector().fit(X, y // 2, validation_split=0.5)
+    model_for().fit(
+        X, np.eye(4)[LABELS] if one_hot else LABELS, validation_split=0.25
+    )  # a warning is an error in tests
+    model_for("mse", 1, None).fit(X, y, validation_split=0.25)
+    detector().fit(X, np.linspace(0, 0.9, 40) + 0.1 * (LABELS == 0), validation_split=0.25)
+
+
+#: name -> (what is done, words of the error).
+FURTHER = {
+    "Input of an image": (
+        lambda: fn.Input((28, 28)),
+        "expected the number of columns, such as 64 or (64,): here Input(784), and np.reshape(X, (len(X), -1))",
+    ),
+    "a number for a penalty": (
+        lambda: fn.Dense(3, kernel_regularizer=1e-4),
+        "or one of 'l1', 'l2', 'l1_l2': such as L2(0.0001)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_further_errors_say_what_to_write(name):
+    refused(FURTHER[name][1], FURTHER[name][0])
