@@ -22,6 +22,9 @@ __all__ = ["Examples", "Rows", "class_weights", "inputs", "sample_weights"]
 #: An array up to this many bytes is converted at once, a larger one in blocks of about this size.
 BLOCK_BYTES = 1 << 25
 
+#: What an error about a NaN in data goes on to say.
+MISSING = ": fill in what is missing, or leave such rows out"
+
 
 class Rows:
     """A table of numbers, (rows, width), that the engine can read.
@@ -77,8 +80,8 @@ class Rows:
             block = self.array[first : first + self.block_rows]
             yield first, block if self.direct else self._converted(block)
 
-    def check_finite(self) -> None:
-        """Raise a ValueError that names the first row with a NaN or an infinity."""
+    def check_finite(self, for_nan: str = "") -> None:
+        """Raise a ValueError that names the first row with a NaN or an infinity; ``for_nan``: what to do about a NaN."""
         for first, block in self.blocks():
             with np.errstate(over="ignore", invalid="ignore"):
                 total = block.sum(dtype=self.dtype)
@@ -89,7 +92,7 @@ class Rows:
                 row, column = int(bad[0][0]), int(bad[0][1])
                 came = self.given[first + row, column]
                 why = f", which is too large for {self.dtype.name}" if np.isfinite(float(came)) else ""
-                hint = ": fill in what is missing, or leave such rows out" if np.isnan(float(came)) else ""
+                hint = for_nan if np.isnan(float(came)) else ""
                 raise ValueError(
                     f"{self.name} has {float(came)!r} in row {first + row}, column {self.columns[column]!r}{why}; "
                     f"expected finite numbers{hint}"
@@ -224,7 +227,7 @@ def inputs(name: str, value: Any, width: int, dtype: str) -> Rows:
     rows = Rows(name, array, dtype)
     if hasattr(value, "to_numpy") and hasattr(value, "columns"):
         rows.columns = list(value.columns)
-    rows.check_finite()
+    rows.check_finite(MISSING)
     return rows
 
 

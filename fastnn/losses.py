@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .checks import flag, nearest, number, shown
-from .data import Rows, as_array
+from .data import MISSING, Rows, as_array
 from .own_functions import PLACES, OwnFunction, find_wrong_slope
 
 __all__ = [
@@ -389,7 +389,7 @@ def _columns(name: str, array: np.ndarray, outputs: int, dtype: str) -> Rows:
 
 def _table(name: str, array: np.ndarray, dtype: str) -> Rows:
     rows = Rows(name, array, dtype)
-    rows.check_finite()
+    rows.check_finite(MISSING)
     if rows.direct and not rows.array.flags.c_contiguous:
         rows.array = np.ascontiguousarray(rows.array)
     return rows

@@ -195,7 +195,13 @@ class FunctionMetric(Metric):
         self.name: str = name or getattr(function, "__name__", None) or type(function).__name__
 
     def of_epoch(self, y_true: np.ndarray, y_pred: np.ndarray) -> float:
-        value = self.function(y_true, y_pred)
+        try:
+            value = self.function(y_true, y_pred)
+        except Exception as fault:
+            fault.add_note(
+                f"in the metric {self.name!r}, for y_true of shape {y_true.shape} and y_pred of shape {y_pred.shape}"
+            )
+            raise
         try:
             return float(value)
         except (TypeError, ValueError):

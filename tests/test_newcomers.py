@@ -522,3 +522,17 @@ FURTHER = {
 @pytest.mark.parametrize("name", FURTHER)
 def test_further_errors_say_what_to_write(name):
     refused(FURTHER[name][1], FURTHER[name][0])
+
+
+def test_a_weight_that_is_not_finite_is_not_a_gap_in_a_table():
+    with pytest.raises(ValueError, match=r"dense_1\.W has nan in row 0, column 0; expected finite numbers$"):
+        model_for().layers[1].W = np.full((3, 5), np.nan)
+
+
+def test_a_metric_that_fails_is_named():
+    def strict(y_true, y_pred):
+        raise ValueError("shapes differ")
+
+    with pytest.raises(ValueError, match="shapes differ") as caught:
+        model_for(metrics=[strict]).fit(X, LABELS)
+    assert caught.value.__notes__ == ["in the metric 'strict', for y_true of shape (40,) and y_pred of shape (40, 4)"]
