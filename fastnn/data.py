@@ -81,7 +81,7 @@ class Rows:
             yield first, block if self.direct else self._converted(block)
 
     def check_finite(self, for_nan: str = "") -> None:
-        """Raise a ValueError that names the first row with a NaN or an infinity; ``for_nan``: what to do about a NaN."""
+        """Raise a ValueError that names the first row with a NaN or an infinity; for_nan : what to do about a NaN."""
         for first, block in self.blocks():
             with np.errstate(over="ignore", invalid="ignore"):
                 total = block.sum(dtype=self.dtype)

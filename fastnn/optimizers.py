@@ -6,14 +6,21 @@ stand with the kernels, in ``kernels/cpu/updates.py``.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import checks, schedules
-from .checks import choice, flag, number, shown, shown_object, whole_number
+from .checks import choice, flag, nearest, number, shown, shown_object, whole_number
 
 __all__ = ["LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
+
+
+@functools.cache
+def _arguments(kind: type) -> tuple[str, ...]:
+    """The names of the arguments of an optimizer's class, and of those that it is made from."""
+    return tuple(dict.fromkeys(name for part in kind.__mro__[:-1] for name in inspect.signature(part).parameters))
 
 
 class Optimizer:
@@ -54,13 +61,15 @@ class Optimizer:
     if not TYPE_CHECKING:  # which else would take any name for known
 
         def __setattr__(self, name: str, value: Any) -> None:
-            if name == "lr" and name not in inspect.signature(type(self)).parameters:
+            ours = type(self).__module__ == __name__
+            if ours and name[0] != "_" and not hasattr(type(self), name) and name not in _arguments(type(self)):
                 self.__getattr__(name)  # it would change nothing
             super().__setattr__(name, value)
 
         def __getattr__(self, name: str) -> Any:
-            hint = "; expected learning_rate" if name == "lr" else ""
-            raise AttributeError(f"{type(self).__name__} has no {name}{hint}")
+            known = _arguments(type(self))
+            hint = "; expected learning_rate" if name == "lr" else nearest(name, known)
+            raise AttributeError(f"{type(self).__name__} has no {name}{hint or '; expected ' + ', '.join(known)}")
 
     def settings(self) -> tuple[float, ...]:
         """The numbers that the update kernel reads from the plan's options, at most seven."""

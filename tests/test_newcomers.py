@@ -247,12 +247,18 @@ def test_lr_is_not_ignored():
     with pytest.raises(AttributeError, match=r"Adam has no lr; expected learning_rate"):
         print(model.optimizer.lr)
 
+    refused("Adam has no weight_decay; expected ", lambda: setattr(model.optimizer, "weight_decay", 0.1))
+    refused("Adam has no momentun", lambda: setattr(model.optimizer, "momentun", 0.1))
+    refused("did you mean 'momentum'?", lambda: setattr(fn.SGD(0.1, 0.9), "momentun", 0.1))
+    model.optimizer.beta_1 = 0.5
+    assert model.optimizer.beta_1 == 0.5
+
     class Own(fn.SGD):
         def __init__(self, lr=0.5):
             super().__init__(lr)
-            self.lr = lr
+            self.lr = self.anything = lr
 
-    assert Own().lr == Own().learning_rate == 0.5
+    assert Own().lr == Own().learning_rate == Own().anything == 0.5
 
 
 CLASSES = {
