@@ -217,8 +217,9 @@ class Model:
         def __getattr__(self, name: str) -> Any:
             if hasattr(type(self), name):  # a property, which has raised an error of its own
                 return object.__getattribute__(self, name)
-            expected = OF_OTHERS.get(name)
-            hint = f"; expected {expected}" if expected else nearest(name, [key for key in dir(self) if key[0] != "_"])
+            hint = f"; expected {OF_OTHERS[name]}" if name in OF_OTHERS else ""
+            if not hint and name[0] != "_":  # as copies and pickles ask for
+                hint = nearest(name, dir(self))
             raise AttributeError(f"a model has no {name!r}{hint}")
 
     # Compile.
