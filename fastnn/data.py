@@ -7,6 +7,7 @@ fit into memory.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 from collections.abc import Iterator, Sequence
@@ -190,14 +191,15 @@ def _from_objects(name: str, array: np.ndarray, columns: Sequence[Any], hint: st
     columns : the names of a data frame's columns.
     """
     if all(issubclass(kind, (numbers.Real, np.bool_)) for kind in set(map(type, array.flat))):
-        return array.astype(np.float64)
+        with contextlib.suppress(OverflowError):  # a whole number beyond what floats hold, which is looked for below
+            return array.astype(np.float64)
     found: np.ndarray = np.empty(array.shape)
     for place, value in np.ndenumerate(array):
         text = isinstance(value, (str, bytes))
         try:
             missing = value is None or type(value).__name__ == "NAType"  # pandas.NA
             found[place] = np.nan if missing else float("text" if text else value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             what = "text" if text else "objects"
             where = f" in column {columns[place[1]]!r}" if columns and len(place) > 1 else ""
             if text and columns and not hint:

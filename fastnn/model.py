@@ -49,7 +49,7 @@ OF_OTHERS = {
     ),
     "load_state_dict": "set_weights(weights) or load_weights(path)",
     "backward": "gradients(X, y)",
-    **dict.fromkeys(("get_layer", "coefs_"), "layers[1], a list that begins with the Input; layers[1].W"),
+    **dict.fromkeys(("get_layer", "coefs_"), "layers[1] of the layers, which begin with the Input, and its W and b"),
 }
 
 

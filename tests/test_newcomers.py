@@ -542,3 +542,7 @@ def test_a_metric_that_fails_is_named():
     with pytest.raises(ValueError, match="shapes differ") as caught:
         model_for(metrics=[strict]).fit(X, LABELS)
     assert caught.value.__notes__ == ["in the metric 'strict', for y_true of shape (40,) and y_pred of shape (40, 4)"]
+
+
+def test_whole_numbers_beyond_floats_are_no_crash():
+    refused("X holds objects, such as 1000", lambda: model_for().predict([[10**400, 1, 2]]))
