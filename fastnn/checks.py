@@ -144,6 +144,8 @@ def model_file(name: str, value: Any, *, in_folder: bool = True) -> str:
     if in_folder and not os.path.isdir(folder):
         home = f": os.path.expanduser({name}) fills in ~" if found.startswith("~") else ""
         raise FileNotFoundError(f"{name} is {found!r}, but there is no folder {folder!r}; expected one{home}")
+    if in_folder and not os.access(folder, os.W_OK):
+        raise PermissionError(f"{name} is {found!r}, but the folder {folder!r} cannot be written to")
     return found
 
 

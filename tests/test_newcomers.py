@@ -546,3 +546,11 @@ def test_a_metric_that_fails_is_named():
 
 def test_whole_numbers_beyond_floats_are_no_crash():
     refused("X holds objects, such as 1000", lambda: model_for().predict([[10**400, 1, 2]]))
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tmp_path, monkeypatch):
+    model = model_for()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match=r"filepath is '.*m', but the folder '.*' cannot be written to"):
+        model.fit(X, LABELS, callbacks=[fn.ModelCheckpoint(tmp_path / "m")])
+    assert model.step == 0
