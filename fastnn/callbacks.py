@@ -244,7 +244,8 @@ class ModelCheckpoint(_Monitor):
     "model-{epoch:03d}-{val_loss:.3f}.safetensors", with epochs from 1; monitor, mode : as in ``EarlyStopping``;
     save_weights_only : without layers and the optimizer's state.
 
-    A file is replaced whole or not at all. The fit raises an OSError where the file cannot be written.
+    A file is replaced whole or not at all. Raises a ValueError for a name with the ending of another format, as
+    ``Model.save``; the fit raises an OSError where the file cannot be written.
     """
 
     only_watches = True

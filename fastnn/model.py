@@ -793,7 +793,7 @@ class Model:
             files.save(self, path)
 
     def save_weights(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights alone, for ``load_weights``. Raises an OSError where the file cannot be written."""
+        """Write the weights alone, for ``load_weights``; path and errors as in ``save``."""
         with self._lock:
             files.save_weights(self, path)
 
