@@ -218,7 +218,9 @@ def run(options: argparse.Namespace) -> None:
     except ValueError:
         raise UserError(f"--hidden {options.hidden!r}; expected widths such as 64,64, or 0 for none") from None
     if (options.data is None) != (options.target is None):
-        raise UserError("--data and --target go together: the file, and the column of it to predict")
+        columns = read_lines(options.data, "")[2][:1] if options.data is not None and options.data.is_file() else []
+        hint = f", one of {', '.join(name.strip() for name in columns[0])}" if columns else ""
+        raise UserError(f"--data and --target go together: the file, and the column of it to predict{hint}")
     if options.save is not None:
         checks.model_file("--save", options.save)
     if options.data is None:

@@ -61,10 +61,14 @@ class Optimizer:
     if not TYPE_CHECKING:  # which else would take any name for known
 
         def __setattr__(self, name: str, value: Any) -> None:
-            ours = type(self).__module__ == __name__
-            if ours and name[0] != "_" and not hasattr(type(self), name) and name not in _arguments(type(self)):
+            kind, ours = type(self), type(self).__module__ == __name__
+            if ours and name[0] != "_" and not hasattr(kind, name) and name not in _arguments(kind):
                 self.__getattr__(name)  # it would change nothing
-            super().__setattr__(name, value)
+            if ours and name in vars(self) and name in inspect.signature(kind).parameters:  # changed, after __init__
+                given = {key: getattr(self, key) for key in inspect.signature(kind).parameters}
+                vars(self).update(vars(kind(**given | {name: value})))  # checked, and with what follows from it
+            else:
+                super().__setattr__(name, value)
 
         def __getattr__(self, name: str) -> Any:
             known = _arguments(type(self))

@@ -202,6 +202,11 @@ def test_it_ends_quietly_where_nobody_reads_on(unbuffered):
 MISTAKES = {
     "no such file": (None, ["--data", "nowhere.csv", "--target", "x"], "nowhere.csv"),
     "no target": (None, ["--data", "nowhere.csv"], "--data and --target go together"),
+    "no target, columns": (
+        flowers(),
+        [],
+        "--data and --target go together: the file, and the column of it to predict, one of length, width, species",
+    ),
     "target alone": (None, ["--target", "x"], "--data and --target go together"),
     "unknown column": (flowers(), ["--target", "kind"], "'kind' is not a column"),
     "too few rows": (flowers()[:5], ["--target", "species"], "has 4 rows below its header"),

@@ -554,3 +554,17 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tmp_path, mo
     with pytest.raises(PermissionError, match=r"filepath is '.*m', but the folder '.*' cannot be written to"):
         model.fit(X, LABELS, callbacks=[fn.ModelCheckpoint(tmp_path / "m")])
     assert model.step == 0
+
+
+def test_what_is_changed_in_an_optimizer_is_checked_and_counts():
+    model = model_for()
+    refused("beta_1 is 2.0; expected a finite number", lambda: setattr(model.optimizer, "beta_1", 2.0))
+    refused("clip_norm is 0; expected", lambda: setattr(model.optimizer, "clip_norm", 0))
+    assert model.optimizer.beta_1 == 0.9 and model.optimizer.clip_norm is None
+    model.optimizer.learning_rate = 0.5
+    model.optimizer.epsilon = np.float32(0.25)
+    assert model.optimizer.settings() == (0.9, 0.999, 0.25, 0.0) and model.optimizer.learning_rate == 0.5
+    model = model_for(optimizer=fn.SGD(0.1))
+    model.optimizer.momentum = 0.9
+    with pytest.raises(RuntimeError, match=r"needs 1 slots, but had 0 at compile; call model\.compile after"):
+        model.fit(X, LABELS)

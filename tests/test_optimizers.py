@@ -287,7 +287,7 @@ BAD = {
         lambda: logistic(of_ones_own(Sign.update, 0, (1.0,) * 8))
     ),
     r"optimizer.settings\(\)\[1\] is nan": lambda: logistic(of_ones_own(Sign.update, 0, (1.0, np.nan))),
-    r"optimizer.settings\(\)\[0\] is nan": changed_after_compile,
+    "beta_1 is nan; expected a finite number at least 0 and below 1": changed_after_compile,
     "kernel_regularizer is <.*expected None, L1, L2, L1L2, Penalty": (
         lambda: fn.Dense(3, kernel_regularizer=fn.Regularizer())
     ),
