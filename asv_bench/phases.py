@@ -52,13 +52,16 @@ def chunks(gradient, update, run, operation, parameter, rows, columns, size, roo
 
 
 def shortest(function: Callable[..., Any], *arguments: Any, milliseconds: float) -> float:
-    """Seconds of one time, the shortest of ten timings: what others take from the machine is not of interest here."""
+    """Seconds of one time, the shortest of many timings of 0.3 milliseconds or more: what others take from the
+    machine is not of interest here.
+    """
     function(*arguments, 1)
     started = time.perf_counter()
     function(*arguments, 2)
-    times = max(1, int(1e-4 * milliseconds / max(1e-7, (time.perf_counter() - started) / 2)))
-    found = []
-    for _ in range(10):
+    times = max(1, int(3e-4 / max(1e-7, (time.perf_counter() - started) / 2)))
+    found: list[float] = []
+    end = time.perf_counter() + 1e-3 * milliseconds
+    while len(found) < 5 or time.perf_counter() < end:
         started = time.perf_counter()
         function(*arguments, times)
         found.append((time.perf_counter() - started) / times)

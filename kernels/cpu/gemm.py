@@ -34,12 +34,9 @@ ROW_BLOCK = 132
 #: cache, for the blocks of rows after the first.
 COLUMN_BLOCK = 1024
 
-#: Bytes of B up to which it is read where it lies: about a second-level cache.
-CACHE_BYTES = 1 << 20
-
-#: Rows of C below which packing B costs more than it gains, where B comes from memory, and where its rows only evict
-#: one another from the first-level cache.
-FEW_ROWS, FEW_ROWS_IN_CACHE = 48, 96
+#: Rows of C below which packing B costs more than it gains. Packed, a panel of B stays in the first-level cache, where
+#: its rows would evict one another, and each page of memory is looked up once and not for each tile.
+FEW_ROWS = 48
 
 #: Columns of A from which its rows, read across (Xᵀ), would evict one another from the first-level cache.
 LONG_ROWS = 256
@@ -94,15 +91,18 @@ def _multiplication(real):
     def multiplication(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth):
         size, length = item_size(real), vector_length(real)
         width = TILE_VECTORS * length
+        # A single column would fill one place of each vector. It is the row of Cᵀ = Sᵀ + Bᵀ·Aᵀ, which fills them all.
+        turned, added = columns == 1 and c_row == 1 and (a_row == 1 or a_column == 1), 0
+        if turned:
+            a, a_row, a_column, b, b_row, b_column = b, 0, b_row, a, a_column, a_row
+            rows, columns = 1, rows
+            if start_row != 1:  # then Sᵀ is no row of numbers side by side, and is added afterwards
+                added, start = start, 0
         if a_row == 1:
             packs_a = a_column >= LONG_ROWS
         else:
-            packs_a = a_column == 1 and size * a_row % EVICTING_STRIDE == 0 and columns >= MANY_COLUMNS
-        if b_column == 1:
-            large, evicting = depth * columns * size > CACHE_BYTES, size * b_row % EVICTING_STRIDE == 0
-            packs_b = (large and rows >= FEW_ROWS) or (evicting and rows >= FEW_ROWS_IN_CACHE)
-        else:
-            packs_b = True
+            packs_a = a_column == 1 and size * a_row % EVICTING_STRIDE == 0 and columns >= MANY_COLUMNS and rows > 1
+        packs_b = b_column != 1 or rows >= FEW_ROWS
         packed_b, packed_a = room + _HEAD, room + _HEAD + size * _PACKED_B
         depth_block = _even_share(depth, DEPTH_BLOCK)
         # Where all rows fit into one block, each panel is packed to the same place, which stays in the cache.
@@ -115,12 +115,8 @@ def _multiplication(real):
                 plus, plus_row = (start, start_row) if k == 0 else (c, c_row)
                 for i in range(0, rows, ROW_BLOCK):
                     high = min(ROW_BLOCK, rows - i)
-                    a_block, a_tile, a_block_row, a_block_column = (
-                        a + size * (i * a_row + k * a_column),
-                        a_row,
-                        a_row,
-                        a_column,
-                    )
+                    a_block, a_tile = a + size * (i * a_row + k * a_column), a_row
+                    a_block_row, a_block_column = a_row, a_column
                     if packs_a:
                         _pack_a(packed_a, a_block, a_row, a_column, high, deep, real)
                         a_block, a_tile, a_block_row, a_block_column = packed_a, deep, 1, TILE_HEIGHT
@@ -141,6 +137,10 @@ def _multiplication(real):
                             b_panel, b_panel_row, plus + size * (i * plus_row + column) if plus != 0 else 0, plus_row,
                             high, wide, deep, ahead, ahead_row, real,
                         )  # fmt: skip
+                if added != 0 and k == 0:
+                    sums, starts = vector(c, last_column, real), vector(added, 1 + start_row * (columns - 1), real)
+                    for column in range(j, last_column):
+                        sums[column] += starts[column * start_row]
         return 1
 
     return multiplication

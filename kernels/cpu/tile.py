@@ -28,8 +28,7 @@ def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, 
     """The function that multiplies a tile of ``height`` rows and ``width`` vectors.
 
     exact : all of them exist. Otherwise only the first ``rows`` rows do, and the others repeat the last of them, which
-    costs a little arithmetic and no branches; in the last vector only the columns below ``columns`` exist, and masks
-    keep the others out, which is slow without AVX-512.
+    costs a little arithmetic and no branches; in the last vector only the columns below ``columns`` exist.
     """
     vectors = Vectors(None, scalar)
     name = f"fastnn_tile_{vectors.suffix}_{height}x{width}{'' if exact else '_part'}"
@@ -46,8 +45,9 @@ def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, 
 
     masks: list[ir.Value | None] = [None] * width
     row_numbers: list[ir.Value] = [INTEGER(row) for row in range(height)]
+    last_columns = builder.sub(columns, INTEGER((width - 1) * vectors.length))
     if not exact:
-        masks[-1] = vectors.mask(builder.sub(columns, INTEGER((width - 1) * vectors.length)))
+        masks[-1] = vectors.mask(last_columns)
         last = builder.sub(rows, INTEGER(1))
         row_numbers = [builder.select(builder.icmp_signed("<", row, rows), row, last) for row in row_numbers]
     a_rows = [vectors.at(a, builder.mul(a_row, row)) for row in row_numbers]
@@ -74,10 +74,14 @@ def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, 
         sums[index] = builder.phi(vectors.type)
         sums[index].add_incoming(without, finished)
         sums[index].add_incoming(with_start, started_block)
-    for row, number in enumerate(row_numbers):
-        c_pointer = vectors.at(c, builder.mul(c_row, number))
-        for column, place in enumerate(places):
-            vectors.store(sums[row * width + column], vectors.at(c_pointer, place), masks[column])
+    c_rows = [vectors.at(c, builder.mul(c_row, number)) for number in row_numbers]
+    for column, place in enumerate(places):
+        of_column, pointers = sums[column::width], [vectors.at(c_pointer, place) for c_pointer in c_rows]
+        if masks[column] is None:
+            for total, pointer in zip(of_column, pointers, strict=True):
+                vectors.store(total, pointer)
+        else:
+            vectors.store_first(of_column, pointers, last_columns)
     builder.ret_void()
     return function
 

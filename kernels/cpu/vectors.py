@@ -5,6 +5,7 @@ Nothing in this file knows about matrices.
 """
 
 import os
+from collections.abc import Sequence
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -83,14 +84,48 @@ class Vectors:
         arguments = [pointer, _INT32(self.item_bytes), mask, self.zero]
         return self._intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.type, arguments)
 
-    def store(self, vector: ir.Value, pointer: ir.Value, mask: ir.Value | None = None) -> None:
-        """Write the vector to ``pointer``, only where the mask is set."""
-        pointer = self.builder.bitcast(pointer, self.type.as_pointer())
-        if mask is None:
-            self.builder.store(vector, pointer).align = self.item_bytes
-        else:
-            arguments = [vector, pointer, _INT32(self.item_bytes), mask]
-            self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", _VOID, arguments)
+    def store(self, vector: ir.Value, pointer: ir.Value) -> None:
+        """Write the vector, of any length, to ``pointer``."""
+        pointer = self.builder.bitcast(pointer, vector.type.as_pointer())
+        self.builder.store(vector, pointer).align = self.item_bytes
+
+    def store_first(self, vectors: list[ir.Value], pointers: list[ir.Value], count: ir.Value) -> None:
+        """Write the first ``count`` numbers of each vector, 1 to all, to its pointer."""
+        if VECTOR_BYTES == 64:
+            mask = self.mask(count)
+            for vector, pointer in zip(vectors, pointers, strict=True):
+                arguments = [vector, pointer, _INT32(self.item_bytes), mask]
+                self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", _VOID, arguments)
+            return
+        # A masked store of AVX2 takes tens of cycles on some processors, and the others have none.
+        builder = self.builder
+        with builder.if_else(builder.icmp_signed("==", count, INTEGER(self.length))) as (all_of_them, some):
+            with all_of_them:
+                for vector, pointer in zip(vectors, pointers, strict=True):
+                    self.store(vector, pointer)
+            with some:
+                size = self.length
+                while size > 1:
+                    size //= 2
+                    vectors, pointers = self._store_half(vectors, pointers, size, count)
+
+    def _store_half(self, vectors, pointers, size, count):
+        """Write the lower halves, of ``size`` numbers, if so many are to be written; returns where it goes on."""
+        builder = self.builder
+        is_there = builder.icmp_signed("!=", builder.and_(count, INTEGER(size)), INTEGER(0))
+        lower = [self._shuffle(vector, vector, range(size)) for vector in vectors]
+        before = builder.block
+        with builder.if_then(is_there):
+            for vector, pointer in zip(lower, pointers, strict=True):
+                self.store(vector, pointer)
+            upper = [self._shuffle(vector, vector, range(size, 2 * size)) for vector in vectors]
+            written = builder.block
+        rest = [builder.phi(vector.type) for vector in lower]
+        for phi, *halves in zip(rest, lower, upper, strict=True):
+            phi.add_incoming(halves[0], before)
+            phi.add_incoming(halves[1], written)
+        step = builder.select(is_there, INTEGER(size), INTEGER(0))
+        return rest, [self.at(pointer, step) for pointer in pointers]
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a · b + c, rounded once where the processor can."""
@@ -117,5 +152,6 @@ class Vectors:
             step *= 2
         return rows
 
-    def _shuffle(self, a: ir.Value, b: ir.Value, places: list[int]) -> ir.Value:
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, self.length), places))
+    def _shuffle(self, a: ir.Value, b: ir.Value, places: Sequence[int]) -> ir.Value:
+        """The numbers at ``places`` of the two vectors, counted through both."""
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, len(places)), list(places)))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastnn.kernels import layout
 from fastnn.kernels.cpu import dense as kernels
-from fastnn.kernels.cpu.gemm import CACHE_BYTES, COLUMN_BLOCK, DEPTH_BLOCK, FEW_ROWS, LONG_ROWS, ROW_BLOCK, workspace
+from fastnn.kernels.cpu.gemm import COLUMN_BLOCK, DEPTH_BLOCK, FEW_ROWS, LONG_ROWS, ROW_BLOCK, workspace
 from fastnn.kernels.cpu.tile import TILE_HEIGHT
 from fastnn.kernels.cpu.vectors import VECTOR_BYTES
 from fastnn.kernels.jit import COMPILED
@@ -135,7 +135,7 @@ def test_every_edge_of_a_block_of_the_depth(deep, real):
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("wide", [COLUMN_BLOCK - 1, COLUMN_BLOCK, COLUMN_BLOCK + 1])
 def test_every_edge_of_a_block_of_columns_and_rows(wide, real):
-    deep = CACHE_BYTES // (np.dtype(real).itemsize * wide) + 2  # B is packed from here
+    deep = 260
     for rows in (FEW_ROWS - 1, FEW_ROWS, ROW_BLOCK - 1, ROW_BLOCK, ROW_BLOCK + 1):
         check_exactly(rows, deep, wide, real)
     check_exactly(deep, wide, 7, real)
@@ -231,7 +231,7 @@ def test_nan_and_infinity_stay_in_their_row(shape, bad, real):
 # The same bits
 
 
-#: Both sides of every decision: FEW_ROWS, CACHE_BYTES (of both types), LONG_ROWS, the depth, the columns.
+#: Both sides of every decision: FEW_ROWS, LONG_ROWS, the depth, the columns, a single column.
 SHAPES = [
     (5, 3, 2),
     (40, 100, 50),
@@ -242,6 +242,8 @@ SHAPES = [
     (1600, 300, 20),
     (900, 350, 170),
     (3, 2, 1030),
+    (900, 1600, 1),
+    (60, 1, 1),
 ]
 
 
