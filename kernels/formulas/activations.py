@@ -47,7 +47,7 @@ def linear_slope(x, y):
 def sigmoid(x):
     """1 / (1 + exp(-x)); below zero exp(x) / (1 + exp(x)), so that the exponential never overflows."""
     real = type(x)
-    e = scaled_exp(real(1), -abs(x), real(0))
+    e = scaled_exp(real(1), -abs(x))
     return (e if x < real(0) else real(1)) / (real(1) + e)
 
 
@@ -56,8 +56,8 @@ def sigmoid_slope(x, y):
     """exp(-|x|) / (1 + exp(-|x|))**2, which is y (1 - y) without the cancellation for y near 1."""
     real = type(x)
     size = -abs(x)
-    d = real(1) + scaled_exp(real(1), size, real(0))
-    return scaled_exp(real(1) / (d * d), size, real(0))
+    d = real(1) + scaled_exp(real(1), size)
+    return scaled_exp(real(1) / (d * d), size)
 
 
 @formula
@@ -107,7 +107,7 @@ def elu(x):
 def elu_slope(x, y):
     """1 for x > 0, else exp(x)."""
     real = type(x)
-    return scaled_exp(real(1), at_most(x, real(0)), real(0))
+    return scaled_exp(real(1), at_most(x, real(0)))
 
 
 @formula
@@ -125,7 +125,7 @@ def selu(x):
 def selu_slope(x, y):
     """scale for x > 0, else scale alpha exp(x)."""
     real = type(x)
-    negative = scaled_exp(real(1.7580993408473768599), at_most(x, real(0)), real(0))
+    negative = scaled_exp(real(1.7580993408473768599), at_most(x, real(0)))
     return real(1.0507009873554804934) if x > real(0) else negative
 
 
@@ -133,7 +133,7 @@ def selu_slope(x, y):
 def softplus(x):
     """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)) (Dugas et al. 2001)."""
     real = type(x)
-    e = scaled_exp(real(1), -abs(x), real(0))
+    e = scaled_exp(real(1), -abs(x))
     return relu(x) + log1p(e)
 
 
@@ -169,8 +169,8 @@ def silu(x):
     """
     real = type(x)
     size = at_most(abs(x), real(130) if single(x) else real(800))
-    e = scaled_exp(real(1), -size, real(0))
-    return relu(x) - scaled_exp(size / (real(1) + e), -size, real(0))
+    e = scaled_exp(real(1), -size)
+    return relu(x) - scaled_exp(size / (real(1) + e), -size)
 
 
 @formula
@@ -181,8 +181,8 @@ def silu_slope(x, y):
     """
     real = type(x)
     size = at_most(abs(x), real(130) if single(x) else real(800))
-    d = real(1) + scaled_exp(real(1), -size, real(0))
-    left = scaled_exp((d - size) / (d * d), -size, real(0))
+    d = real(1) + scaled_exp(real(1), -size)
+    left = scaled_exp((d - size) / (d * d), -size)
     return real(1) - left if x > real(0) else left
 
 

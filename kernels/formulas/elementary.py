@@ -76,17 +76,24 @@ def power_of_two(n):
 
 
 @formula
-def exp_reduction(high, low):
-    """n and r with high + low = n ln 2 + r, n whole and |r| <= ln(2) / 2.
+def powers_of_two(n):
+    """Two powers of two whose product is 2**n, for a whole number n that may be beyond the exponents."""
+    half = whole(n * type(n)(0.5))
+    return power_of_two(half), power_of_two(n - half)
 
-    The first piece of ln 2 has so few bits that n times it is exact, and its difference to ``high`` as well.
+
+@formula
+def exp_reduction(sum, x):
+    """n and r with x = n ln 2 + r, n whole; |r| <= ln(2) / 2 where ``sum`` is x, and so much more as they differ.
+
+    The first piece of ln 2 has so few bits that n times it is exact, and its difference to x as well.
     """
-    real = type(high)
-    magic = rounder(high)
-    n = fused(high + low, real(1.4426950408889634), magic) - magic
-    if single(high):
-        return n, fused(n, real(-0.693359375), high) + fused(n, real(2.12194440054690583e-4), low)
-    return n, fused(n, real(-6.93147180369123816490e-1), high) + fused(n, real(-1.90821492927058770002e-10), low)
+    real = type(x)
+    magic = rounder(x)
+    n = fused(sum, real(1.4426950408889634), magic) - magic
+    if single(x):
+        return n, fused(n, real(2.12194440054690583e-4), fused(n, real(-0.693359375), x))
+    return n, fused(n, real(-1.90821492927058770002e-10), fused(n, real(-6.93147180369123816490e-1), x))
 
 
 @formula
@@ -114,17 +121,23 @@ def exp_remainder(r):
 
 
 @formula
-def scaled_exp(factor, high, low):
-    """factor * exp(high + low) for high <= 0 and a small correction low.
+def scaled_power(factor, n, r):
+    """factor * 2**n * exp(r).
 
-    2**n is multiplied in two halves, with the factor before them: where exp(high) is below the normal range
+    2**n is multiplied in two halves, with the factor before them: where the power is below the normal range
     it has lost bits, which a large factor would bring to light.
     """
-    real = type(high)
-    lowest = real(-130) if single(high) else real(-800)
-    n, r = exp_reduction(at_least(high, lowest), low)
-    half = whole(n * real(0.5))
-    return fused(factor, exp_remainder(r), factor) * power_of_two(half) * power_of_two(n - half)
+    first, second = powers_of_two(n)
+    return fused(factor, exp_remainder(r), factor) * first * second
+
+
+@formula
+def scaled_exp(factor, x):
+    """factor * exp(x) for x <= 0."""
+    real = type(x)
+    bounded = at_least(x, real(-130) if single(x) else real(-800))
+    n, r = exp_reduction(bounded, bounded)
+    return scaled_power(factor, n, r)
 
 
 @formula
@@ -132,7 +145,7 @@ def exp(x):
     """e**x."""
     real = type(x)
     highest = real(88.72283172607422) if single(x) else real(709.782712893384)
-    y = scaled_exp(real(1), at_most(x, highest), real(0))
+    y = scaled_exp(real(1), at_most(x, highest))
     return real(np.inf) if x > highest else y
 
 
@@ -146,7 +159,7 @@ def expm1(x):
     highest = real(88.72283172607422) if single(x) else real(709.782712893384)
     lowest = real(-20) if single(x) else real(-40)
     bounded = at_least(at_most(x, highest), lowest)
-    n, r = exp_reduction(bounded, real(0))
+    n, r = exp_reduction(bounded, bounded)
     scale = power_of_two(n - real(1))
     half = fused(scale, exp_remainder(r), scale - real(0.5))
     return real(np.inf) if x > highest else half + half
@@ -160,9 +173,8 @@ def tanh_parts(x):
     """
     real = type(x)
     size = at_most(abs(x), real(60) if single(x) else real(400))
-    n, r = exp_reduction(real(-2) * size, real(0))
-    half = whole(n * real(0.5))
-    first, second = power_of_two(half), power_of_two(n - half)
+    n, r = exp_reduction(real(-2) * size, real(-2) * size)
+    first, second = powers_of_two(n)
     remainder, scale = exp_remainder(r), first * second
     less = fused(scale, remainder, scale - real(1))
     return fused(first, remainder, first) * second, less, real(1) / (real(2) + less)
@@ -316,4 +328,6 @@ def scaled_gauss(factor, t):
     else:
         wide = np.int64(np.float64(size).view(np.int64) & np.int64(-134217728))
         upper = real(np.int64(wide).view(np.float64))
-    return scaled_exp(factor, real(-0.5) * upper * upper, real(-0.5) * (size - upper) * (size + upper))
+    high, low = real(-0.5) * upper * upper, real(-0.5) * (size - upper) * (size + upper)
+    n, r = exp_reduction(high + low, high)
+    return scaled_power(factor, n, r + low)
