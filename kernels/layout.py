@@ -40,7 +40,8 @@ FAULT, OK, NOT_FINITE, CONVERGED = 0, 1, 2, 3
     WORKSPACE,  # address of this worker's room for packing
     OPTIONS,  # address of the plan's float64 options
     RATE,  # address of the learning rate of this step, float64
-    SCALE,  # address of the factor of the gradient in this step, float64: below 1 where its norm is clipped
+    SCALE,  # address of this worker's float64 numbers for the step: the factor of the gradient, below 1 where its norm
+    # is clipped; then three places for what an optimizer computes once for all parameters, 0 when a run begins
     SOURCE,  # what the gather reads: address of all inputs, or 0
     SOURCE_ROW_STRIDE,  # in bytes
     SOURCE_COLUMN_STRIDE,  # in bytes

@@ -343,7 +343,7 @@ class Runner:
 
     def _run(self, work, run, size):
         """Run ``work(run, sync, rank, size)`` as ``size`` workers; returns the status and the run records."""
-        self.scales[:] = 1.0
+        self.scales[:, 0], self.scales[:, 1:] = 1.0, 0.0
         if size == 1:  # which waits for nobody
             # In plain Python as in compiled code, where a status tells of such numbers.
             with contextlib.nullcontext() if COMPILED else np.errstate(all="ignore"):

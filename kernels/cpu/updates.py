@@ -232,25 +232,20 @@ def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, li
     return NOT_FINITE if bad else OK
 
 
-@kernel
-def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, scale, limit, l1, l2, rank, size):
-    """Adam, and with ``decay`` AdamW:
+@formula
+def bias_corrections(beta_1, beta_2, step):
+    """What the means of ``step`` steps are divided by: they begin at zero."""
+    return 1 - beta_1**step, 1 - beta_2**step
 
-    m = beta_1 * m + (1 - beta_1) * slope; v = beta_2 * v + (1 - beta_2) * slope**2;
-    p -= rate * (m / (1 - beta_1**step)) / (sqrt(v / (1 - beta_2**step)) + epsilon) + rate * decay * p,
-    then the soft threshold.
 
-    p, m, v, g : (length,); step : counts from 1. Sources: Kingma and Ba, "Adam" (2015), algorithm 1;
-    Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), algorithm 2.
-    """
+@formula
+def adam(p, m, v, g, rate, beta_1, beta_2, epsilon, corrections, decay, scale, limit, l1, l2):
+    """``adam_update`` with its bias corrections."""
     real = p.dtype.type
     threshold, kept = rate * l1, real(1 - rate * decay)
     new_1, new_2, epsilon = real(1 - beta_1), real(1 - beta_2), real(epsilon)
-    rate = real(rate / (1 - beta_1**step))
-    correction = real(1 / (1 - beta_2**step))
+    rate, correction = real(rate / corrections[0]), real(1 / corrections[1])
     beta_1, beta_2 = real(beta_1), real(beta_2)
-    first, last = share(p.shape[0], rank, size)
-    p, m, v, g = p[first:last], m[first:last], v[first:last], g[first:last]
     form_slopes(g, p, l2, scale, limit)
     bad = False
     for i in range(p.shape[0]):
@@ -263,6 +258,23 @@ def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, scale, l
         bad |= not_finite(new) | not_finite(square)  # a mean that is not finite shows in new
     shrink(p, threshold)
     return NOT_FINITE if bad else OK
+
+
+@kernel
+def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, scale, limit, l1, l2, rank, size):
+    """Adam, and with ``decay`` AdamW:
+
+    m = beta_1 * m + (1 - beta_1) * slope; v = beta_2 * v + (1 - beta_2) * slope**2;
+    p -= rate * (m / (1 - beta_1**step)) / (sqrt(v / (1 - beta_2**step)) + epsilon) + rate * decay * p,
+    then the soft threshold.
+
+    p, m, v, g : (length,); step : counts from 1. Sources: Kingma and Ba, "Adam" (2015), algorithm 1;
+    Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), algorithm 2.
+    """
+    first, last = share(p.shape[0], rank, size)
+    p, m, v, g = p[first:last], m[first:last], v[first:last], g[first:last]
+    corrections = bias_corrections(beta_1, beta_2, step)
+    return adam(p, m, v, g, rate, beta_1, beta_2, epsilon, corrections, decay, scale, limit, l1, l2)
 
 
 @functools.cache
@@ -513,8 +525,14 @@ def plan_adam_update(real):
         limit, beta_1, beta_2, epsilon = options[0], options[1], options[2], options[3]
         decay = options[4] if parameter[DECAY] != 0 else 0.0
         l1, l2 = _penalty(run, parameter)
-        rate, scale, step = _number(run[RATE]), _number(run[SCALE]), run[STEP] + 1
-        return adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, scale, limit, l1, l2, 0, 1)
+        numbers, step = vector(run[SCALE], 4, np.float64), run[STEP] + 1
+        if numbers[1] != step:  # the first of this worker's parameters: small ones take less time than two powers
+            numbers[1] = step
+            numbers[2], numbers[3] = bias_corrections(beta_1, beta_2, step)
+        corrections = numbers[2], numbers[3]
+        return adam(
+            p, m, v, g, _number(run[RATE]), beta_1, beta_2, epsilon, corrections, decay, numbers[0], limit, l1, l2
+        )  # fmt: skip
 
     return update
 

@@ -315,7 +315,7 @@ def plan_records(real, length, offset, penalty=True, decay=1):
     arenas[2] *= arenas[2]
     arenas[3] *= arenas[3]
     options = np.array([0.7, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.01, 0.02])
-    rate, scale = np.array([0.05]), np.array([0.9])
+    rate, scale = np.array([0.05]), np.array([0.9, 0.0, 0.0, 0.0])
     run = reference.record(
         RUN_FIELDS,
         {
