@@ -14,7 +14,6 @@ import math
 import pathlib
 import statistics
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from asv_bench.benchmarks.workloads import WORKLOADS
 from asv_bench.compare import plot, table
@@ -23,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 REFERENCE = ROOT / "asv_bench" / "reference"
 PAGE, PLOTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "_static"
 
-WIDTHS = {"512": "vectors of 64 bytes (AVX-512)", "256": "limited to vectors of 32 bytes (AVX2)"}
+WIDTHS = {"512": "vectors of 64 bytes (AVX-512)", "256": "vectors of 32 bytes (AVX2)"}
 
 #: Peer -> the least that it takes, in times of fastnn's, with vectors of 64 bytes and of 32: the project's targets.
 STEP_TARGETS = {
@@ -116,14 +115,14 @@ def products_table(figures: Figures) -> list[str]:
 
 def main() -> None:
     PLOTS.mkdir(exist_ok=True)
-    facts: dict[str, Any] = {}
     lines: list[str] = []
     for index, (width, words) in enumerate(WIDTHS.items()):
         figures = Figures(width)
         if not figures.parts:
             continue
-        facts = facts or figures.parts[0]["machine"]
+        facts = figures.parts[0]["machine"]
         lines += ["", f"## Targets, {words}", ""]
+        lines += [f"- {name}: {facts[name]}" for name in ("date", "processor", "system", "versions")] + [""]
         lines += ["| what | target | measured | of the minima | |", "|---|---|---|---|---|"]
         lines += ["| " + " | ".join(row) + " |" for row in rows(figures, index)]
         plot(figures.records, PLOTS / f"benchmarks_{width}.png")
@@ -142,10 +141,9 @@ def main() -> None:
         lines += [path.read_text("utf-8").strip(), "```"]
     head = ["# Benchmarks", ""]
     head += ["<!-- Written by python -m asv_bench.report from asv_bench/reference; do not edit. -->", ""]
-    head += ["fastnn beside its peers on one machine, peers' wins included."]
+    head += ["fastnn beside its peers, each time on one machine, peers' wins included."]
     head += ["[How to read it, and how to measure on your machine](how-to/read_the_benchmarks.md).", ""]
-    head += [f"- {name}: {facts[name]}" for name in ("date", "processor", "system", "versions") if name in facts]
-    head += ["", "Workloads (float32, Adam, unless told):", ""]
+    head += ["Workloads (float32, Adam, unless told):", ""]
     head += [
         f"- {name}: {'-'.join(map(str, work.sizes))}, batch {work.batch_size:,}" for name, work in WORKLOADS.items()
     ]

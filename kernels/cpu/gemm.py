@@ -96,7 +96,7 @@ def _multiplication(real):
         if turned:
             a, a_row, a_column, b, b_row, b_column = b, 0, b_row, a, a_column, a_row
             rows, columns = 1, rows
-            if start_row != 1:  # then Sᵀ is no row of numbers side by side, and is added afterwards
+            if columns > 1 and start_row != 1:  # then Sᵀ is no row of numbers side by side, and is added afterwards
                 added, start = start, 0
         if a_row == 1:
             packs_a = a_column >= LONG_ROWS

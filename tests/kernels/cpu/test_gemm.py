@@ -18,6 +18,7 @@ from fastnn.kernels.cpu.tile import TILE_HEIGHT
 from fastnn.kernels.cpu.vectors import VECTOR_BYTES
 from fastnn.kernels.jit import COMPILED, kernel
 from tests.reference_products import (
+    CANARY,
     REALS,
     assert_canaries,
     assert_product,
@@ -99,6 +100,32 @@ def test_rows_that_evict_one_another(real, rows):
         assert_same_bits(run(np.empty((last - first, columns), real), a[first:last], b), c[first:last])
     few = run(np.empty((rows, 100), real), a, np.ascontiguousarray(b[:, :100]))  # columns too few to pack A for
     assert_same_bits(few, np.ascontiguousarray(c[:, :100]))
+
+
+def side_by_side(column, real):
+    """The column between canaries: (all of it, a column whose numbers lie side by side)."""
+    whole = np.full(len(column) + 6, CANARY, real)
+    whole[3:-3] = column[:, 0]
+    return whole, whole[3:-3, None]
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("turned_a", [False, True])
+@pytest.mark.parametrize(("rows", "depth"), [(1, 1), (1, 1537), (7, 3), (40, 33), (1100, 20), (61, 1537)])
+def test_a_single_column(rows, depth, turned_a, real):
+    """It is multiplied as a row where its numbers lie side by side, with the bits that it has where they do not."""
+    a, b = strided((rows, depth), real, 1, turned_a), strided((depth, 1), real, 2, False)
+    full = numbers((rows, 1), real, 3)
+    for start in (None, full[:1], side_by_side(full, real)[1], padded(full)[1]):
+        whole, c = side_by_side(np.full((rows, 1), np.nan), real)
+        apart, expected = unwritten((rows, 1), real)
+        assert_same_bits(run(c, a, b, start), run(expected, a, b, start))
+        assert_product(c, a, b, np.zeros(1, real) if start is None else start)
+        assert (whole[:3] == CANARY).all() and (whole[-3:] == CANARY).all()
+        assert_canaries(apart, expected)
+        if start is not None and len(start) == rows:  # S may be C
+            _, added = side_by_side(start, real)
+            assert_same_bits(run(added, a, b, added), c)
 
 
 @settings(deadline=None, max_examples=100)
