@@ -223,12 +223,11 @@ def _code(code: python_types.CodeType) -> Any:
 class KernelCache:
     """The entries of one function, in the form that Numba's dispatchers and C functions expect of a cache.
 
-    told : called with "loaded" or "missed" and the function's name; linked : whether callers link the code in,
-    which takes the intermediate code besides the machine code.
+    told : called with "loaded" or "missed" and the function's name.
     """
 
-    def __init__(self, function: Callable[..., Any], told: Callable[[str, str], None], linked: bool):
-        self.function, self.told, self.linked = function, told, linked
+    def __init__(self, function: Callable[..., Any], told: Callable[[str, str], None]):
+        self.function, self.told = function, told
         self.name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
 
     @property
@@ -255,7 +254,7 @@ class KernelCache:
             name = self.function.__qualname__.partition(_MARK)[0]
             self.function.__qualname__ = f"{name}{_MARK}{_digest(identity)}"
         readable = re.sub(r"[^A-Za-z0-9_.]", "", self.name.replace("<locals>.", ""))[-60:]
-        return place / f"{readable}-{_digest((str(signature), identity, self.linked))}"
+        return place / f"{readable}-{_digest((str(signature), identity))}"
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled function for ``signature``, or None: compile it."""
@@ -296,12 +295,15 @@ class KernelCache:
             if path is None or result.lifted or result.library.has_dynamic_globals or edited():
                 return
             module, parts = result.library._final_module, result._reduce()
-            if any(not (function.is_declaration or _own_symbol(function.name)) for function in module.functions):
-                return  # somebody else's function, not inlined: two processes may number two of them alike
+            defined = [function.name for function in module.functions if not function.is_declaration]
+            description = result.fndesc
+            own = description.llvm_func_name, description.llvm_cpython_wrapper_name, description.llvm_cfunc_wrapper_name
+            if any(name not in own and not name.startswith(("NRT_", "fastnn_tile_")) for name in defined):
+                return  # another function, not inlined: two processes may number two of them alike
             symbols = [function.name for function in module.functions if function.is_declaration]
             symbols += [variable.name for variable in module.global_variables if variable.is_declaration]
-            if not self.linked:
-                parts = _without_intermediate_code(parts, result.fndesc.llvm_cfunc_wrapper_name)
+            (entry,) = set(own[1:]).intersection(defined)
+            parts = _without_intermediate_code(parts, entry)
             write(path, serialize.dumps(([name for name in symbols if not name.startswith("llvm.")], parts)))
         except Exception:  # a full disk, another Numba: the function itself is fine
             return
@@ -317,11 +319,6 @@ def write(path: Path, payload: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-
-
-def _own_symbol(name: str) -> bool:
-    """Whether a function in machine code is the kernels' own, or one of Numba's runtime."""
-    return "fastnn" in name or name.startswith("NRT_")
 
 
 def _digest(value: Any) -> str:
@@ -341,7 +338,7 @@ def _provide(symbols: list[str], target_context: Any) -> None:
 
 
 def _without_intermediate_code(parts: Any, entry: str) -> Any:
-    """The parts of a compiled C function with machine code alone: nobody links it into a caller.
+    """The parts of a compiled function with machine code alone: nobody links it into a caller.
 
     Numba takes the names that the machine code defines from the intermediate code, so one stays, as a stub.
     """

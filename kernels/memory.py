@@ -12,9 +12,9 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from .jit import COMPILED, PLAN_SIGNATURE, at_address
+from .jit import COMPILED, PLAN_SIGNATURE, at_address, formula
 
-__all__ = ["call", "item_size", "matrix", "vector"]
+__all__ = ["call", "flat", "item_size", "matrix", "vector"]
 
 
 def _array_at(context, builder, array_type, address, shape):
@@ -85,3 +85,9 @@ else:
 
     def call(function, run, row, first, last):
         return at_address(int(function))(run, row, first, last)
+
+
+@formula
+def flat(x):
+    """The numbers of all rows, one after another: short rows leave a vector half empty."""
+    return vector(x.ctypes.data, x.size, x.dtype.type)

@@ -33,7 +33,7 @@ from ..layout import (
     run_record,
     share,
 )
-from ..memory import item_size, matrix, vector
+from ..memory import flat, item_size, matrix, vector
 
 __all__ = [
     "cross_entropy",
@@ -86,12 +86,6 @@ def row_maximum(x, row):
     for column in range(whole, width):
         a = larger(a, x[row, column])
     return larger(larger(a, b), larger(c, d))
-
-
-@formula
-def flat(x):
-    """The numbers of all rows, one after another: short rows leave a vector half empty."""
-    return vector(x.ctypes.data, x.size, x.dtype.type)
 
 
 @formula

@@ -14,7 +14,7 @@ import functools
 
 import numpy as np
 
-from ..formulas.own import own_formula
+from ..formulas.own import own_formula, own_procedure
 from ..jit import formula, kernel
 from ..layout import (
     COLUMNS,
@@ -283,7 +283,7 @@ def own_update(function, slots):
 
     It gets the slope of the other updates in g, and may use g as it likes.
     """
-    function = own_formula(function, returns_number=False)
+    function = own_procedure(function)
 
     @kernel
     def update(p, first_slot, second_slot, g, rate, step, settings, scale, limit, l1, l2, rank, size):

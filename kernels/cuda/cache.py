@@ -30,7 +30,7 @@ class DeviceCache(cache.KernelCache):
     """
 
     def __init__(self, function, options):
-        super().__init__(function, jit._told, linked=False)
+        super().__init__(function, jit._told)
         self.options = tuple(options.items())
 
     def _path(self, signature):

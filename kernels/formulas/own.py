@@ -19,10 +19,10 @@ from numba.core.errors import NumbaError
 from numba.extending import overload
 
 from ..cache import UnknownValueError, fingerprint, in_tree
-from ..jit import COMPILED, FLAGS, FORMULA_OPTIONS, Formula, FormulaError, formula
+from ..jit import COMPILED, FLAGS, Formula, FormulaError, PartCompiler, formula
 from . import elementary
 
-__all__ = ["activation_formulas", "frozen", "loss_formulas", "own_formula"]
+__all__ = ["activation_formulas", "frozen", "loss_formulas", "own_formula", "own_procedure"]
 
 #: Functions of ``math`` and ``numpy`` that are a library call an element, and that we have without one.
 VECTORIZED = ("exp", "expm1", "log", "log1p", "tanh")
@@ -184,7 +184,7 @@ def frozen(value: Any, seen: dict[Any, Any] | None = None) -> Any:
         copy = python_types.FunctionType(code, own_globals, value.__name__, value.__defaults__, own_cells or None)
         copy.__kwdefaults__, copy.__qualname__ = value.__kwdefaults__, value.__qualname__
         vars(copy)["frozen"] = True
-        seen[value] = OwnFormula(copy, targetoptions=FORMULA_OPTIONS) if COMPILED else copy
+        seen[value] = OwnFormula(copy, PartCompiler) if COMPILED else copy
         for name in global_names(code) & value.__globals__.keys():
             own_globals[name] = frozen(value.__globals__[name], seen)
         for own_cell, cell in zip(own_cells, cells, strict=True):
@@ -227,6 +227,16 @@ def own_formula(function: Any, returns_number: bool = True) -> Any:
     except (UnknownValueError, ValueError, RecursionError):
         return made
     return _formulas.setdefault(content, made)
+
+
+def own_procedure(function: Any) -> Any:
+    """``own_formula(function)`` of an update of arrays. It may return one, which nobody but this function frees."""
+    own = own_formula(function, returns_number=False)
+
+    def update(p, g, slots, rate, step, settings):
+        own(p, g, slots, rate, step, settings)
+
+    return Formula(update, PartCompiler) if COMPILED else update
 
 
 @functools.cache

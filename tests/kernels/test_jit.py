@@ -1,6 +1,7 @@
 """The decorators of compiled functions: the same in plain Python, addresses, and what is told of compiling."""
 
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba.core import compiler
+from numba.core.errors import TypingError
+from numba.core.runtime import _nrt_python, rtsys
 
 from fastnn.kernels import jit
+from fastnn.kernels.cpu.updates import own_update
 from fastnn.kernels.jit import COMPILED, address, formula, kernel
 from fastnn.kernels.memory import call
 
@@ -108,6 +112,77 @@ def test_told_before_compiling_and_never_in_the_way(monkeypatch):
     assert shift(3.0) == 3
     (name,) = told
     assert name == jit.compiled[-1] and name.startswith("test_jit.") and name.endswith("shift")
+
+
+@needs_compiler
+def test_a_kernel_that_others_call_is_compiled_with_them_alone():
+    @kernel
+    def halve(x):
+        for i in range(x.shape[0]):
+            x[i] = x[i] / 2
+
+    @kernel
+    def quarter(x):
+        halve(x)
+        halve(x[0:2])
+
+    x, before = np.array([4.0, 8.0, 12.0]), len(jit.compiled) + len(jit.loaded)
+    quarter(x)
+    assert x.tolist() == [1, 2, 6]
+    assert [name.rpartition(".")[2] for name in (jit.compiled + jit.loaded)[before:]] in (["quarter"], [])
+    assert not halve.overloads and len(jit.compiled) + len(jit.loaded) == before + 1
+    halve(x)
+    assert x.tolist() == [0.5, 1, 3]
+
+
+@needs_compiler
+def test_a_formula_is_compiled_once_for_all_constants():
+    @formula
+    def minus(x, y):
+        return x - y
+
+    @kernel
+    def differences(x):
+        x[0], x[1], x[2] = minus(7, 4), minus(7, 5), minus(x.shape[0], 1)
+
+    x = np.zeros(3, np.int64)
+    differences(x)
+    assert x.tolist() == [3, 2, 2] and len(minus.overloads) == 1
+
+
+@needs_compiler
+def test_an_array_that_a_users_update_returns_is_freed():
+    """Nobody counts references in kernels."""
+    update = own_update(lambda p, g, slots, rate, step, settings: p - rate * g, 0)
+    p, settings, none = np.ones(4), np.zeros(7), np.zeros(0)
+    _nrt_python.memsys_enable_stats()
+    before = rtsys.get_allocation_stats()
+    for _ in range(3):
+        update(p, none, none, p, 1.0, 1, settings, 1.0, np.inf, 0.0, 0.0, 0, 1)
+    after = rtsys.get_allocation_stats()
+    assert after.alloc - before.alloc == after.free - before.free > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_as_it_was(enabled):
+    @kernel
+    def fine(x):
+        return x + 1
+
+    @kernel
+    def broken(x):
+        return x.nothing
+
+    was_enabled = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        assert fine(1) == 2
+        with pytest.raises(TypingError):
+            broken(1)
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
 
 
 @needs_compiler
