@@ -189,7 +189,10 @@ def _pack_panel(to, to_row, b, b_row, b_column, deep, columns, real):
 def _multiply_panel(
     c, c_row, a, a_tile, a_row, a_column, b, b_row, start, start_row, rows, columns, depth, ahead, ahead_row, real
 ):  # fmt: skip
-    """Multiply tile by tile with one panel of B. Each tile fetches another part of what comes after the panel."""
+    """Multiply tile by tile with one panel of B. The first tiles fetch what comes after the panel, each a part of it.
+
+    The others, which have nothing left to fetch, ask for what they have.
+    """
     size = item_size(real)
     next_part = size * vector_length(real) * (1 if ahead_row != vector_length(real) else depth)
     for i in range(0, rows, TILE_HEIGHT):
@@ -198,6 +201,8 @@ def _multiply_panel(
             a_column, b, b_row, start + size * i * start_row if start != 0 else 0, start_row, ahead, ahead_row, real,
         )  # fmt: skip
         ahead += next_part
+        if i == (TILE_VECTORS - 1) * TILE_HEIGHT:
+            ahead, ahead_row, next_part = b, 0, 0
 
 
 def _plain_multiplication(
