@@ -2,9 +2,9 @@
 
 python -m asv_bench.report
 
-The folder has a part for each width of vectors, ``512`` and ``256``: folders with the figures.json of
-``asv_bench.compare``, and the products.json of ``asv_bench.products``; and beside them what ``asv_bench.start`` and
-``asv_bench.scaling`` print.
+The folder has a part for each set of figures, ``512`` and ``256`` after the bits of a vector and ``zen3``: folders with
+the figures.json of ``asv_bench.compare``, and the products.json of ``asv_bench.products``; and beside them what
+``asv_bench.start`` and ``asv_bench.scaling`` print.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 REFERENCE = ROOT / "asv_bench" / "reference"
 PAGE, PLOTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "_static"
 
-WIDTHS = {"512": "vectors of 64 bytes (AVX-512)", "256": "vectors of 32 bytes (AVX2)"}
+SETS = {
+    "512": "vectors of 64 bytes (AVX-512)",
+    "256": "limited to vectors of 32 bytes (AVX2)",
+    "zen3": "a processor that has no longer ones (AVX2)",
+}
 
 #: Peer -> the least that it takes, in times of fastnn's, with vectors of 64 bytes and of 32: the project's targets.
 STEP_TARGETS = {
@@ -33,7 +37,7 @@ STEP_TARGETS = {
 
 
 class Figures:
-    """The records of one width: ``compare``'s by (task, workload, peer), and ``products``' speeds by threads."""
+    """The records of one set: ``compare``'s by (task, workload, peer), and ``products``' speeds by threads."""
 
     def __init__(self, width: str):
         self.parts = [
@@ -116,7 +120,7 @@ def products_table(figures: Figures) -> list[str]:
 def main() -> None:
     PLOTS.mkdir(exist_ok=True)
     lines: list[str] = []
-    for index, (width, words) in enumerate(WIDTHS.items()):
+    for width, words in SETS.items():
         figures = Figures(width)
         if not figures.parts:
             continue
@@ -124,7 +128,7 @@ def main() -> None:
         lines += ["", f"## Targets, {words}", ""]
         lines += [f"- {name}: {facts[name]}" for name in ("date", "processor", "system", "versions")] + [""]
         lines += ["| what | target | measured | of the minima | |", "|---|---|---|---|---|"]
-        lines += ["| " + " | ".join(row) + " |" for row in rows(figures, index)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows(figures, 0 if width == "512" else 1)]
         plot(figures.records, PLOTS / f"benchmarks_{width}.png")
         alternative = f"Bars: how many times as long as fastnn each peer takes for a step, {words}"
         lines += ["", f"![{alternative}](_static/benchmarks_{width}.png)"]
