@@ -39,13 +39,13 @@ STEP_TARGETS = {
 class Figures:
     """The records of one set: ``compare``'s by (task, workload, peer), and ``products``' speeds by threads."""
 
-    def __init__(self, width: str):
+    def __init__(self, folder: str):
         self.parts = [
-            json.loads(path.read_text("utf-8")) for path in sorted((REFERENCE / width).glob("*/figures.json"))
+            json.loads(path.read_text("utf-8")) for path in sorted((REFERENCE / folder).glob("*/figures.json"))
         ]
         self.records = [record for part in self.parts for record in part["records"]]
         self.by_key = {(r["task"], r["workload"], r["peer"]): r for r in self.records}
-        path = REFERENCE / width / "products.json"
+        path = REFERENCE / folder / "products.json"
         self.products = json.loads(path.read_text("utf-8"))["speeds"] if path.exists() else {}
 
     def time(self, task: str, workload: str, peer: str = "fastnn", which: str = "median") -> float:
@@ -120,18 +120,18 @@ def products_table(figures: Figures) -> list[str]:
 def main() -> None:
     PLOTS.mkdir(exist_ok=True)
     lines: list[str] = []
-    for width, words in SETS.items():
-        figures = Figures(width)
+    for folder, words in SETS.items():
+        figures = Figures(folder)
         if not figures.parts:
             continue
         facts = figures.parts[0]["machine"]
         lines += ["", f"## Targets, {words}", ""]
         lines += [f"- {name}: {facts[name]}" for name in ("date", "processor", "system", "versions")] + [""]
         lines += ["| what | target | measured | of the minima | |", "|---|---|---|---|---|"]
-        lines += ["| " + " | ".join(row) + " |" for row in rows(figures, 0 if width == "512" else 1)]
-        plot(figures.records, PLOTS / f"benchmarks_{width}.png")
+        lines += ["| " + " | ".join(row) + " |" for row in rows(figures, 0 if folder == "512" else 1)]
+        plot(figures.records, PLOTS / f"benchmarks_{folder}.png")
         alternative = f"Bars: how many times as long as fastnn each peer takes for a step, {words}"
-        lines += ["", f"![{alternative}](_static/benchmarks_{width}.png)"]
+        lines += ["", f"![{alternative}](_static/benchmarks_{folder}.png)"]
         for part in figures.parts:
             command = part["machine"]["command"].partition(" --output")[0]
             tables = "## " + table(part["records"], {}).partition("\n## ")[2]
