@@ -1,5 +1,5 @@
 """The three products of a dense layer beside the libraries that are made for it: OpenBLAS (as NumPy brings it, as it
-comes and told the processor) and MKL (as PyTorch brings it).
+comes and told the processor), MKL (as PyTorch brings it) and oneDNN (its package, for float32).
 
 python -m asv_bench.products [--threads 1 2] [--coretypes SkylakeX Zen] [--rounds 1] [--avx2] [--output FOLDER]
 
@@ -11,6 +11,7 @@ is compared with one in float64. The folder gets products.json.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import math
 import os
@@ -99,13 +100,39 @@ def of_torch(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, t
     return multiply
 
 
-LIBRARIES: dict[str, Any] = {"fastnn": of_fastnn, "OpenBLAS": of_numpy, "MKL": of_torch}
+def of_onednn(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, threads: int) -> Callable[[], None]:
+    """``dnnl_sgemm``, oneDNN's own C function for row-major matrices (dnnl.h); it has none for float64."""
+    size, real = ctypes.c_int64, ctypes.c_float
+    sgemm = ctypes.CDLL(str(ONEDNN)).dnnl_sgemm
+    sgemm.argtypes = [ctypes.c_char] * 2 + [size] * 3 + [real, ctypes.c_void_p, size, ctypes.c_void_p, size, real]
+    sgemm.argtypes += [ctypes.c_void_p, size]
+    x, W, dy = arrays
+    transposes, a, b, depth = {
+        "dense_forward": ("NN", x, W, x.shape[1]),
+        "dense_backward_weights": ("TN", x, dy, x.shape[0]),
+        "dense_backward_input": ("NT", dy, W, dy.shape[1]),
+    }[name]
+    matrices = [(array.ctypes.data, array.shape[1]) for array in (a, b, out)]
+    letters = [letter.encode() for letter in transposes]
+
+    def multiply() -> None:
+        for _ in range(calls):
+            if sgemm(*letters, *out.shape, depth, 1.0, *matrices[0], *matrices[1], 0.0, *matrices[2]) != 0:
+                raise RuntimeError("dnnl_sgemm failed")
+
+    return multiply
+
+
+LIBRARIES: dict[str, Any] = {"fastnn": of_fastnn, "OpenBLAS": of_numpy, "MKL": of_torch, "oneDNN": of_onednn}
+
+#: Where pip puts oneDNN's library, beside those that it needs.
+ONEDNN = pathlib.Path(sys.prefix) / "lib" / "libdnnl.so"
 
 
 def speeds(library: str, threads: int) -> dict[str, float]:
     """Product -> 10^9 operations a second, in this process."""
     found = {}
-    for dtype in DTYPES:
+    for dtype in DTYPES if library != "oneDNN" else DTYPES[:1]:
         for shape in SHAPES:
             rows, inputs, units = shape
             arrays = [aligned(*pair, dtype=dtype) for pair in ((rows, inputs), (inputs, units), (rows, units))]
@@ -133,6 +160,7 @@ def measured(label: str, library: str, coretype: str, threads: int, avx2: bool) 
     environment = os.environ | {name: str(threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
     environment |= ONLY_AVX2 if avx2 else {}
     environment |= {"OPENBLAS_CORETYPE": coretype} if coretype else {}
+    environment |= {"LD_LIBRARY_PATH": str(ONEDNN.parent)} if library == "oneDNN" else {}
     command = [sys.executable, "-m", "asv_bench.products", "--child", library, "--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
@@ -159,6 +187,8 @@ def main() -> None:
     labels |= {f"OpenBLAS told {name}": ("OpenBLAS", name) for name in coretypes}
     if installed("torch"):
         labels["MKL"] = ("MKL", "")
+    if ONEDNN.exists():
+        labels["oneDNN"] = ("oneDNN", "")
     records: dict[str, dict[str, dict[str, float]]] = {}
     for threads in options.threads:
         found: dict[str, dict[str, float]] = {label: {} for label in labels}
@@ -170,8 +200,8 @@ def main() -> None:
         print(f"\n{threads} thread(s), GFLOP/s\n{'':48}" + "".join(f"{label:>24}" for label in labels))
         ratios = []
         for product, speed in found["fastnn"].items():
-            print(f"{product:48}" + "".join(f"{found[label][product]:24.1f}" for label in labels))
-            ratios.append(speed / max(found[label][product] for label in labels if label != "fastnn"))
+            print(f"{product:48}" + "".join(f"{found[label].get(product, math.nan):24.1f}" for label in labels))
+            ratios.append(speed / max(found[label].get(product, 0.0) for label in labels if label != "fastnn"))
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
         print(f"fastnn beside the best of the others: least {min(ratios):.2f}, geometric mean {mean:.2f}")
     options.output.mkdir(parents=True, exist_ok=True)

@@ -94,7 +94,9 @@ def rows(figures: Figures, width: int) -> Iterable[tuple[str, str, str, str, str
         yield row(f"50 networks, {peer}", target, lambda w, p=peer: figures.ratio("search", "digits", p, w), "×")  # type: ignore[misc]
     for threads, speeds in figures.products.items():
         own = speeds["fastnn"]
-        others = {product: max(s[product] for label, s in speeds.items() if label != "fastnn") for product in own}
+        others = {
+            product: max(s.get(product, 0.0) for label, s in speeds.items() if label != "fastnn") for product in own
+        }
         ratios = [own[product] / others[product] for product in own]
         yield row(f"products, {threads} thread(s): the least", 0.97, lambda _, r=ratios: min(r), "×")  # type: ignore[misc]
         yield row(
@@ -113,7 +115,8 @@ def products_table(figures: Figures) -> list[str]:
         lines += ["", f"### {threads} thread(s)", "", "| product, rows-inputs-units | " + " | ".join(labels) + " |"]
         lines.append("|---|" + "---|" * len(labels))
         for product in speeds["fastnn"]:
-            lines.append(f"| {product} | " + " | ".join(f"{speeds[label][product]:.1f}" for label in labels) + " |")
+            cells = [f"{speeds[label][product]:.1f}" if product in speeds[label] else "-" for label in labels]
+            lines.append(f"| {product} | " + " | ".join(cells) + " |")
     return lines
 
 
