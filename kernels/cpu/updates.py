@@ -14,6 +14,7 @@ import functools
 
 import numpy as np
 
+from ..formulas.elementary import fused, single
 from ..formulas.own import own_formula, own_procedure
 from ..jit import formula, kernel
 from ..layout import (
@@ -83,7 +84,7 @@ def soft_threshold(p, threshold):
 @formula
 def slope_of(g, p, double_l2, scale, limit):
     """The slope that an update sees: scale * (g + 2 * l2 * p), within -limit .. limit; NaN and infinite give NaN."""
-    slope = scale * (g + double_l2 * p)
+    slope = scale * fused(double_l2, p, g)
     clipped = limit if slope > limit else (-limit if slope < -limit else slope)
     return clipped + (slope - slope)
 
@@ -120,6 +121,19 @@ def settled(x):
 
 
 @formula
+def blemish(x):
+    """0 where x is finite, an int32 that is not 0 where it is infinite or not a number.
+
+    A loop combines it with ``|``, which takes fewer instructions than to combine comparisons; Numba makes that an
+    int64, which has to be cut back.
+    """
+    nothing = x - x
+    if single(x):
+        return np.float32(nothing).view(np.int32)
+    return np.int32(np.float64(nothing).view(np.int64) >> np.int64(32))
+
+
+@formula
 def not_finite(x):
     """Whether x is infinite or not a number; combined with ``|`` over a loop it vectorizes."""
     return x - x != type(x)(0)
@@ -136,13 +150,13 @@ def sgd_update(p, g, rate, scale, limit, l1, l2, rank, size):
     first, last = share(p.shape[0], rank, size)
     p, g = p[first:last], g[first:last]
     form_slopes(g, p, l2, scale, limit)
-    bad = False
+    bad = np.int32(0)
     for i in range(p.shape[0]):
-        new = p[i] - step * g[i]
+        new = fused(-step, g[i], p[i])
         p[i] = new
-        bad |= not_finite(new)
+        bad = np.int32(bad | blemish(new))
     shrink(p, rate * l1)
-    return NOT_FINITE if bad else OK
+    return NOT_FINITE if bad != 0 else OK
 
 
 @kernel
@@ -161,15 +175,15 @@ def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, 
     first, last = share(p.shape[0], rank, size)
     p, velocity, g = p[first:last], velocity[first:last], g[first:last]
     form_slopes(g, p, l2, scale, limit)
-    bad = False
+    bad = np.int32(0)
     for i in range(p.shape[0]):
-        v = settled(momentum * velocity[i] - rate * g[i])
-        new = p[i] + (direct * v - ahead * g[i])
+        v = settled(fused(momentum, velocity[i], -rate * g[i]))
+        new = p[i] + fused(direct, v, -ahead * g[i])
         velocity[i] = v
         p[i] = new
-        bad |= not_finite(new)  # it is, where v is not finite
+        bad = np.int32(bad | blemish(new))  # it is, where v is not finite
     shrink(p, threshold)
-    return NOT_FINITE if bad else OK
+    return NOT_FINITE if bad != 0 else OK
 
 
 @kernel
@@ -184,15 +198,15 @@ def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2, rank, size)
     first, last = share(p.shape[0], rank, size)
     p, total, g = p[first:last], total[first:last], g[first:last]
     form_slopes(g, p, l2, scale, limit)
-    bad = False
+    bad = np.int32(0)
     for i in range(p.shape[0]):
-        square = total[i] + g[i] * g[i]
+        square = fused(g[i], g[i], total[i])
         new = p[i] - rate * g[i] / np.sqrt(square + epsilon)
         total[i] = square
         p[i] = new
-        bad |= not_finite(new) | not_finite(square)
+        bad = np.int32(bad | blemish(new) | blemish(square))
     shrink(p, threshold)
-    return NOT_FINITE if bad else OK
+    return NOT_FINITE if bad != 0 else OK
 
 
 @kernel
@@ -211,25 +225,25 @@ def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, li
     p, mean, g = p[first:last], mean[first:last], g[first:last]
     velocity = velocity[first:last]
     form_slopes(g, p, l2, scale, limit)
-    bad = False
+    bad = np.int32(0)
     if remembers:  # outside of the loop, which would not vectorize
         for i in range(p.shape[0]):
-            square = settled(rho * mean[i] + rest * (g[i] * g[i]))
-            step = settled(momentum * velocity[i] + rate * g[i] / np.sqrt(square + epsilon))
+            square = settled(fused(rho, mean[i], rest * (g[i] * g[i])))
+            step = settled(fused(momentum, velocity[i], rate * g[i] / np.sqrt(square + epsilon)))
             new = p[i] - step
             mean[i] = square
             velocity[i] = step
             p[i] = new
-            bad |= not_finite(new) | not_finite(square)
+            bad = np.int32(bad | blemish(new) | blemish(square))
     else:
         for i in range(p.shape[0]):
-            square = settled(rho * mean[i] + rest * (g[i] * g[i]))
+            square = settled(fused(rho, mean[i], rest * (g[i] * g[i])))
             new = p[i] - rate * g[i] / np.sqrt(square + epsilon)
             mean[i] = square
             p[i] = new
-            bad |= not_finite(new) | not_finite(square)
+            bad = np.int32(bad | blemish(new) | blemish(square))
     shrink(p, threshold)
-    return NOT_FINITE if bad else OK
+    return NOT_FINITE if bad != 0 else OK
 
 
 @formula
@@ -244,20 +258,20 @@ def adam(p, m, v, g, rate, beta_1, beta_2, epsilon, corrections, decay, scale, l
     real = p.dtype.type
     threshold, kept = rate * l1, real(1 - rate * decay)
     new_1, new_2, epsilon = real(1 - beta_1), real(1 - beta_2), real(epsilon)
-    rate, correction = real(rate / corrections[0]), real(1 / corrections[1])
+    rate, correction = real(rate / corrections[0]), real(np.sqrt(1 / corrections[1]))
     beta_1, beta_2 = real(beta_1), real(beta_2)
     form_slopes(g, p, l2, scale, limit)
-    bad = False
+    bad = np.int32(0)
     for i in range(p.shape[0]):
-        mean = settled(beta_1 * m[i] + new_1 * g[i])
-        square = settled(beta_2 * v[i] + new_2 * (g[i] * g[i]))
-        new = kept * p[i] - rate * mean / (np.sqrt(correction * square) + epsilon)
+        mean = settled(fused(beta_1, m[i], new_1 * g[i]))
+        square = settled(fused(beta_2, v[i], new_2 * (g[i] * g[i])))
+        new = fused(kept, p[i], -(rate * mean) / fused(correction, np.sqrt(square), epsilon))
         m[i] = mean
         v[i] = square
         p[i] = new
-        bad |= not_finite(new) | not_finite(square)  # a mean that is not finite shows in new
+        bad = np.int32(bad | blemish(new) | blemish(square))  # a mean that is not finite shows in new
     shrink(p, threshold)
-    return NOT_FINITE if bad else OK
+    return NOT_FINITE if bad != 0 else OK
 
 
 @kernel
@@ -297,11 +311,11 @@ def own_update(function, slots):
             function(p, g, (first_slot[first:last],), rate, step, settings)
         else:
             function(p, g, (first_slot[first:last], second_slot[first:last]), rate, step, settings)
-        bad = False
+        bad = np.int32(0)
         for i in range(p.shape[0]):
-            bad |= not_finite(p[i])
+            bad = np.int32(bad | blemish(p[i]))
         shrink(p, rate * l1)
-        return NOT_FINITE if bad else OK
+        return NOT_FINITE if bad != 0 else OK
 
     return update
 
