@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from ..jit import COMPILED, FLAGS, address, at_address, formula
 from ..memory import item_size, vector
-from .tile import TILE_HEIGHT, TILE_VECTORS, copy_panel, multiply_tile, transpose_panel, vector_length
+from .tile import LONE_ROWS, TILE_HEIGHT, TILE_VECTORS, copy_panel, multiply_tile, transpose_panel, vector_length
 
 __all__ = ["column_sums", "multiply", "workspace"]
 
@@ -116,10 +116,10 @@ def _multiplication(real):
                 for i in range(0, rows, ROW_BLOCK):
                     high = min(ROW_BLOCK, rows - i)
                     a_block, a_tile = a + size * (i * a_row + k * a_column), a_row
-                    a_block_row, a_block_column = a_row, a_column
+                    a_block_row = a_row
                     if packs_a:
                         _pack_a(packed_a, a_block, a_row, a_column, high, deep, real)
-                        a_block, a_tile, a_block_row, a_block_column = packed_a, deep, 1, TILE_HEIGHT
+                        a_block, a_tile, a_block_row = packed_a, deep, 1
                     for column in range(j, last_column, width):
                         wide = min(width, last_column - column)
                         b_panel, b_panel_row = b + size * (k * b_row + column * b_column), b_row
@@ -133,7 +133,7 @@ def _multiplication(real):
                                 ahead, ahead_row = to + panel, length
                             b_panel, b_panel_row = to, width
                         _multiply_panel(
-                            c + size * (i * c_row + column), c_row, a_block, a_tile, a_block_row, a_block_column,
+                            c + size * (i * c_row + column), c_row, a_block, a_tile, a_block_row, a_column, packs_a,
                             b_panel, b_panel_row, plus + size * (i * plus_row + column) if plus != 0 else 0, plus_row,
                             high, wide, deep, ahead, ahead_row, real,
                         )  # fmt: skip
@@ -154,23 +154,31 @@ def _even_share(length, most):
 
 
 @_part
+def _height(rows):
+    """Rows of the next tile where so many are left."""
+    return TILE_HEIGHT - LONE_ROWS if 0 < rows - TILE_HEIGHT <= LONE_ROWS else min(TILE_HEIGHT, rows)
+
+
+@_part
 def _pack_a(to, a, a_row, a_column, rows, deep, real):
-    """Copy a block of A tile by tile: number (row, k) of a tile to place k * TILE_HEIGHT + row.
+    """Copy a block of A tile by tile: number (row, k) of a tile to place k * (the tile's height) + row.
 
     Vectors that are longer than a tile is high write beyond it: to what is written next.
     """
     size, length = item_size(real), vector_length(real)
-    for i in range(0, rows, TILE_HEIGHT):
-        high = min(TILE_HEIGHT, rows - i)
+    i = 0
+    while i < rows:
+        high = _height(rows - i)
         tile, source = to + size * i * deep, a + size * i * a_row
         if a_row == 1:
             for part in range(0, high, TILE_VECTORS * length):
                 wide = min(TILE_VECTORS * length, high - part)
-                copy_panel(tile + size * part, TILE_HEIGHT, source + size * part, a_column, deep, wide, real)
+                copy_panel(tile + size * part, high, source + size * part, a_column, deep, wide, real)
         else:
             for part in range((high - 1) // length * length, -1, -length):
                 rest = min(length, high - part)
-                transpose_panel(tile + size * part, TILE_HEIGHT, source + size * part * a_row, a_row, deep, rest, real)
+                transpose_panel(tile + size * part, high, source + size * part * a_row, a_row, deep, rest, real)
+        i += high
 
 
 @_part
@@ -187,22 +195,22 @@ def _pack_panel(to, to_row, b, b_row, b_column, deep, columns, real):
 
 @_part
 def _multiply_panel(
-    c, c_row, a, a_tile, a_row, a_column, b, b_row, start, start_row, rows, columns, depth, ahead, ahead_row, real
+    c, c_row, a, a_tile, a_row, a_column, packed, b, b_row, start, start_row, rows, columns, depth, ahead, ahead_row,
+    real,
 ):  # fmt: skip
-    """Multiply tile by tile with one panel of B. The first tiles fetch what comes after the panel, each a part of it.
-
-    The others, which have nothing left to fetch, ask for what they have.
-    """
+    """Multiply tile by tile with one panel of B. The first tiles fetch parts of what comes after the panel."""
     size = item_size(real)
     next_part = size * vector_length(real) * (1 if ahead_row != vector_length(real) else depth)
-    for i in range(0, rows, TILE_HEIGHT):
+    i = 0
+    while i < rows:
+        high = _height(rows - i)
         multiply_tile(
-            min(TILE_HEIGHT, rows - i), columns, depth, c + size * i * c_row, c_row, a + size * i * a_tile, a_row,
-            a_column, b, b_row, start + size * i * start_row if start != 0 else 0, start_row, ahead, ahead_row, real,
+            high, columns, depth, c + size * i * c_row, c_row, a + size * i * a_tile, a_row,
+            high if packed else a_column, b, b_row, start + size * i * start_row if start != 0 else 0, start_row,
+            ahead, ahead_row, real,
         )  # fmt: skip
-        ahead += next_part
-        if i == (TILE_VECTORS - 1) * TILE_HEIGHT:
-            ahead, ahead_row, next_part = b, 0, 0
+        i += high
+        ahead = ahead + next_part if i < TILE_VECTORS * TILE_HEIGHT else 0
 
 
 def _plain_multiplication(

@@ -11,7 +11,15 @@ from numba.extending import intrinsic
 
 from .vectors import INTEGER, REGISTERS, Vectors
 
-__all__ = ["TILE_HEIGHT", "TILE_VECTORS", "copy_panel", "multiply_tile", "transpose_panel", "vector_length"]
+__all__ = [
+    "LONE_ROWS",
+    "TILE_HEIGHT",
+    "TILE_VECTORS",
+    "copy_panel",
+    "multiply_tile",
+    "transpose_panel",
+    "vector_length",
+]
 
 #: Vectors side by side in a tile. Each number of A is loaded once for both.
 TILE_VECTORS = 2
@@ -21,17 +29,24 @@ TILE_VECTORS = 2
 TILE_HEIGHTS = (12, 8, 4, 1) if REGISTERS == 32 else (6, 4, 2, 1)
 TILE_HEIGHT = max(TILE_HEIGHTS)
 
+#: Rows that would make a poor last tile: so few sums wait for their predecessors. The last two tiles share them.
+LONE_ROWS = 0 if REGISTERS == 32 else 2
+
+#: Steps of the depth between two jumps, in tiles that have all their columns.
+UNROLL = 4
+
 _SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
-def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, exact: bool) -> ir.Function:
+def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, exact: bool, fetches: bool):
     """The function that multiplies a tile of ``height`` rows and ``width`` vectors.
 
     exact : all of them exist. Otherwise only the first ``rows`` rows do, and the others repeat the last of them, which
     costs a little arithmetic and no branches; in the last vector only the columns below ``columns`` exist.
+    fetches : at each step of the depth it fetches a cache line from ``ahead``.
     """
     vectors = Vectors(None, scalar)
-    name = f"fastnn_tile_{vectors.suffix}_{height}x{width}{'' if exact else '_part'}"
+    name = f"fastnn_tile_{vectors.suffix}_{height}x{width}{'' if exact else '_part'}{'_fetching' if fetches else ''}"
     if name in module.globals:
         return module.globals[name]
     pointer = vectors.pointer
@@ -50,7 +65,7 @@ def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, 
         masks[-1] = vectors.mask(last_columns)
         last = builder.sub(rows, INTEGER(1))
         row_numbers = [builder.select(builder.icmp_signed("<", row, rows), row, last) for row in row_numbers]
-    a_rows = [vectors.at(a, builder.mul(a_row, row)) for row in row_numbers]
+    a_rows = [builder.mul(a_row, row) for row in row_numbers]
     places = [INTEGER(place * vectors.length) for place in range(width)]
     has_start = builder.icmp_unsigned("!=", builder.ptrtoint(start, INTEGER), INTEGER(0))
     start_rows = [vectors.at(start, builder.mul(start_row, row)) for row in row_numbers]
@@ -59,8 +74,8 @@ def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, 
             for place in places:
                 vectors.prefetch(vectors.at(start_pointer, place))
 
-    stream = (ahead, ahead_row) if height == TILE_HEIGHT and exact else None
-    sums = _sum_products(builder, vectors, depth, a_rows, a_column, b, b_row, places, masks, stream)
+    stream = (ahead, ahead_row) if fetches else None
+    sums = _sum_products(builder, vectors, depth, a, a_rows, a_column, b, b_row, places, masks, stream)
 
     finished = builder.block
     with builder.if_then(has_start):
@@ -86,36 +101,63 @@ def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, 
     return function
 
 
-def _sum_products(builder, vectors, depth, a_rows, a_column, b, b_row, places, masks, stream):
+def _sum_products(builder, vectors, depth, a, a_rows, a_column, b, b_row, places, masks, stream):
     """The loop along the depth: sums of A's numbers times B's vectors, from zero, each in the same order.
 
-    stream : a pointer and a stride; at each step of the depth the cache line there is fetched, or None.
+    a_rows : where A's rows begin; stream : a pointer and a stride, what to fetch at each step of the depth, or None.
     """
-    before = builder.block
-    loop, done = builder.append_basic_block("depth"), builder.append_basic_block("done")
-    builder.branch(loop)
+    size = INTEGER(vectors.item_bytes)
+    moving = [(a, a_column), (b, b_row), *([stream] if stream else [])]
+    addresses = [builder.ptrtoint(pointer, INTEGER) for pointer, _ in moving]
+    strides = [builder.mul(stride, size) for _, stride in moving]
+    # From the rows' distances, if it knew them, the compiler would make a chain of additions from row to row, which
+    # takes as long as the products.
+    offsets = [INTEGER(0), *(vectors.opaque(builder.mul(row, size)) for row in a_rows[1:])]
+
+    def step(addresses, sums):
+        a_number, b_vector, *fetched = (builder.inttoptr(address, vectors.pointer) for address in addresses)
+        if fetched:
+            vectors.prefetch(*fetched)
+        b_vectors = [vectors.load(vectors.at(b_vector, place), mask) for place, mask in zip(places, masks, strict=True)]
+        sums = iter(sums)
+        added = []
+        for offset in offsets:
+            number = vectors.splat(builder.load(vectors.after(a_number, offset)))
+            added += [vectors.multiply_add(number, b_vector, next(sums)) for b_vector in b_vectors]
+        moved = [builder.add(address, stride) for address, stride in zip(addresses, strides, strict=True)]
+        return [vectors.opaque(address) for address in moved], added
+
+    state = addresses, [vectors.zero for _ in a_rows for _ in places]
+    if masks[-1] is None:
+        state = _repeat(builder, builder.udiv(depth, INTEGER(UNROLL)), UNROLL, step, state)
+        depth = builder.urem(depth, INTEGER(UNROLL))
+    return _repeat(builder, depth, 1, step, state)[1]
+
+
+def _repeat(builder, count, times, step, state):
+    """``count`` rounds of ``times`` steps each; a step takes and returns the state, two lists of values."""
+    before, loop, after = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("after")
+    values = [value for part in state for value in part]
+    none = builder.icmp_signed("==", count, INTEGER(0))
+    builder.cbranch(none, after, loop)
     builder.position_at_end(loop)
-    k = builder.phi(INTEGER)
-    sums = [builder.phi(vectors.type) for _ in a_rows for _ in places]
-    b_pointer = vectors.at(b, builder.mul(k, b_row))
-    b_vectors = [vectors.load(vectors.at(b_pointer, place), mask) for place, mask in zip(places, masks, strict=True)]
-    offset = builder.mul(k, a_column)
-    if stream:
-        vectors.prefetch(vectors.at(stream[0], builder.mul(k, stream[1])))
-    added = []
-    for row, pointer in enumerate(a_rows):
-        number = vectors.splat(builder.load(vectors.at(pointer, offset)))
-        for column, b_vector in enumerate(b_vectors):
-            added.append(vectors.multiply_add(number, b_vector, sums[row * len(places) + column]))
-    following = builder.add(k, INTEGER(1))
-    k.add_incoming(INTEGER(0), before)
-    k.add_incoming(following, loop)
-    for total, new in zip(sums, added, strict=True):
-        total.add_incoming(vectors.zero, before)
-        total.add_incoming(new, loop)
-    builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
-    builder.position_at_end(done)
-    return added
+    left, *phis = (builder.phi(value.type) for value in [count, *values])
+    split = len(state[0])
+    new = phis[:split], phis[split:]
+    for _ in range(times):
+        new = step(*new)
+    less = builder.sub(left, INTEGER(1))
+    for phi, value, following in zip([left, *phis], [count, *values], [less, *new[0], *new[1]], strict=True):
+        phi.add_incoming(value, before)
+        phi.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("!=", less, INTEGER(0)), loop, after)
+    builder.position_at_end(after)
+    results = []
+    for value, following in zip(values, [*new[0], *new[1]], strict=True):
+        results.append(builder.phi(value.type))
+        results[-1].add_incoming(value, before)
+        results[-1].add_incoming(following, loop)
+    return results[:split], results[split:]
 
 
 _ADDRESS = types.intp
@@ -159,6 +201,7 @@ def multiply_tile(
         full = builder.icmp_signed("==", builder.urem(columns, INTEGER(vectors.length)), INTEGER(0))
         case = builder.add(builder.mul(rows, INTEGER(4)), builder.zext(wide, INTEGER))
         case = builder.add(case, builder.mul(builder.zext(full, INTEGER), INTEGER(2)))
+        has_ahead = builder.icmp_unsigned("!=", arguments[12], INTEGER(0))
         end = builder.append_basic_block("end")
         switch = builder.switch(case, end)
         below = 0
@@ -170,7 +213,12 @@ def multiply_tile(
                         for is_full in [True] if exact else [False] if count == height else [False, True]:
                             switch.add_case(INTEGER(4 * count + 2 * is_full + width - 1), block)
                     with builder.goto_block(block):
-                        builder.call(_tile_function(builder.module, scalar, height, width, exact), call)
+                        tile = builder.module, scalar, height, width, exact
+                        if exact and height == TILE_HEIGHT and width == TILE_VECTORS:
+                            with builder.if_then(has_ahead):
+                                builder.call(_tile_function(*tile, True), call)
+                                builder.branch(end)
+                        builder.call(_tile_function(*tile, False), call)
                         builder.branch(end)
             below = height
         builder.position_at_end(end)

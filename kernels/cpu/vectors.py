@@ -74,6 +74,16 @@ class Vectors:
         """The address ``offset`` numbers after ``pointer``."""
         return self.builder.gep(pointer, [offset])
 
+    def after(self, pointer: ir.Value, offset: ir.Value) -> ir.Value:
+        """The address ``offset`` bytes after ``pointer``."""
+        byte = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        return self.builder.bitcast(self.builder.gep(byte, [offset]), pointer.type)
+
+    def opaque(self, value: ir.Value) -> ir.Value:
+        """The same integer, of which the compiler no longer knows what it was computed from."""
+        kind = ir.FunctionType(value.type, [value.type])
+        return self.builder.asm(kind, "", "=r,0", [value], side_effect=False)
+
     def load(self, pointer: ir.Value, mask: ir.Value | None = None) -> ir.Value:
         """The vector at ``pointer``; zeros, and no access to memory, where the mask is not set."""
         pointer = self.builder.bitcast(pointer, self.type.as_pointer())
