@@ -9,12 +9,13 @@ import ctypes
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from .jit import COMPILED, PLAN_SIGNATURE, at_address, formula
 
-__all__ = ["call", "flat", "item_size", "matrix", "vector"]
+__all__ = ["call", "fetch", "flat", "item_size", "matrix", "vector"]
 
 
 def _array_at(context, builder, array_type, address, shape):
@@ -69,6 +70,20 @@ if COMPILED:
 
         return types.intp(types.intp, *PLAN_SIGNATURE.args), generate
 
+    @intrinsic
+    def fetch(typing_context, address):
+        """Ask for the cache line at ``address``, which will be read soon."""
+
+        def generate(context, builder, signature, arguments):
+            byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+            function = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            for_reading, all_caches, data = number(0), number(3), number(1)
+            builder.call(function, [builder.inttoptr(arguments[0], byte), for_reading, all_caches, data])
+            return context.get_dummy_value()
+
+        return types.void(types.intp), generate
+
 else:
 
     def item_size(real):
@@ -82,6 +97,9 @@ else:
             return np.empty((rows, columns), real)
         buffer = (ctypes.c_byte * int(rows * columns * np.dtype(real).itemsize)).from_address(int(address))
         return np.frombuffer(buffer, real).reshape(rows, columns)
+
+    def fetch(address):
+        pass
 
     def call(function, run, row, first, last):
         return at_address(int(function))(run, row, first, last)

@@ -19,7 +19,7 @@ from ..layout import (
     operation_record,
     run_record,
 )
-from ..memory import item_size, vector
+from ..memory import fetch, item_size, vector
 
 __all__ = ["plan_gather"]
 
@@ -37,6 +37,28 @@ def copy_row(destination, source, width, stride, real):
             to[column] = vector(source + column * stride, 1, real)[0]
 
 
+#: Rows that are on their way from memory while those before them are copied, and bytes of further ones: rows in no
+#: order are beyond what a processor foresees.
+FETCHED_ROWS, FETCHED_BYTES = 3, 1024
+
+LINE = 64  # bytes of a cache line
+
+
+@formula
+def row_number(run, row):
+    """The place in the data of row ``row`` of the batch."""
+    return vector(run[ORDER] + 8 * row, 1, np.int64)[0] if run[ORDER] != 0 else row
+
+
+@formula
+def fetch_row(run, row, width):
+    """Ask for the inputs of row ``row`` of the batch, ``width`` bytes."""
+    source = run[SOURCE] + row_number(run, row) * run[SOURCE_ROW_STRIDE]
+    for start in range(0, width, LINE):
+        fetch(source + start)
+    fetch(source + width - 1)
+
+
 @functools.cache
 def plan_gather(real):
     """Copy rows first .. last of the batch to INPUT (width INPUTS) and TARGET (width OUTPUTS).
@@ -49,8 +71,14 @@ def plan_gather(real):
         run, operation = run_record(run_address), operation_record(operation_address)
         input_bytes = operation[INPUTS] * item_size(real)
         target_bytes = operation[OUTPUTS] * item_size(real)
+        ahead = FETCHED_ROWS + FETCHED_BYTES // input_bytes
+        side_by_side = run[SOURCE] != 0 and run[SOURCE_COLUMN_STRIDE] == item_size(real)
+        fetched = first if side_by_side else last  # the first row that is not on its way
         for row in range(first, last):
-            number = vector(run[ORDER] + 8 * row, 1, np.int64)[0] if run[ORDER] != 0 else row
+            while fetched < min(row + ahead, last):
+                fetch_row(run, fetched, input_bytes)
+                fetched += 1
+            number = row_number(run, row)
             if run[SOURCE] != 0:
                 source = run[SOURCE] + number * run[SOURCE_ROW_STRIDE]
                 destination = run[INPUT] + row * input_bytes
