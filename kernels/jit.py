@@ -15,6 +15,7 @@ import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llvmlite import ir
 from numba import _dynfunc, config, types
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
@@ -27,7 +28,7 @@ from numba.core.untyped_passes import InlineClosureLikes, WithLifting
 
 from .cache import KernelCache
 
-__all__ = ["COMPILED", "FLAGS", "address", "at_address", "contracted", "formula", "kernel"]
+__all__ = ["COMPILED", "FLAGS", "address", "at_address", "contracted", "formula", "interleaved", "kernel"]
 
 #: Whether functions are compiled at all (``NUMBA_DISABLE_JIT`` unset).
 COMPILED = not config.DISABLE_JIT
@@ -42,6 +43,9 @@ FLAGS: dict[str, Any] = {"error_model": "numpy"}
 #: Every function that a plan calls by address: ``status = function(run, row, first, last)``.
 PLAN_SIGNATURE = types.intp(types.intp, types.intp, types.intp, types.intp)
 
+#: Vectors that an ``interleaved`` loop takes at a time: more would not fit into 16 registers.
+INTERLEAVED = 4
+
 #: Called with a function's name before it is compiled, if somebody wants to know; its exceptions are ignored.
 on_compile: Callable[[str], None] | None = None
 
@@ -53,8 +57,28 @@ loaded: list[str] = []
 class Whole(JITCodeLibrary):
     """Code that LLVM optimizes together with all that is linked in, and not function by function before that."""
 
+    interleaves = False
+
     def _optimize_functions(self, ll_module: Any) -> None:
         pass
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        if self.interleaves:
+            _interleave(ir_module)
+        super().add_ir_module(ir_module)
+
+
+def _interleave(module: ir.Module) -> None:
+    """Ask for ``INTERLEAVED`` vectors in each loop of a module: with a hint at the branch that goes back."""
+    count = module.add_metadata([ir.MetaDataString(module, "llvm.loop.interleave.count"), ir.IntType(32)(INTERLEAVED)])
+    for function in module.functions:
+        passed = set()
+        for block in function.blocks:
+            passed.add(block)
+            if passed.intersection(getattr(block.terminator, "operands", ())):
+                loop = ir.values.MDValue(module, [], str(len(module.metadata)))
+                loop.operands = loop, count  # a loop is known by a node that begins with itself
+                block.terminator.set_metadata("llvm.loop", loop)
 
 
 class Part(Whole):
@@ -81,6 +105,7 @@ class Lowering(NativeLowering):
         if state.library is None:
             state.library = Whole(state.targetctx.codegen(), state.func_id.func_qualname)
             state.library.enable_object_caching()
+        state.library.interleaves = getattr(state.func_id.func, "interleaved", False)
         return super().run_pass(state)
 
 
@@ -169,6 +194,15 @@ def formula(function: Callable[..., Any]) -> Any:
     It is always inlined: a loop around a call does not vectorize, and LLVM leaves long formulas as calls.
     """
     return Formula(function) if COMPILED else function
+
+
+def interleaved(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel whose loops take several vectors at a time, step by step, if they use vectors.
+
+    In a long formula each instruction waits for the one before; the processor looks only so far ahead for others.
+    """
+    function.interleaved = True  # type: ignore[attr-defined]
+    return function
 
 
 def contracted(function: Callable[..., Any]) -> Any:

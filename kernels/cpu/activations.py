@@ -8,7 +8,7 @@ import functools
 
 from ..formulas.activations import ACTIVATIONS
 from ..formulas.elementary import exp, log
-from ..jit import formula, kernel
+from ..jit import formula, interleaved, kernel
 from ..layout import (
     DX,
     DY,
@@ -100,6 +100,7 @@ def activation_forward(value):
     """The kernel ``forward(y, x, rank, size)`` of the scalar formula ``value(x)``."""
 
     @kernel
+    @interleaved
     def forward(y, x, rank, size):
         """y = value(x), element by element.
 
@@ -126,6 +127,7 @@ def activation_backward(slope):
     """The kernel ``backward(dx, dy, x, y, rank, size)`` of the scalar formula ``slope(x, y)``."""
 
     @kernel
+    @interleaved
     def backward(dx, dy, x, y, rank, size):
         """dx = dy * slope(x, y), element by element.
 
@@ -154,6 +156,7 @@ def activation_forward_keeping(value, slope):
     """The kernel ``forward(y, x, rank, size)`` of the formulas ``value(x)`` and ``slope(x, y)``, for training."""
 
     @kernel
+    @interleaved
     def forward(y, x, rank, size):
         """y = value(x) and x = slope(x, y), element by element: what the two have in common is computed once.
 

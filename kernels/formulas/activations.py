@@ -13,7 +13,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..jit import formula
-from .elementary import at_least, at_most, expm1, log1p, normal_tail, scaled_exp, scaled_gauss, single, tanh, tanh_parts
+from .elementary import (
+    at_least,
+    at_most,
+    expm1,
+    log1p,
+    normal_tail,
+    scaled_exp,
+    scaled_gauss,
+    single,
+    tanh,
+    tanh_parts,
+    unlifted,
+)
 
 __all__ = ["ACTIVATIONS", "Activation"]
 
@@ -63,8 +75,8 @@ def sigmoid_slope(x, y):
 @formula
 def tanh_slope(x, y):
     """4 q / (1 + q)**2 with q = exp(-2|x|), which is 1 - y**2 without the cancellation for |y| near 1."""
-    q, _, inverse = tanh_parts(x)
-    return type(x)(4) * q * inverse * inverse
+    lifted, _, inverse = tanh_parts(x)
+    return lifted * inverse * inverse * (type(x)(4) * unlifted(x))
 
 
 @formula

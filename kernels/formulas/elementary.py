@@ -14,11 +14,25 @@ Microsystems 1993, ``e_log.c``; ``e_logf.c`` for float32). The other polynomials
 by Remez exchange with 50 digits; the comments state what is fitted and over which interval.
 """
 
+import math
+
 import numpy as np
 
 from ..jit import contracted, formula
 
-__all__ = ["exp", "expm1", "log", "log1p", "normal_tail", "scaled_exp", "scaled_gauss", "single", "tanh", "tanh_parts"]
+__all__ = [
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "normal_tail",
+    "scaled_exp",
+    "scaled_gauss",
+    "single",
+    "tanh",
+    "tanh_parts",
+    "unlifted",
+]
 
 
 @contracted
@@ -47,105 +61,99 @@ def at_least(x, bound):
 
 
 @formula
-def rounder(x):
-    """1.5 * 2**(bits of the fraction): the sum of it and a small number is rounded to a whole number."""
-    real = type(x)
-    return real(12582912.0) if single(x) else real(6755399441055744.0)
+def rounder(x, exponent):
+    """The sum of it and a small number is rounded to a whole number n, and ends with the bits of 2**(n + exponent).
 
-
-@formula
-def whole(x):
-    """x rounded to a whole number, for |x| < 2**21."""
-    return (x + rounder(x)) - rounder(x)
-
-
-@formula
-def power_of_two(n):
-    """2**n for a whole number n (held in a float) within the exponents of normal numbers.
-
-    The sum with ``rounder`` has n in its low bits, whence a shift moves it to the exponent; a conversion to
-    an integer would be undefined for NaN.
+    1.5 * 2**(bits of the fraction), and in its low bits the exponent and the bias of exponents.
     """
-    real = type(n)
-    total = n + rounder(n)
-    if single(n):
-        bits = np.int32(np.float32(total).view(np.int32) + np.int32(127))
-        return real(np.int32(bits << np.int32(23)).view(np.float32))
-    bits = np.int64(np.float64(total).view(np.int64) + np.int64(1023))
-    return real(np.int64(bits << np.int64(52)).view(np.float64))
+    real = type(x)
+    return (real(12582912.0 + 127.0) if single(x) else real(6755399441055744.0 + 1023.0)) + exponent
 
 
 @formula
-def powers_of_two(n):
-    """Two powers of two whose product is 2**n, for a whole number n that may be beyond the exponents."""
-    half = whole(n * type(n)(0.5))
-    return power_of_two(half), power_of_two(n - half)
+def power_of_two(total):
+    """2**(n + exponent) for the sum of ``rounder(x, exponent)`` and n, if it is a normal number.
+
+    A shift moves its exponent to its place; a conversion to an integer would be undefined for NaN.
+    """
+    real = type(total)
+    if single(total):
+        return real(np.int32(np.float32(total).view(np.int32) << np.int32(23)).view(np.float32))
+    return real(np.int64(np.float64(total).view(np.int64) << np.int64(52)).view(np.float64))
 
 
 @formula
-def exp_reduction(sum, x):
-    """n and r with x = n ln 2 + r, n whole; |r| <= ln(2) / 2 where ``sum`` is x, and so much more as they differ.
+def exp_reduction(sum, x, magic):
+    """n + magic, n and r with x = n ln 2 + r, n whole; |r| <= ln(2) / 2 where ``sum`` is x, and so much more as they
+    differ. magic : a ``rounder``.
 
     The first piece of ln 2 has so few bits that n times it is exact, and its difference to x as well.
     """
     real = type(x)
-    magic = rounder(x)
-    n = fused(sum, real(1.4426950408889634), magic) - magic
+    total = fused(sum, real(1.4426950408889634), magic)
+    n = total - magic
     if single(x):
-        return n, fused(n, real(2.12194440054690583e-4), fused(n, real(-0.693359375), x))
-    return n, fused(n, real(-1.90821492927058770002e-10), fused(n, real(-6.93147180369123816490e-1), x))
+        return total, n, fused(n, real(2.12194440054690583e-4), fused(n, real(-0.693359375), x))
+    return total, n, fused(n, real(-1.90821492927058770002e-10), fused(n, real(-6.93147180369123816490e-1), x))
 
 
 @formula
 def exp_remainder(r):
-    """exp(r) - 1 for |r| <= ln(2) / 2: r + r**2 q(r), with q a minimax fit of (exp(r) - 1 - r) / r**2."""
+    """exp(r) - 1 for |r| <= ln(2) / 2: r + r**2 q(r), with q a minimax fit of (exp(r) - 1 - r) / r**2.
+
+    q is summed by pairs, as a polynomial in r**2: half as many steps wait for one another as in Horner's order.
+    """
     real = type(r)
+    square = r * r
     if single(r):
-        q = real(1.9914373115170747e-4)
-        q = fused(q, r, real(1.3941063079982996e-3))
-        q = fused(q, r, real(8.33327230066061e-3))
-        q = fused(q, r, real(4.166635498404503e-2))
-        q = fused(q, r, real(1.666666716337204e-1))
+        q = fused(real(1.9914373115170747e-4), r, real(1.3941063079982996e-3))
+        q = fused(q, square, fused(real(8.33327230066061e-3), r, real(4.166635498404503e-2)))
+        q = fused(q, square, fused(real(1.666666716337204e-1), r, real(0.5)))
     else:
-        q = real(2.0924535765596412e-9)
-        q = fused(q, r, real(2.510912530700088e-8))
-        q = fused(q, r, real(2.7557242463488796e-7))
-        q = fused(q, r, real(2.7557243979798524e-6))
-        q = fused(q, r, real(2.4801587360899042e-5))
-        q = fused(q, r, real(1.9841269886327365e-4))
-        q = fused(q, r, real(1.3888888888866668e-3))
-        q = fused(q, r, real(8.333333333321563e-3))
-        q = fused(q, r, real(4.16666666666667e-2))
-        q = fused(q, r, real(1.6666666666666677e-1))
-    return fused(r * r, fused(q, r, real(0.5)), r)
+        q = fused(real(2.0924535765596412e-9), r, real(2.510912530700088e-8))
+        q = fused(q, square, fused(real(2.7557242463488796e-7), r, real(2.7557243979798524e-6)))
+        q = fused(q, square, fused(real(2.4801587360899042e-5), r, real(1.9841269886327365e-4)))
+        q = fused(q, square, fused(real(1.3888888888866668e-3), r, real(8.333333333321563e-3)))
+        q = fused(q, square, fused(real(4.16666666666667e-2), r, real(1.6666666666666677e-1)))
+        q = fused(q, r, real(0.5))
+    return fused(q, square, r)
 
 
 @formula
-def scaled_power(factor, n, r):
-    """factor * 2**n * exp(r).
+def lift(x):
+    """An exponent that lifts the powers of two below the normal range into it: their bits are lost at the end alone."""
+    return type(x)(64) if single(x) else type(x)(512)
 
-    2**n is multiplied in two halves, with the factor before them: where the power is below the normal range
-    it has lost bits, which a large factor would bring to light.
-    """
-    first, second = powers_of_two(n)
-    return fused(factor, exp_remainder(r), factor) * first * second
+
+@formula
+def unlifted(x):
+    """2**-lift(x)."""
+    return type(x)(5.421010862427522e-20) if single(x) else type(x)(7.458340731200207e-155)
 
 
 @formula
 def scaled_exp(factor, x):
-    """factor * exp(x) for x <= 0."""
+    """factor * exp(x) for x <= 0, with a factor of at most 2**60."""
     real = type(x)
     bounded = at_least(x, real(-130) if single(x) else real(-800))
-    n, r = exp_reduction(bounded, bounded)
-    return scaled_power(factor, n, r)
+    total, _, r = exp_reduction(bounded, bounded, rounder(x, lift(x)))
+    return fused(factor, exp_remainder(r), factor) * power_of_two(total) * unlifted(x)
 
 
 @formula
 def exp(x):
-    """e**x."""
+    """e**x; 2**n is multiplied in two halves, for n may be beyond the exponents."""
     real = type(x)
-    highest = real(88.72283172607422) if single(x) else real(709.782712893384)
-    y = scaled_exp(real(1), at_most(x, highest))
+    lowest, highest = (
+        real(-130) if single(x) else real(-800),
+        real(88.72283172607422) if single(x) else real(709.782712893384),
+    )
+    bounded = at_least(at_most(x, highest), lowest)
+    magic = rounder(x, real(0))
+    _, n, r = exp_reduction(bounded, bounded, magic)
+    total = fused(n, real(0.5), magic)
+    first, second = power_of_two(total), power_of_two((n - (total - magic)) + magic)
+    y = fused(first, exp_remainder(r), first) * second
     return real(np.inf) if x > highest else y
 
 
@@ -159,33 +167,32 @@ def expm1(x):
     highest = real(88.72283172607422) if single(x) else real(709.782712893384)
     lowest = real(-20) if single(x) else real(-40)
     bounded = at_least(at_most(x, highest), lowest)
-    n, r = exp_reduction(bounded, bounded)
-    scale = power_of_two(n - real(1))
+    total, _, r = exp_reduction(bounded, bounded, rounder(x, real(-1)))
+    scale = power_of_two(total)
     half = fused(scale, exp_remainder(r), scale - real(0.5))
     return real(np.inf) if x > highest else half + half
 
 
 @formula
 def tanh_parts(x):
-    """q, q - 1 and 1 / (1 + q) with q = exp(-2|x|): what tanh and its slope have in common.
+    """2**lift q, 1 - q and 1 / (1 + q) with q = exp(-2|x|): what tanh and its slope have in common.
 
-    q - 1 is exact near zero, as in ``expm1``, and q keeps its precision where it is tiny, as in ``scaled_exp``.
+    1 - q is exact near zero, as in ``expm1``, and q keeps its precision where it is tiny, as in ``scaled_exp``.
     """
     real = type(x)
-    size = at_most(abs(x), real(60) if single(x) else real(400))
-    n, r = exp_reduction(real(-2) * size, real(-2) * size)
-    first, second = powers_of_two(n)
-    remainder, scale = exp_remainder(r), first * second
+    doubled = at_least(real(-2) * abs(x), real(-120) if single(x) else real(-800))
+    total, _, r = exp_reduction(doubled, doubled, rounder(x, lift(x)))
+    lifted, remainder = power_of_two(total), exp_remainder(r)
+    scale = lifted * unlifted(x)
     less = fused(scale, remainder, scale - real(1))
-    return fused(first, remainder, first) * second, less, real(1) / (real(2) + less)
+    return fused(lifted, remainder, lifted), -less, real(1) / (real(2) + less)
 
 
 @formula
 def tanh(x):
     """(1 - q) / (1 + q) with q = exp(-2|x|) and the sign of x."""
-    _, less, inverse = tanh_parts(x)
-    y = less * inverse
-    return y if x < type(x)(0) else -y
+    _, difference, inverse = tanh_parts(x)
+    return type(x)(math.copysign(difference * inverse, x))
 
 
 @formula
@@ -237,7 +244,7 @@ def log(x):
     smallest = real(1.1754943508222875e-38) if single(x) else real(2.2250738585072014e-308)
     shift = real(32) if single(x) else real(64)
     subnormal = x < smallest
-    normal = x * power_of_two(shift) if subnormal else x
+    normal = x * power_of_two(shift + rounder(x, real(0))) if subnormal else x
     n, m = log_parts(normal if x > zero else real(1))
     y = log_sum(n - shift if subnormal else n, m - real(1))
     outside = real(-np.inf) if x == zero else (real(np.nan) if x < zero else x)
@@ -255,7 +262,7 @@ def log1p(x):
     finite = real(1) if x == real(np.inf) else x
     sum = real(1) + finite
     n, m = log_parts(sum)
-    lost = (finite - (sum - real(1))) * power_of_two(real(-60) if n > real(60) else -n)
+    lost = (finite - (sum - real(1))) * power_of_two((real(-60) if n > real(60) else -n) + rounder(x, real(0)))
     y = log_sum(n, (m - real(1)) + lost)
     return x if x == real(np.inf) else y
 
@@ -329,5 +336,5 @@ def scaled_gauss(factor, t):
         wide = np.int64(np.float64(size).view(np.int64) & np.int64(-134217728))
         upper = real(np.int64(wide).view(np.float64))
     high, low = real(-0.5) * upper * upper, real(-0.5) * (size - upper) * (size + upper)
-    n, r = exp_reduction(high + low, high)
-    return scaled_power(factor, n, r + low)
+    total, _, r = exp_reduction(high + low, high, rounder(t, lift(t)))
+    return fused(factor, exp_remainder(r + low), factor) * power_of_two(total) * unlifted(t)

@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba.core import compiler
+from numba.core.caching import NullCache
 from numba.core.errors import TypingError
 from numba.core.runtime import _nrt_python, rtsys
 
 from fastnn.kernels import jit
 from fastnn.kernels.cpu.updates import own_update
-from fastnn.kernels.jit import COMPILED, address, formula, kernel
+from fastnn.kernels.jit import COMPILED, INTERLEAVED, address, formula, interleaved, kernel
 from fastnn.kernels.memory import call
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +150,22 @@ def test_a_formula_is_compiled_once_for_all_constants():
     x = np.zeros(3, np.int64)
     differences(x)
     assert x.tolist() == [3, 2, 2] and len(minus.overloads) == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("decorate", [interleaved, lambda function: function])
+def test_an_interleaved_loop_takes_several_vectors_at_a_time(decorate):
+    @decorate
+    def reciprocals(x):
+        for i in range(x.shape[0]):
+            x[i] = x.dtype.type(1) / (x.dtype.type(1) + x[i] * x[i] * x[i] * x[i])
+
+    once = kernel(reciprocals)
+    once._cache = NullCache()  # which has no code to look at
+    once(np.zeros(3))
+    (code,) = once.inspect_llvm().values()
+    longest = max(re.split(r"^\d+:", code, flags=re.MULTILINE), key=lambda block: block.count("fdiv <"))
+    assert (longest.count("fdiv <") >= INTERLEAVED) == (decorate is interleaved)
 
 
 @needs_compiler
