@@ -5,11 +5,15 @@ The same bodies run in Numba's simulator at tiny sizes (``NUMBA_ENABLE_CUDASIM=1
 """
 
 import importlib.util
+import sys
+import threading
 
 import numpy as np
 import pytest
 
 REALS = [np.float32, np.float64]
+
+LOCK = threading.Lock()
 
 #: NumPy, which the simulator computes with, warns of infinities; a GPU does not.
 LIKE_A_GPU = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -54,6 +58,30 @@ def require() -> None:
     reason = why_not()
     if reason:
         pytest.skip(reason, allow_module_level=True)
+    if simulated():
+        from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+        FakeCUDAShared.array = shared_array
+        # The simulator waits for a block's threads in a loop, and each of them for the loop to let go of Python's lock.
+        sys.setswitchinterval(1e-5)
+
+
+def shared_array(self, shape, dtype, alignment=None):
+    """What ``cuda.shared.array`` is in the simulator; its own gives two threads that come at once an array each.
+
+    Numbers that nobody has written are NaN.
+    """
+    from numba.np.numpy_support import as_dtype
+
+    kind = as_dtype(dtype)
+    if shape == 0:  # dynamic shared memory
+        return np.frombuffer(self._dynshared.data, kind, self._dynshared_size // kind.itemsize)
+    caller = sys._getframe(1)
+    place = caller.f_code.co_filename, caller.f_lineno
+    with LOCK:
+        if place not in self._allocations:
+            self._allocations[place] = np.full(shape, np.nan if kind.kind == "f" else np.iinfo(kind).max, kind)
+        return self._allocations[place]
 
 
 def simulated() -> bool:
