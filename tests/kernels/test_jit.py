@@ -4,8 +4,6 @@ import functools
 import gc
 import os
 import re
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -216,13 +214,3 @@ def test_another_numba_costs_the_cache_alone(monkeypatch):
         plan_sum.cache_clear()
         assert start(address(plan_sum(6)), 1, 2, 3, 4) == 26
         assert jit.compiled[-1].endswith("add")
-
-
-def test_all_of_it_without_the_compiler():
-    if not COMPILED:
-        pytest.skip("this process is it")
-    selected = ["address", "formula", "fork", "threads"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", " or ".join(selected)]
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
-    done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "5 passed" in done.stdout, done.stdout + done.stderr
