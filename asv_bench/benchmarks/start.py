@@ -54,6 +54,7 @@ def changed(what: str) -> str:
 def run(program: str, cache: str | None = None) -> tuple[float, float]:
     """Run a program in a new process: seconds of all of it, and the seconds that it prints last (else 0)."""
     environment = dict(os.environ)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # each process would translate all sources anew
     if cache is not None:
         environment["FASTNN_CACHE_DIR"] = cache
     started = time.perf_counter()
