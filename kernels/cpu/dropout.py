@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import interleaved, kernel
 from ..layout import (
     DX,
     DY,
@@ -83,6 +83,7 @@ def dropout_backward(dx, dy, threshold, scale, seed, step, layer, first_row, ran
 
 
 @kernel
+@interleaved
 def dropout_mask(mask, threshold, scale, seed, step, layer, first_row, rank, size):
     """mask = 0 where ``dropout_forward`` drops a unit, else scale.
 

@@ -116,7 +116,7 @@ def test_twin(name, kind, option, real, rows, width, size):
 
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize(("name", "kind", "option"), CASES)
-@pytest.mark.parametrize("width", [1, 10, 37])
+@pytest.mark.parametrize("width", [1, 6, 10, 37])
 def test_bits_do_not_depend_on_the_slices(name, kind, option, real, width):
     rows = 23
     y, target = example(name, kind, rows, width, real)
