@@ -97,7 +97,7 @@ def dense_backward_weights(dW, db, dy, x, workspace, rank, size):
     first, last = share(db.shape[0], rank, size)
     if first < last:
         at, place = db.ctypes.data + first * db.itemsize, dy.ctypes.data + first * dy.itemsize
-        column_sums(workspace.ctypes.data, at, place, _row_length(dy), dy.shape[0], last - first)
+        column_sums(at, place, _row_length(dy), dy.shape[0], last - first, db.dtype.type)
 
 
 @formula
@@ -179,7 +179,7 @@ def plan_dense_bias(real):
         units, size = operation[OUTPUTS], item_size(real)
         dy = _derivative_address(run, operation[DY], units, 0, real) + size * first
         sums = run[GRADIENTS] + size * (operation[B] + first)
-        column_sums(run[WORKSPACE], sums, dy, units, run[BATCH_ROWS], last - first)
+        column_sums(sums, dy, units, run[BATCH_ROWS], last - first, real)
         return OK
 
     return bias

@@ -17,7 +17,16 @@ from numba.extending import intrinsic
 
 from ..jit import COMPILED, FLAGS, address, at_address, formula
 from ..memory import item_size, vector
-from .tile import LONE_ROWS, TILE_HEIGHT, TILE_VECTORS, copy_panel, multiply_tile, transpose_panel, vector_length
+from .tile import (
+    LONE_ROWS,
+    TILE_HEIGHT,
+    TILE_VECTORS,
+    copy_panel,
+    multiply_tile,
+    sum_rows,
+    transpose_panel,
+    vector_length,
+)
 
 __all__ = ["column_sums", "multiply", "workspace"]
 
@@ -55,8 +64,8 @@ _PACKED_B = (DEPTH_BLOCK + _SLACK) * (COLUMN_BLOCK + _SLACK)
 _PACKED_A = (DEPTH_BLOCK + _SLACK) * (ROW_BLOCK + _SLACK)
 
 #: Bytes of a worker's workspace before its room for packing: a cache line that begins with the address of
-#: the compiled multiplication; then comes the number 1.
-_HEAD, _ONE = 64, 8
+#: the compiled multiplication.
+_HEAD = 64
 
 #: A part of the multiplication: put in its place before it is compiled. As functions of their own, each with the
 #: tiles inside, the parts would take three times as long to compile.
@@ -69,8 +78,8 @@ _SIGNATURE = types.intp(*[types.intp] * _ARGUMENTS)
 def workspace(real, workers: int = 1) -> np.ndarray:
     """What ``workers`` workers need to multiply numbers of type ``real``: an array, a part for each.
 
-    A part begins with the address of the multiplication, compiled for this type, and a 1; then comes room for
-    packing. It is memory that the system provides when it is first touched: small products use none.
+    A part begins with the address of the multiplication, compiled for this type; then comes room for packing. It is
+    memory that the system provides when it is first touched: small products use none.
     """
     part = _HEAD + np.dtype(real).itemsize * (_PACKED_A + _PACKED_B)
     part += -part % 64
@@ -78,7 +87,6 @@ def workspace(real, workers: int = 1) -> np.ndarray:
     start = -memory.ctypes.data % 64 // 8
     parts = memory[start : start + workers * part // 8].reshape(workers, -1)
     parts[:, 0] = address(_multiplication(real), _SIGNATURE)
-    parts[:, _ONE // 8 : _ONE // 8 + 1].view(real)[:, 0] = 1
     return parts.reshape(-1)
 
 
@@ -271,7 +279,24 @@ def multiply(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, star
         )  # fmt: skip
 
 
-@formula
-def column_sums(room, sums, b, b_row, rows, columns):
-    """The sum of each column of B: a row of ones times B. Arguments as those of ``multiply``."""
-    multiply(room, sums, columns, room + _ONE, 0, 0, b, b_row, 1, 0, 0, 1, columns, rows)
+def _plain_column_sums(sums, b, b_row, rows, columns, real):
+    """The same in NumPy, for ``NUMBA_DISABLE_JIT=1``."""
+    total = np.zeros(columns, real)
+    for row in range(rows):
+        total += vector(b + item_size(real) * row * b_row, columns, real)
+    vector(sums, columns, real)[...] = total
+
+
+def _column_sums(sums, b, b_row, rows, columns, real):
+    """The sum of each column of B, which has one row at least and numbers of type ``real``.
+
+    sums, b : addresses. As with ``multiply``, a sum has the same bits whatever columns it is computed with.
+    """
+    size, width = item_size(real), TILE_VECTORS * vector_length(real)
+    for row in range(0, rows, DEPTH_BLOCK):
+        for column in range(0, columns, width):
+            at, place = sums + size * column, b + size * (row * b_row + column)
+            sum_rows(at, place, b_row, min(DEPTH_BLOCK, rows - row), min(width, columns - column), row, real)
+
+
+column_sums = formula(_column_sums if COMPILED else _plain_column_sums)

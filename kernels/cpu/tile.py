@@ -17,6 +17,7 @@ __all__ = [
     "TILE_VECTORS",
     "copy_panel",
     "multiply_tile",
+    "sum_rows",
     "transpose_panel",
     "vector_length",
 ]
@@ -225,6 +226,51 @@ def multiply_tile(
         return context.get_dummy_value()
 
     return types.void(*[_ADDRESS] * 14, real), generate
+
+
+@intrinsic
+def sum_rows(typing_context, to, source, source_row, rows, columns, added, real):
+    """The sum of ``rows`` rows of 1 to TILE_VECTORS vectors of columns, added to what is there if ``added`` is not 0.
+
+    Four sums go side by side, each of every fourth row: an addition takes as long as to read that many rows.
+    """
+
+    def generate(context, builder, signature, arguments):
+        vectors = Vectors(builder, _SCALARS[real.dtype])
+        to, source, source_row, rows, columns, added = arguments[:-1]
+        to = builder.inttoptr(to, vectors.pointer)
+        stride = builder.mul(source_row, INTEGER(vectors.item_bytes))
+        places = [INTEGER(place * vectors.length) for place in range(TILE_VECTORS)]
+        lefts = [builder.sub(columns, place) for place in places]
+        masks = [vectors.mask(left) for left in lefts]
+
+        def step(addresses, sums, count=1):
+            (address,), new = addresses, []
+            for first in range(0, count * TILE_VECTORS, TILE_VECTORS):
+                row = builder.inttoptr(address, vectors.pointer)
+                rows = [vectors.load(vectors.at(row, place), mask) for place, mask in zip(places, masks, strict=True)]
+                new += [builder.fadd(total, row) for total, row in zip(sums[first:], rows, strict=False)]
+                address = builder.add(address, stride)
+            return [address], new + sums[len(new) :]
+
+        def four_steps(addresses, sums):
+            return step(addresses, sums, 4)
+
+        four, length = INTEGER(4), INTEGER(vectors.length)
+        state = [source], [vectors.zero] * (4 * TILE_VECTORS)
+        state = _repeat(builder, builder.udiv(rows, four), 1, four_steps, state)
+        _, sums = _repeat(builder, builder.urem(rows, four), 1, step, state)
+        is_added = builder.icmp_signed("!=", added, INTEGER(0))
+        for index, (place, left, mask) in enumerate(zip(places, lefts, masks, strict=True)):
+            a, b, c, d = sums[index::TILE_VECTORS]
+            total, pointer = builder.fadd(builder.fadd(a, b), builder.fadd(c, d)), vectors.at(to, place)
+            before = builder.select(is_added, vectors.load(pointer, mask), vectors.zero)
+            with builder.if_then(builder.icmp_signed(">", left, INTEGER(0))):
+                count = builder.select(builder.icmp_signed("<", left, length), left, length)
+                vectors.store_first([builder.fadd(before, total)], [pointer], count)
+        return context.get_dummy_value()
+
+    return types.void(*[_ADDRESS] * 6, real), generate
 
 
 @intrinsic
