@@ -19,6 +19,7 @@ from ..jit import COMPILED, FLAGS, address, at_address, formula
 from ..memory import item_size, vector
 from .tile import (
     LONE_ROWS,
+    NARROW_HEIGHT,
     TILE_HEIGHT,
     TILE_VECTORS,
     copy_panel,
@@ -110,6 +111,7 @@ def _multiplication(real):
             packs_a = a_column >= LONG_ROWS
         else:
             packs_a = a_column == 1 and size * a_row % EVICTING_STRIDE == 0 and columns >= MANY_COLUMNS and rows > 1
+        narrow = int(columns <= length // 2)  # half a vector
         packs_b = b_column != 1 or rows >= FEW_ROWS
         packed_b, packed_a = room + _HEAD, room + _HEAD + size * _PACKED_B
         depth_block = _even_share(depth, DEPTH_BLOCK)
@@ -126,7 +128,7 @@ def _multiplication(real):
                     a_block, a_tile = a + size * (i * a_row + k * a_column), a_row
                     a_block_row = a_row
                     if packs_a:
-                        _pack_a(packed_a, a_block, a_row, a_column, high, deep, real)
+                        _pack_a(packed_a, a_block, a_row, a_column, high, deep, narrow, real)
                         a_block, a_tile, a_block_row = packed_a, deep, 1
                     for column in range(j, last_column, width):
                         wide = min(width, last_column - column)
@@ -143,7 +145,7 @@ def _multiplication(real):
                         _multiply_panel(
                             c + size * (i * c_row + column), c_row, a_block, a_tile, a_block_row, a_column, packs_a,
                             b_panel, b_panel_row, plus + size * (i * plus_row + column) if plus != 0 else 0, plus_row,
-                            high, wide, deep, ahead, ahead_row, real,
+                            high, wide, deep, ahead, ahead_row, narrow, real,
                         )  # fmt: skip
                 if added != 0 and k == 0:
                     sums, starts = vector(c, last_column, real), vector(added, 1 + start_row * (columns - 1), real)
@@ -162,26 +164,29 @@ def _even_share(length, most):
 
 
 @_part
-def _height(rows):
+def _height(rows, narrow):
     """Rows of the next tile where so many are left."""
+    if narrow:
+        return min(NARROW_HEIGHT, rows)
     return TILE_HEIGHT - LONE_ROWS if 0 < rows - TILE_HEIGHT <= LONE_ROWS else min(TILE_HEIGHT, rows)
 
 
 @_part
-def _pack_a(to, a, a_row, a_column, rows, deep, real):
+def _pack_a(to, a, a_row, a_column, rows, deep, narrow, real):
     """Copy a block of A tile by tile: number (row, k) of a tile to place k * (the tile's height) + row.
 
-    Vectors that are longer than a tile is high write beyond it: to what is written next.
+    Vectors that are longer than a tile is high write beyond it: to what is written next. So its last rows come first.
     """
     size, length = item_size(real), vector_length(real)
+    wide = TILE_VECTORS * length
     i = 0
     while i < rows:
-        high = _height(rows - i)
+        high = _height(rows - i, narrow)
         tile, source = to + size * i * deep, a + size * i * a_row
         if a_row == 1:
-            for part in range(0, high, TILE_VECTORS * length):
-                wide = min(TILE_VECTORS * length, high - part)
-                copy_panel(tile + size * part, high, source + size * part, a_column, deep, wide, real)
+            for part in range((high - 1) // wide * wide, -1, -wide):
+                rest = min(wide, high - part)
+                copy_panel(tile + size * part, high, source + size * part, a_column, deep, rest, real)
         else:
             for part in range((high - 1) // length * length, -1, -length):
                 rest = min(length, high - part)
@@ -204,16 +209,16 @@ def _pack_panel(to, to_row, b, b_row, b_column, deep, columns, real):
 @_part
 def _multiply_panel(
     c, c_row, a, a_tile, a_row, a_column, packed, b, b_row, start, start_row, rows, columns, depth, ahead, ahead_row,
-    real,
+    narrow, real,
 ):  # fmt: skip
     """Multiply tile by tile with one panel of B. The first tiles fetch parts of what comes after the panel."""
     size = item_size(real)
     next_part = size * vector_length(real) * (1 if ahead_row != vector_length(real) else depth)
     i = 0
     while i < rows:
-        high = _height(rows - i)
+        high = _height(rows - i, narrow)
         multiply_tile(
-            high, columns, depth, c + size * i * c_row, c_row, a + size * i * a_tile, a_row,
+            narrow, high, columns, depth, c + size * i * c_row, c_row, a + size * i * a_tile, a_row,
             high if packed else a_column, b, b_row, start + size * i * start_row if start != 0 else 0, start_row,
             ahead, ahead_row, real,
         )  # fmt: skip

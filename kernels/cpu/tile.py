@@ -13,6 +13,7 @@ from .vectors import INTEGER, REGISTERS, Vectors
 
 __all__ = [
     "LONE_ROWS",
+    "NARROW_HEIGHT",
     "TILE_HEIGHT",
     "TILE_VECTORS",
     "copy_panel",
@@ -30,6 +31,10 @@ TILE_VECTORS = 2
 TILE_HEIGHTS = (12, 8, 4, 1) if REGISTERS == 32 else (6, 4, 2, 1)
 TILE_HEIGHT = max(TILE_HEIGHTS)
 
+#: Heights of the tiles of half a vector, for a C that has no more columns: so many sums do not wait for one another.
+NARROW_HEIGHTS = (12, 8, 4, 1)
+NARROW_HEIGHT = max(NARROW_HEIGHTS)
+
 #: Rows that would make a poor last tile: so few sums wait for their predecessors. The last two tiles share them.
 LONE_ROWS = 0 if REGISTERS == 32 else 2
 
@@ -39,14 +44,22 @@ UNROLL = 4
 _SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
-def _tile_function(module: ir.Module, scalar: ir.Type, height: int, width: int, exact: bool, fetches: bool):
-    """The function that multiplies a tile of ``height`` rows and ``width`` vectors.
+def _tile_function(
+    module: ir.Module,
+    scalar: ir.Type,
+    height: int,
+    width: int,
+    exact: bool,
+    narrow: bool = False,
+    fetches: bool = False,
+) -> ir.Function:
+    """The function that multiplies a tile of ``height`` rows and ``width`` vectors, which if ``narrow`` are half ones.
 
     exact : all of them exist. Otherwise only the first ``rows`` rows do, and the others repeat the last of them, which
     costs a little arithmetic and no branches; in the last vector only the columns below ``columns`` exist.
     fetches : at each step of the depth it fetches a cache line from ``ahead``.
     """
-    vectors = Vectors(None, scalar)
+    vectors = Vectors(None, scalar, 2 if narrow else 1)
     name = f"fastnn_tile_{vectors.suffix}_{height}x{width}{'' if exact else '_part'}{'_fetching' if fetches else ''}"
     if name in module.globals:
         return module.globals[name]
@@ -167,6 +180,7 @@ _ADDRESS = types.intp
 @intrinsic
 def multiply_tile(
     typing_context,
+    narrow,
     rows,
     columns,
     depth,
@@ -185,6 +199,8 @@ def multiply_tile(
 ):
     """C = S + A·B for one tile: 1 to TILE_HEIGHT rows, 1 to TILE_VECTORS vectors of columns, depth at least 1.
 
+    narrow : 1 for 1 to NARROW_HEIGHT rows and at most half a vector of columns, else 0.
+
     Addresses are integers, strides count numbers. S begins at ``start`` (0: zeros) with rows ``start_row``
     apart: 0 for a bias. The rows of B and C have unit stride. While the sums are formed, a tile of full height fetches
     the cache lines at ``ahead``, ``ahead`` + ``ahead_row`` ... into the cache, one for each step of the depth.
@@ -193,39 +209,49 @@ def multiply_tile(
     def generate(context, builder, signature, arguments):
         scalar = _SCALARS[real.dtype]
         vectors = Vectors(builder, scalar)
-        rows, columns, depth, *rest = arguments[:-1]
+        narrow, rows, columns, depth, *rest = arguments[:-1]
         call = [rows, columns, depth]
         for index, value in enumerate(rest):
             address = index in (0, 2, 5, 7, 9)  # c, a, b, start, ahead
             call.append(builder.inttoptr(value, vectors.pointer) if address else value)
-        wide = builder.icmp_signed(">", columns, INTEGER(vectors.length))
-        full = builder.icmp_signed("==", builder.urem(columns, INTEGER(vectors.length)), INTEGER(0))
-        case = builder.add(builder.mul(rows, INTEGER(4)), builder.zext(wide, INTEGER))
-        case = builder.add(case, builder.mul(builder.zext(full, INTEGER), INTEGER(2)))
-        has_ahead = builder.icmp_unsigned("!=", arguments[12], INTEGER(0))
         end = builder.append_basic_block("end")
-        switch = builder.switch(case, end)
-        below = 0
-        for height in reversed(TILE_HEIGHTS):
-            for width in range(1, TILE_VECTORS + 1):
-                for exact in (True, False):
-                    block = builder.append_basic_block("tile")
-                    for count in [height] if exact else range(below + 1, height + 1):
-                        for is_full in [True] if exact else [False] if count == height else [False, True]:
-                            switch.add_case(INTEGER(4 * count + 2 * is_full + width - 1), block)
-                    with builder.goto_block(block):
-                        tile = builder.module, scalar, height, width, exact
-                        if exact and height == TILE_HEIGHT and width == TILE_VECTORS:
-                            with builder.if_then(has_ahead):
-                                builder.call(_tile_function(*tile, True), call)
-                                builder.branch(end)
-                        builder.call(_tile_function(*tile, False), call)
-                        builder.branch(end)
-            below = height
+
+        def choose(heights, widths, narrow):
+            """Call the tile of so many rows and columns: all exist, or it is one for a part."""
+            length = INTEGER(vectors.length // 2 if narrow else vectors.length)
+            wide = builder.zext(builder.icmp_signed(">", columns, length), INTEGER)
+            full = builder.zext(builder.icmp_signed("==", builder.urem(columns, length), INTEGER(0)), INTEGER)
+            case = builder.add(builder.mul(rows, INTEGER(4)), builder.add(wide, builder.mul(full, INTEGER(2))))
+            switch = builder.switch(case, end)
+            below = 0
+            for height in reversed(heights):
+                for width in range(1, widths + 1):
+                    for exact in (True, False):
+                        block = builder.append_basic_block("tile")
+                        for count in [height] if exact else range(below + 1, height + 1):
+                            for is_full in [True] if exact else [False] if count == height else [False, True]:
+                                switch.add_case(INTEGER(4 * count + 2 * is_full + width - 1), block)
+                        with builder.goto_block(block):
+                            tile = builder.module, scalar, height, width, exact, narrow
+                            if exact and height == TILE_HEIGHT and width == TILE_VECTORS:
+                                with builder.if_then(has_ahead):
+                                    builder.call(_tile_function(*tile, fetches=True), call)
+                                    builder.branch(end)
+                            builder.call(_tile_function(*tile), call)
+                            builder.branch(end)
+                below = height
+
+        has_ahead = builder.icmp_unsigned("!=", arguments[13], INTEGER(0))
+        half, whole = builder.append_basic_block("half"), builder.append_basic_block("whole")
+        builder.cbranch(builder.icmp_signed("!=", narrow, INTEGER(0)), half, whole)
+        builder.position_at_end(half)
+        choose(NARROW_HEIGHTS, 1, True)
+        builder.position_at_end(whole)
+        choose(TILE_HEIGHTS, TILE_VECTORS, False)
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    return types.void(*[_ADDRESS] * 14, real), generate
+    return types.void(*[_ADDRESS] * 15, real), generate
 
 
 @intrinsic

@@ -45,10 +45,11 @@ _BIT, _INT32, _VOID = ir.IntType(1), ir.IntType(32), ir.VoidType()
 class Vectors:
     """Emits vector code for numbers of one type (an LLVM float or double) at the builder's position."""
 
-    def __init__(self, builder: ir.IRBuilder, scalar: ir.Type):
+    def __init__(self, builder: ir.IRBuilder, scalar: ir.Type, part: int = 1):
+        """part : a vector is that part of a whole one."""
         self.builder, self.scalar = builder, scalar
         self.item_bytes = 4 if isinstance(scalar, ir.FloatType) else 8
-        self.length = VECTOR_BYTES // self.item_bytes
+        self.length = VECTOR_BYTES // self.item_bytes // part
         self.type = ir.VectorType(scalar, self.length)
         self.pointer = scalar.as_pointer()
         self.zero = ir.Constant(self.type, [0.0] * self.length)
