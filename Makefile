@@ -15,7 +15,7 @@ tests:
 	$(PYTHON) -m pytest
 
 docs:
-	$(PYTHON) -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(PYTHON) -m sphinx -j auto -W --keep-going -b html docs docs/_build/html
 	$(PYTHON) docs/check_site.py docs/_build/html
 
 benchmarks:

@@ -44,3 +44,8 @@ nb_output_stderr = "remove"
 nb_merge_streams = True
 
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def setup(app):
+    # It names the folder of MathJax, and says nothing of processes side by side.
+    app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True

@@ -9,6 +9,7 @@ from typing import Any
 import nbformat
 from myst_nb.core.read import read_myst_markdown_notebook
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 #: Cells with this tag, of code or of text, are left out of the notebooks without solutions.
 SOLUTION = "solution"
@@ -55,6 +56,11 @@ def notebook(source: Path, solutions: bool) -> nbformat.NotebookNode:
     return made
 
 
+def deal(app: Sphinx, environment: BuildEnvironment, names: list[str]) -> None:
+    """Spread neighbors, such as the tutorials, which take longest, over what Sphinx hands to several processes."""
+    names[:] = [name for first in range(4) for name in names[first::4]]
+
+
 def add_downloads(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """Write both notebooks beside the page, and a line with links to them below its title."""
     folder, _, name = pagename.rpartition("/")
@@ -73,5 +79,6 @@ def add_downloads(app: Sphinx, pagename: str, templatename: str, context: dict[s
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("env-before-read-docs", deal)
     app.connect("html-page-context", add_downloads)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
