@@ -57,12 +57,12 @@ def repeated(function: Any) -> Any:
     """A compiled loop ``run(calls, arguments)`` around a kernel: calls from Python take longer than small kernels."""
     from fastnn.kernels import jit
 
-    @jit.kernel
     def run(calls, arguments):
         for _ in range(calls):
             function(*arguments)
 
-    return run
+    run.frozen = True  # what it refers to never changes: so the next process, with another size, finds it compiled
+    return jit.kernel(run)
 
 
 def looped(function: Any, calls: int, *arguments: Any) -> Callable[[], None]:
