@@ -265,7 +265,8 @@ class WorkerChoice:
     """How many workers the next slice of a training gets, learned from how fast the last ones were.
 
     It begins with ``choose_workers``, and now and then tries twice or half as many, or one, for a short slice: small
-    steps gain from another core only while nobody else needs it. The bits of the result do not depend on it.
+    steps gain from another core only while nobody else needs it. What looks faster has to be so before and after the
+    try, for the machine may have changed in between. The bits of the result do not depend on it.
 
     threads, flops : as in ``choose_workers``, for one step.
     """
@@ -278,6 +279,7 @@ class WorkerChoice:
         self.tries = -1
         self.seconds: float | None = None  # of a step with ``workers`` workers, when last measured
         self.trying: int | None = None
+        self.promising: tuple[int, float] | None = None  # what a try found to be faster, until that is confirmed
         self.last: int | None = None  # workers of the slice before
         self.wait = self.waited = FIRST_TRY  # so the first try comes as soon as there is something to compare with
 
@@ -287,7 +289,7 @@ class WorkerChoice:
 
     def next(self) -> tuple[int, float]:
         """(workers, share of a slice) for the next slice."""
-        measuring = not self.fixed and (self.seconds is None or self.trying is not None)
+        measuring = not self.fixed and (self.seconds is None or self.trying is not None or self.promising is not None)
         return self.trying or self.workers, TRY_SHARE if measuring else 1.0
 
     def tell(self, seconds: float, steps: int) -> None:
@@ -301,7 +303,21 @@ class WorkerChoice:
         long = self.seconds is not None and seconds * steps >= 10 * LEAST_MEASURED
         if not long and (not settled or seconds * steps < LEAST_MEASURED):
             return
-        if self.trying is None:
+        if self.trying is not None:
+            if self.seconds is not None and seconds < GAIN * self.seconds:
+                self.promising = self.trying, seconds
+            else:
+                self._keep()
+            self.trying = None
+        elif self.promising is not None:
+            number, theirs = self.promising
+            self.promising, self.seconds = None, seconds
+            if theirs < GAIN * seconds:  # and perhaps there is still more to gain
+                self.workers, self.seconds, self.tries = number, theirs, -1
+                self.wait = self.waited = FIRST_TRY
+            else:
+                self._keep()
+        else:
             slower = self.seconds is not None and seconds > 1.5 * self.seconds  # somebody else came: try at once
             self.seconds, self.waited = seconds, self.waited + seconds * steps
             if not self.fixed and (slower or self.waited >= self.wait):
@@ -309,13 +325,10 @@ class WorkerChoice:
                 others = [workers for workers in candidates if workers != self.workers]
                 self.tries += 1
                 self.trying = others[self.tries % len(others)]
-            return
-        if self.seconds is not None and seconds < GAIN * self.seconds:  # and perhaps there is still more to gain
-            self.workers, self.seconds, self.tries = self.trying, seconds, -1
-            self.wait = self.waited = FIRST_TRY
-        else:
-            self.wait, self.waited = min(LAST_TRY, 2 * self.wait), 0.0
-        self.trying = None
+
+    def _keep(self) -> None:
+        """The number stays as it is, and for longer than before."""
+        self.wait, self.waited = min(LAST_TRY, 2 * self.wait), 0.0
 
 
 def prepare(device: str, plan: Plan, arenas: Any) -> Any:

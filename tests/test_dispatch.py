@@ -214,7 +214,7 @@ def test_small_steps_get_more_workers_where_these_help(four_cores):
     choice = dispatch.WorkerChoice(None, 1_500_000)
     assert (choice.workers, choice.most) == (1, 4)
     found = told(choice, lambda workers, number: 1e-5 / workers, 40)
-    assert found[:2] == [1, 1] and 2 in found[:4] and found.count(4) > 25
+    assert found[:2] == [1, 1] and 2 in found[:4] and found.count(4) > 20
     assert choice.seconds == pytest.approx(1e-5 / 4)
 
 
@@ -229,6 +229,13 @@ def test_a_busy_neighbor_is_noticed_and_so_is_its_leaving(four_cores):
     assert found[80:100].count(4) > 15
     assert found[115:200].count(1) > 60, "with a neighbor, one worker"
     assert found[300:].count(4) > 70, "without it, four again"
+
+
+def test_a_slow_moment_changes_nothing(four_cores):
+    """A slice was slow, so two workers are tried, and look faster; but meanwhile four are as fast again."""
+    choice = dispatch.WorkerChoice(None, 100_000_000)
+    found = told(choice, lambda workers, number: 1e-4 / workers * (6 if number == 50 else 1), 100)
+    assert found[40:60] == [4] * 11 + [2] * 2 + [4] * 7
 
 
 def test_tries_become_rare_where_they_bring_nothing(four_cores):
