@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import checks
-from .checks import choice, flag, nearest, number, shown, shown_object, whole_number
+from .checks import choice, flag, nearest, number, shown, whole_number
 from .optimizers import LBFGS
+from .settings import Checked
 
 if TYPE_CHECKING:
     from .model import Model
@@ -44,7 +45,7 @@ __all__ = [
 LARGER_IS_BETTER = ("accuracy", "auc", "f1", "precision", "recall", "r2")
 
 
-class Callback:
+class Callback(Checked):
     """The base of all callbacks; override what you need.
 
     ``self.model`` is the model that is being trained. ``logs`` has the loss and the metrics of the epoch, and with
@@ -71,9 +72,6 @@ class Callback:
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """After epoch 0, 1, ... of the fit, and its validation."""
-
-    def __repr__(self) -> str:
-        return shown_object(self)
 
 
 class _Known(Callback):
@@ -392,3 +390,7 @@ class LambdaCallback(Callback):
                 setattr(self, name, function)
         if all(function is None for function in given.values()):
             raise ValueError(f"LambdaCallback was given nothing; expected a function for one of {', '.join(given)}")
+
+    def __repr__(self) -> str:
+        given = [f"{name}={value!r}" for name, value in vars(self).items() if name.startswith("on_")]
+        return f"LambdaCallback({', '.join(given)})"

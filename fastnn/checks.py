@@ -8,7 +8,7 @@ import inspect
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = ["choice", "flag", "function", "model_file", "nearest", "number", "path", "shown", "whole_number"]
@@ -48,13 +48,22 @@ def nearest(value: str, options: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def choice(name: str, value: Any, options: Iterable[str], *, others: str = "") -> str:
-    """The one of ``options``, which are in lower case, that ``value`` spells; ``others``: what may come instead."""
+def choice(
+    name: str, value: Any, options: Iterable[str], *, others: str = "", meant: Mapping[str, str] | None = None
+) -> str:
+    """The one of ``options``, which are in lower case, that ``value`` spells.
+
+    others : what may come instead; meant : beginnings of words that stand for one of the options elsewhere, where the
+    nearest spelling would be another one.
+    """
     options = list(options)
     if isinstance(value, str) and value.lower() in options:
         return value.lower()
     listed = ", ".join(repr(option) for option in options)
     hint = nearest(value, options) if isinstance(value, str) else ""
+    for start, option in (meant or {}).items():
+        if isinstance(value, str) and value.lower().strip("/").startswith(start):
+            hint = f"; did you mean {option!r}?"
     raise ValueError(f"{name} is {shown(value)}; expected {others}one of {listed}{hint}")
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from .checks import choice, number, shown
+from .settings import Closed
 
 __all__ = ["MaxNorm", "get"]
 
 
-class MaxNorm:
+class MaxNorm(Closed):
     """The weights into each unit, a column of W, have a Euclidean norm of at most ``max_value``.
 
     A longer one is scaled down after the step. It goes well with dropout and large learning rates (Srivastava et al.

@@ -64,10 +64,8 @@ def choose_device(device: str | None, plan: Plan | None = None) -> str:
     if device is None:
         device, name = os.environ.get("FASTNN_DEVICE") or "auto", "the environment variable FASTNN_DEVICE"
     kind, colon, number = device.partition(":") if isinstance(device, str) else (device, "", "")
-    if isinstance(device, str) and device.lower().strip("/").startswith("gpu"):  # the nearest word would be "cpu"
-        raise ValueError(f"{name} is {device!r}; expected one of 'auto', 'cpu', 'cuda'; did you mean 'cuda'?")
     if not (kind == "cuda" and colon and number.isdecimal()):
-        kind = choice(name, device, DEVICES)
+        kind = choice(name, device, DEVICES, meant={"gpu": "cuda"})
     if kind == "auto":
         large = plan is not None and plan.compiled and plan.step_flops(AUTO_ROWS) >= AUTO_FLOPS
         return "cuda" if large and not simulated() and missing_for_gpu() is None else "cpu"

@@ -20,6 +20,7 @@ import numpy as np
 
 from . import checks
 from .checks import choice, number, shown
+from .settings import Closed
 
 __all__ = [
     "Constant",
@@ -41,7 +42,7 @@ __all__ = [
 Shape = tuple[int, ...]
 
 
-class Initializer:
+class Initializer(Closed):
     """The base of all initializers: ``initializer(shape, generator)`` returns the initial values.
 
     shape : of the array, (inputs, units) for the weights of a Dense layer; generator : a ``numpy.random.Generator``.

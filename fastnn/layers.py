@@ -81,7 +81,7 @@ class Layer:
         if name is not None and (not isinstance(name, str) or not name):
             raise TypeError(f"name is {shown(name)}; expected a non-empty string or None")
         self.given_name, self.name = name, name or self.kind
-        self.trainable = flag("trainable", trainable)
+        self.trainable = trainable
         self.inputs = self.units = 0
         self.dtype = "float32"
         self.seed, self.number = 0, 0
@@ -92,6 +92,8 @@ class Layer:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.fixed and vars(self).get("owned"):
             raise AttributeError(f"{self.name}.{name} is fixed in a model; expected a new model with another layer")
+        if name == "trainable":
+            value = flag(name, value)
         super().__setattr__(name, value)
 
     @property
@@ -330,6 +332,8 @@ class Dense(Layer):
             value = regularizers.get(name, value)
         elif name.endswith("_constraint"):
             value = constraints.get(name, value)
+        elif name.endswith("_initializer"):
+            value = initializers.get(name, value)
         super().__setattr__(name, value)
 
     @property

@@ -14,6 +14,7 @@ import numpy as np
 from .checks import flag, nearest, number, shown
 from .data import MISSING, Rows, as_array
 from .own_functions import PLACES, OwnFunction, find_wrong_slope
+from .settings import Closed
 
 __all__ = [
     "BinaryCrossEntropy",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-class Loss:
+class Loss(Closed):
     """The base of all losses: a number for each row, of which a batch's loss is the weighted mean.
 
     L = Σ weight · loss / rows, with the weights of ``sample_weight`` and ``class_weight``, or 1.

@@ -15,6 +15,7 @@ from . import checks, scores
 from .checks import nearest, shown, whole_number
 from .data import Rows
 from .losses import BinaryCrossEntropy, CrossEntropy, Loss
+from .settings import Closed
 
 __all__ = [
     "AUC",
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 
-class Metric:
+class Metric(Closed):
     """The base of all metrics.
 
     name : its key in the logs; by_rows : whether it follows from a mean over rows (``kernel`` and ``finish``), or

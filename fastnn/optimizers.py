@@ -6,24 +6,17 @@ stand with the kernels, in ``kernels/cpu/updates.py``.
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import checks, schedules
-from .checks import choice, flag, nearest, number, shown, shown_object, whole_number
+from .checks import choice, flag, number, shown, whole_number
+from .settings import Closed
 
 __all__ = ["LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
 
 
-@functools.cache
-def _arguments(kind: type) -> tuple[str, ...]:
-    """The names of the arguments of an optimizer's class, and of those that it is made from."""
-    return tuple(dict.fromkeys(name for part in kind.__mro__[:-1] for name in inspect.signature(part).parameters))
-
-
-class Optimizer:
+class Optimizer(Closed):
     """The base of all optimizers: w moves by a function of g, the gradient of the batch's loss by w.
 
     learning_rate : the size of a step, a number or a schedule; it may be changed between two fits or from a callback;
@@ -58,29 +51,9 @@ class Optimizer:
         else:
             self._learning_rate = number("learning_rate", value, least=0)
 
-    if not TYPE_CHECKING:  # which else would take any name for known
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            kind, ours = type(self), type(self).__module__ == __name__
-            if ours and name[0] != "_" and not hasattr(kind, name) and name not in _arguments(kind):
-                self.__getattr__(name)  # it would change nothing
-            if ours and name in vars(self) and name in inspect.signature(kind).parameters:  # changed, after __init__
-                given = {key: getattr(self, key) for key in inspect.signature(kind).parameters}
-                vars(self).update(vars(kind(**given | {name: value})))  # checked, and with what follows from it
-            else:
-                super().__setattr__(name, value)
-
-        def __getattr__(self, name: str) -> Any:
-            known = _arguments(type(self))
-            hint = "; expected learning_rate" if name == "lr" else nearest(name, known)
-            raise AttributeError(f"{type(self).__name__} has no {name}{hint or '; expected ' + ', '.join(known)}")
-
     def settings(self) -> tuple[float, ...]:
         """The numbers that the update kernel reads from the plan's options, at most seven."""
         return ()
-
-    def __repr__(self) -> str:
-        return shown_object(self)
 
 
 class SGD(Optimizer):

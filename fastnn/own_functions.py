@@ -73,6 +73,11 @@ class OwnFunction:
         self._formulas: tuple[Any, Any] | None = None
         self._checked = False
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("value", "slope", "name") and name in vars(self):
+            raise AttributeError(f"{name} of {self!r} is fixed; expected a new {type(self).__name__}")
+        super().__setattr__(name, value)
+
     @property
     def formulas(self) -> tuple[Any, Any]:
         """The formulas (value, slope) for the kernels."""

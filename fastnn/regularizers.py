@@ -7,11 +7,12 @@ from typing import Any
 
 from .checks import choice, number, shown
 from .own_functions import PLACES, OwnFunction, find_wrong_slope
+from .settings import Closed
 
 __all__ = ["L1", "L1L2", "L2", "Penalty", "Regularizer", "get"]
 
 
-class Regularizer:
+class Regularizer(Closed):
     """The base of all regularizers: a function of each weight, whose sum is added to the loss."""
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from . import checks
 from .checks import choice, flag, number, shown, whole_number
+from .settings import Closed
 
 __all__ = [
     "ConstantRate",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 
-class Schedule:
+class Schedule(Closed):
     """The base of all schedules: ``schedule(steps)`` is the learning rate at each of the steps.
 
     One of your own defines ``rates(steps)``; a plain function of the step does as well.

@@ -293,3 +293,9 @@ def test_the_bits_do_not_depend_on_what_was_tried(monkeypatch):
         model.fit(X, y, epochs=5)
         found.append(model.arenas.parameters.tobytes())
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", ["gpu", "GPU:0", "/gpu:1", "gpus"])
+def test_a_gpu_by_keras_s_name_is_no_cpu(name):
+    with pytest.raises(ValueError, match=r"expected one of 'auto', 'cpu', 'cuda'; did you mean 'cuda'\?"):
+        dispatch.choose_device(name)

@@ -38,6 +38,7 @@ ORDER = (
     "regularizers",
     "own_functions",
     "constraints",
+    "settings",
     "history",
     "figures",
     "datasets",

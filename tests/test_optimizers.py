@@ -288,7 +288,7 @@ BAD = {
     ),
     r"optimizer.settings\(\)\[1\] is nan": lambda: logistic(of_ones_own(Sign.update, 0, (1.0, np.nan))),
     "beta_1 is nan; expected a finite number at least 0 and below 1": changed_after_compile,
-    "kernel_regularizer is <.*expected None, L1, L2, L1L2, Penalty": (
+    "kernel_regularizer is Regularizer.*expected None, L1, L2, L1L2, Penalty": (
         lambda: fn.Dense(3, kernel_regularizer=fn.Regularizer())
     ),
     r"loss is Mine\(\) .*expected a Loss, such as LossFunction": (

@@ -1,0 +1,107 @@
+"""What is changed in an object of fastnn is checked like its arguments, and counts."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import fastnn as fn
+
+#: name -> (object, argument, a value that is wrong, one that is right).
+CHANGES = {
+    "optimizer": (fn.Adam, "beta_1", 2.0, 0.5),
+    "rate": (fn.SGD, "learning_rate", -1, 0.5),
+    "loss": (fn.CrossEntropy, "label_smoothing", 5, 0.1),
+    "flag": (fn.BinaryCrossEntropy, "from_logits", "yes", True),
+    "Huber": (fn.Huber, "delta", 0, 2.0),
+    "quantile": (fn.Quantile, "quantile", 1, 0.9),
+    "metric": (fn.metrics.TopKAccuracy, "k", 0, 3),
+    "schedule": (fn.CosineDecay, "alpha", 2, 0.5),
+    "steps": (lambda: fn.PiecewiseConstantDecay([3], [1.0, 0.5]), "boundaries", [3, 4], [9]),
+    "warm-up": (lambda: fn.Warmup(0.1, 5), "warmup_steps", 0, 7),
+    "penalty": (fn.L2, "l2", -1, 0.5),
+    "constraint": (fn.MaxNorm, "max_value", 0, 3.0),
+    "initializer": (fn.Normal, "stddev", -1, 0.5),
+    "patience": (fn.EarlyStopping, "patience", -1, 3),
+    "function": (lambda: fn.LambdaCallback(on_epoch_end=print), "on_epoch_end", 3, max),
+    "trainable": (lambda: fn.Dense(3), "trainable", "no", False),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_checked(name):
+    make, argument, wrong, right = CHANGES[name]
+    part = make()
+    before = repr(part), vars(part).copy()
+    with pytest.raises((ValueError, TypeError)) as caught:
+        setattr(part, argument, wrong)
+    assert argument in str(caught.value) or argument == "boundaries"
+    assert (repr(part), vars(part)) == before
+    setattr(part, argument, right)
+    assert getattr(part, argument) == right
+    if name not in ("function", "trainable"):  # functions that pickle does not take by value, and arrays
+        for twin in (copy.deepcopy(part), pickle.loads(pickle.dumps(part))):
+            assert repr(twin) == repr(part)
+
+
+def test_an_initializer_of_a_layer_is_checked():
+    layer = fn.Dense(3)
+    with pytest.raises(ValueError, match="kernel_initializer is 'huge'; expected"):
+        layer.kernel_initializer = "huge"
+    layer.kernel_initializer = "ones"
+    layer.build(2)
+    assert (layer.W == 1).all()
+
+
+@pytest.mark.parametrize("part", [fn.Huber(), fn.L2(), fn.CosineDecay(), fn.MaxNorm(), fn.Normal(), fn.metrics.AUC()])
+def test_a_name_that_is_none_of_its_arguments_is_refused(part):
+    with pytest.raises(AttributeError, match=rf"{type(part).__name__} has no anything"):
+        part.anything = 3
+    with pytest.raises(AttributeError, match=rf"{type(part).__name__} has no anything"):
+        _ = part.anything
+
+
+def test_what_a_class_fixes_is_refused():
+    with pytest.raises(AttributeError, match=r"StepDecay has no staircase"):
+        fn.StepDecay().staircase = False
+
+
+def test_what_follows_from_an_argument_changes_and_what_was_counted_stays():
+    metric = fn.metrics.TopKAccuracy(3)
+    metric.k = 2
+    assert metric.name == "top_2_accuracy"
+    stop = fn.EarlyStopping("loss")
+    stop.best, stop.best_epoch = 0.25, 7
+    stop.patience = 4
+    assert (stop.best, stop.best_epoch, stop.patience) == (0.25, 7, 4)
+    stop.monitor = "val_accuracy"
+    assert stop.sign == -1.0
+
+
+def test_a_change_counts_in_the_next_evaluation():
+    X, y = np.eye(3, dtype=np.float32), np.arange(3)
+    model = fn.Model([fn.Input(3), fn.Dense(3, "softmax")], seed=0)
+    model.compile("sgd", fn.CrossEntropy())
+    before = model.evaluate(X, y, verbose=0)["loss"]
+    model.loss.label_smoothing = 0.5
+    fresh = model.copy()
+    fresh.compile("sgd", fn.CrossEntropy(label_smoothing=0.5))
+    assert model.evaluate(X, y, verbose=0) == fresh.evaluate(X, y, verbose=0) != {"loss": before}
+
+
+def test_functions_of_your_own_are_fixed():
+    own = fn.ActivationFunction(lambda x: x, lambda x, y: 1.0, "same")
+    with pytest.raises(AttributeError, match=r"value of ActivationFunction\('same'\) is fixed; expected a new Act"):
+        own.value = abs
+
+
+def test_parts_of_the_user_s_are_left_alone():
+    class Own(fn.CosineDecay):
+        def __init__(self):
+            super().__init__(1.0)
+            self.anything = 3
+
+    own = Own()
+    own.alpha = own.anything = 5
+    assert own.alpha == own.anything == 5
