@@ -18,7 +18,7 @@ import numpy as np
 from . import dispatch
 from .checks import number, shown
 
-__all__ = ["Examples", "Rows", "class_weights", "inputs", "sample_weights"]
+__all__ = ["Examples", "Rows", "check_columns", "class_weights", "column_names", "inputs", "sample_weights"]
 
 #: An array up to this many bytes is converted at once, a larger one in blocks of about this size.
 BLOCK_BYTES = 1 << 25
@@ -231,6 +231,29 @@ def inputs(name: str, value: Any, width: int, dtype: str) -> Rows:
         rows.columns = list(value.columns)
     rows.check_finite(MISSING)
     return rows
+
+
+def column_names(value: Any) -> list[str] | None:
+    """The names of a data frame's columns where all are text, else None."""
+    if not hasattr(value, "to_numpy") or not hasattr(value, "columns"):
+        return None
+    names = list(value.columns)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def check_columns(name: str, value: Any, known: list[str] | None) -> None:
+    """Raise a ValueError where a data frame has other columns, or in another order, than the one trained with."""
+    found = column_names(value)
+    if found is None or known is None or found == known:
+        return
+    missing, further = [key for key in known if key not in found], [key for key in found if key not in known]
+    faults = [f"no column {', '.join(map(repr, missing))}"] if missing else []
+    faults += [f"the column {', '.join(map(repr, further))}, which was not trained with"] if further else []
+    faults = faults or ["its columns in another order than trained with, or one of them twice"]
+    to_write = f"{name}.to_numpy() passes them by their places"
+    if not missing:
+        to_write = f"{name}[model.columns] has them in order, {to_write}"
+    raise ValueError(f"{name} has {' and '.join(faults)}; expected {shown(known)}: {to_write}")
 
 
 def device_inputs(name: str, value: Any, width: int, dtype: str, device: str) -> Rows:

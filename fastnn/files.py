@@ -185,6 +185,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         "seed": model.seed,
         "step": model.step,
         "epoch": model.epoch,
+        "columns": model.columns,
         "layers": describe(model.layers, classes, own),
         "compiled": compiled,
     }
@@ -287,6 +288,15 @@ def read_model(
             raise ModelFileError("the file does not say how the model was compiled")
         description["compiled"] = {key: revive(value, classes, parts) for key, value in compiled.items()}
     return description, tensors
+
+
+def column_names(value: Any, inputs: int) -> list[str] | None:
+    """What a file says of the names of the columns; those of an older version say nothing."""
+    if value is not None and not (
+        isinstance(value, list) and len(value) == inputs and all(isinstance(name, str) for name in value)
+    ):
+        raise ModelFileError(f"the file says that the model's columns are {shown(value)}; expected {inputs} names")
+    return value
 
 
 def load_weights(model: Model, path: str | os.PathLike[str]) -> None:

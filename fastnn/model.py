@@ -73,6 +73,8 @@ class Model:
     Raises a ValueError or TypeError that names the argument, or the layer that does not fit.
     """
 
+    _columns: list[str] | None = None
+
     def __init__(
         self,
         layers: Iterable[Layer],
@@ -175,6 +177,13 @@ class Model:
     def outputs(self) -> int:
         """The number of columns of a prediction."""
         return self.layers[-1].units
+
+    @property
+    def columns(self) -> list[str] | None:
+        """The names of the columns of the data frame that was first trained with, which later ones must have in the
+        same order; None where that was an array. Arrays are taken as they are.
+        """
+        return None if self._columns is None else list(self._columns)
 
     @property
     def plan(self) -> Plan:
@@ -377,6 +386,7 @@ class Model:
         """X checked against the model; on a GPU it stays there."""
         if dispatch.on_gpu(X):
             return data.device_inputs(name, X, self.inputs, self._dtype, self.device)
+        data.check_columns(name, X, self._columns)
         return data.inputs(name, X, self.inputs, self._dtype)
 
     def _targets(self, loss: losses.Loss, name: str, y: Any) -> data.Rows:
@@ -436,7 +446,10 @@ class Model:
         verbose, shuffle = check_verbose(verbose), flag("shuffle", shuffle)
         watchers = Callbacks(callbacks)
         examples = self._examples("fit", X, y, sample_weight)
+        columns = self._columns or data.column_names(X)
         validation = self._validation(validation_split, validation_data, len(examples))
+        if validation_data is not None:
+            data.check_columns("validation_data[0]", validation_data[0], columns)
         if isinstance(validation, int):
             examples, validation = examples.part(slice(0, validation)), examples.part(slice(validation, None))
             self._compare_classes(examples, validation)
@@ -455,7 +468,7 @@ class Model:
         watchers.check([*reported, *(f"val_{name}" for name in reported if validation is not None)])
         with self._alone("fit"), Progress(self.name, verbose) as progress, DeferredInterrupt() as interrupt:
             runner = self._training_runner(examples.t.width)
-            self.history, self.stop_training = History(), False
+            self.history, self.stop_training, self._columns = History(), False, columns
             watchers.notify("set_model", self)
             watchers.notify("on_train_begin")
             in_engine = None if isinstance(self.optimizer, optimizers.LBFGS) else tolerance
@@ -518,6 +531,7 @@ class Model:
         self._weigh_classes(examples, class_weight)
         with self._lock, DeferredInterrupt():
             runner = self._training_runner(examples.t.width)
+            self._columns = self._columns or data.column_names(X)
             with Trainer(self, runner, examples, len(examples), 1, shuffle=False) as trainer:
                 _, results = trainer.run(0, 1)
             return trainer.logs(0, results)
@@ -665,6 +679,7 @@ class Model:
         >>> {name: h.shape for name, h in model.activations([[1, 2]]).items()}
         {'input': (1, 2), 'dense_1': (1, 3), 'dense_2': (1, 1)}
         """
+        data.check_columns("X", X, self._columns)
         x = data.inputs("X", X, self.inputs, self._dtype).take(slice(None))
         found = {}
         with self._lock:
@@ -875,6 +890,7 @@ def load(path: str | os.PathLike[str], parts: Mapping[str, Any] | None = None) -
         except (TypeError, ValueError, OverflowError, MemoryError) as fault:
             raise files.ModelFileError(f"the file describes a model that cannot be: {fault or 'too large'}") from None
         model.step, model.epoch = description["step"], description["epoch"]
+        model._columns = files.column_names(description.get("columns"), model.inputs)
         files.fill(files.state_tensors(model), tensors, "the model")
     return model
 
