@@ -15,7 +15,7 @@ from numba.np.arrayobj import populate_array
 
 from .jit import COMPILED, PLAN_SIGNATURE, at_address, formula
 
-__all__ = ["call", "fetch", "flat", "item_size", "matrix", "vector"]
+__all__ = ["call", "fetch", "flat", "item_size", "matrix", "prefetch", "vector"]
 
 
 def _array_at(context, builder, array_type, address, shape):
@@ -28,6 +28,15 @@ def _array_at(context, builder, array_type, address, shape):
     pointer = builder.inttoptr(address, context.get_data_type(array_type.dtype).as_pointer())
     populate_array(array, data=pointer, shape=shape, strides=strides, itemsize=size, meminfo=None)
     return array._getvalue()
+
+
+def prefetch(builder, pointer):
+    """Emit a request for the cache line at a pointer, which will be read soon."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    function = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    for_reading, all_caches, data = number(0), number(3), number(1)
+    builder.call(function, [builder.bitcast(pointer, byte), for_reading, all_caches, data])
 
 
 if COMPILED:
@@ -75,11 +84,7 @@ if COMPILED:
         """Ask for the cache line at ``address``, which will be read soon."""
 
         def generate(context, builder, signature, arguments):
-            byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-            function = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            for_reading, all_caches, data = number(0), number(3), number(1)
-            builder.call(function, [builder.inttoptr(arguments[0], byte), for_reading, all_caches, data])
+            prefetch(builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()))
             return context.get_dummy_value()
 
         return types.void(types.intp), generate

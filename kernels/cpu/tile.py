@@ -9,6 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..memory import prefetch
 from .vectors import INTEGER, REGISTERS, Vectors
 
 __all__ = [
@@ -86,7 +87,7 @@ def _tile_function(
     with builder.if_then(has_start):  # it is needed at the end, and on its way while the sums are formed
         for start_pointer in start_rows:
             for place in places:
-                vectors.prefetch(vectors.at(start_pointer, place))
+                prefetch(builder, vectors.at(start_pointer, place))
 
     stream = (ahead, ahead_row) if fetches else None
     sums = _sum_products(builder, vectors, depth, a, a_rows, a_column, b, b_row, places, masks, stream)
@@ -131,7 +132,7 @@ def _sum_products(builder, vectors, depth, a, a_rows, a_column, b, b_row, places
     def step(addresses, sums):
         a_number, b_vector, *fetched = (builder.inttoptr(address, vectors.pointer) for address in addresses)
         if fetched:
-            vectors.prefetch(*fetched)
+            prefetch(builder, *fetched)
         b_vectors = [vectors.load(vectors.at(b_vector, place), mask) for place, mask in zip(places, masks, strict=True)]
         sums = iter(sums)
         added = []

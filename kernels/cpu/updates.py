@@ -135,7 +135,7 @@ def blemish(x):
 
 @formula
 def not_finite(x):
-    """Whether x is infinite or not a number; combined with ``|`` over a loop it vectorizes."""
+    """Whether x is infinite or not a number."""
     return x - x != type(x)(0)
 
 

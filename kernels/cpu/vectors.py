@@ -144,11 +144,6 @@ class Vectors:
             return self._intrinsic(f"llvm.fma.{self.suffix}", self.type, [a, b, c])
         return self.builder.fadd(self.builder.fmul(a, b), c)
 
-    def prefetch(self, pointer: ir.Value) -> None:
-        """Ask for the cache line at ``pointer``, which will be read soon."""
-        pointer = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
-        self._intrinsic("llvm.prefetch.p0", _VOID, [pointer, _INT32(0), _INT32(3), _INT32(1)])
-
     def transpose(self, rows: list[ir.Value]) -> list[ir.Value]:
         """The columns of a square of ``length`` vectors, by exchanging ever larger halves of pairs of rows."""
         rows, places = list(rows), range(self.length)
