@@ -1,11 +1,12 @@
 """The three products of a dense layer beside the libraries that are made for it: OpenBLAS (as NumPy brings it, as it
 comes and told the processor), MKL (as PyTorch brings it) and oneDNN (its package, for float32).
 
-python -m asv_bench.products [--threads 1 2] [--coretypes SkylakeX Zen] [--rounds 1] [--avx2] [--output FOLDER]
+python -m asv_bench.products [--threads 1 2] [--coretypes SkylakeX Zen] [--turns 9] [--avx2] [--output FOLDER]
 
-Each library runs in a process of its own, in turns. All work on arrays that begin at a cache line. Y = XW,
-dW = Xᵀ·dY, dX = dY·Wᵀ; 10^9 operations a second, from the shortest of several timings. Before it is timed, a product
-is compared with one in float64. The folder gets products.json.
+Each library has a process of its own. For each product they take turns of some milliseconds, so that a machine that
+gets slower does so for all; who waits is stopped, for threads may spin on after their work. All work on arrays that
+begin at a cache line. Y = XW, dW = Xᵀ·dY, dX = dY·Wᵀ; 10^9 operations a second, from the shortest of the turns. Before
+it is timed, a product is compared with one in float64. The folder gets products.json.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import math
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -31,6 +33,9 @@ from fastnn.dispatch import cores
 SHAPES = [(1, 64, 64), (32, 64, 64), (128, 784, 256), (256, 1024, 1024), (1024, 1024, 1024), (2048, 2048, 2048)]
 DTYPES = ("float32", "float64")
 PRODUCTS = ("dense_forward", "dense_backward_weights", "dense_backward_input")
+
+#: Whether a process can be stopped and go on, which Windows does not have.
+CAN_STOP = hasattr(signal, "SIGSTOP")
 
 
 def aligned(*shape: int, dtype: str) -> np.ndarray:
@@ -115,7 +120,7 @@ def of_onednn(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, 
     matrices = [(array.ctypes.data, array.shape[1]) for array in (a, b, out)]
     letters = [letter.encode() for letter in transposes]
 
-    def multiply() -> None:
+    def multiply(keep: Any = (a, b)) -> None:  # the addresses do not keep the arrays
         for _ in range(calls):
             if sgemm(*letters, *out.shape, depth, 1.0, *matrices[0], *matrices[1], 0.0, *matrices[2]) != 0:
                 raise RuntimeError("dnnl_sgemm failed")
@@ -129,50 +134,95 @@ LIBRARIES: dict[str, Any] = {"fastnn": of_fastnn, "OpenBLAS": of_numpy, "MKL": o
 ONEDNN = pathlib.Path(sys.prefix) / "lib" / "libdnnl.so"
 
 
-def speeds(library: str, threads: int) -> dict[str, float]:
-    """Product -> 10^9 operations a second, in this process."""
-    found = {}
-    for dtype in DTYPES if library != "oneDNN" else DTYPES[:1]:
+def product(library: str, name: str, shape: tuple[int, int, int], dtype: str, threads: int) -> Callable[[], float]:
+    """A function that multiplies for some milliseconds and returns the seconds of one multiplication."""
+    rows, inputs, units = shape
+    arrays = [aligned(*pair, dtype=dtype) for pair in ((rows, inputs), (inputs, units), (rows, units))]
+    x, W, dy = (array.astype(np.float64) for array in arrays)
+    right = {
+        "dense_forward": lambda: x @ W,
+        "dense_backward_weights": lambda: x.T @ dy,
+        "dense_backward_input": lambda: dy @ W.T,
+    }[name]()
+    calls = max(1, int(1e9 / (2 * math.prod(shape))))  # milliseconds: the system needs some to start a thread
+    out = aligned(*right.shape, dtype=dtype)
+    run = LIBRARIES[library](arrays, out, name, calls, threads)
+    run()
+    if not np.allclose(out, right, rtol=1e-3, atol=1e-2):
+        raise RuntimeError(f"{library} computes something else: {name} {shape} {dtype}")
+
+    def turn() -> float:
+        started = time.perf_counter()
+        run()
+        return (time.perf_counter() - started) / calls
+
+    return turn
+
+
+def serve(library: str, threads: int) -> None:
+    """A library's process: a line with a product makes it ready, an empty one is a turn; answers with seconds."""
+    turn: Callable[[], float] = float
+    for line in sys.stdin:
+        if line.strip():
+            name, shape, dtype = json.loads(line)
+            turn = product(library, name, tuple(shape), dtype, threads)
+            print(0.0, flush=True)
+        else:
+            print(turn(), flush=True)
+
+
+class Process:
+    """A library in a process of its own, which is stopped while it has nothing to do."""
+
+    def __init__(self, label: str, library: str, coretype: str, threads: int, avx2: bool):
+        environment = os.environ | {name: str(threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
+        environment |= ONLY_AVX2 if avx2 else {}
+        environment |= {"OPENBLAS_CORETYPE": coretype} if coretype else {}
+        environment |= {"LD_LIBRARY_PATH": str(ONEDNN.parent)} if library == "oneDNN" else {}
+        command = [sys.executable, "-m", "asv_bench.products", "--child", library, "--threads", str(threads)]
+        self.label, self.library = label, library
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def ask(self, question: str) -> float:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        if CAN_STOP:
+            self.process.send_signal(signal.SIGCONT)
+        self.process.stdin.write(question + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{self.label} ended with {self.process.wait()}")
+        if CAN_STOP:
+            self.process.send_signal(signal.SIGSTOP)
+        return float(answer)
+
+
+def measured(processes: list[Process], turns: int) -> dict[str, dict[str, float]]:
+    """Library -> product -> 10^9 operations a second."""
+    found: dict[str, dict[str, float]] = {process.label: {} for process in processes}
+    for dtype in DTYPES:
+        able = [process for process in processes if process.library != "oneDNN" or dtype == "float32"]
         for shape in SHAPES:
-            rows, inputs, units = shape
-            arrays = [aligned(*pair, dtype=dtype) for pair in ((rows, inputs), (inputs, units), (rows, units))]
-            x, W, dy = (array.astype(np.float64) for array in arrays)
-            right = dict(zip(PRODUCTS, (x @ W, x.T @ dy, dy @ W.T), strict=True))
             for name in PRODUCTS:
-                flops = 2 * math.prod(shape)
-                calls = max(1, int(1e9 / flops))  # milliseconds: the system needs some to start a thread
-                out = aligned(*right[name].shape, dtype=dtype)
-                run = LIBRARIES[library](arrays, out, name, calls, threads)
-                run()
-                if not np.allclose(out, right[name], rtol=1e-3, atol=1e-2):
-                    raise RuntimeError(f"{library} computes something else: {name} {shape} {dtype}")
-                best = math.inf
-                for _ in range(3 if flops > 1e9 else 5):
-                    started = time.perf_counter()
-                    run()
-                    best = min(best, (time.perf_counter() - started) / calls)
-                found[f"{name} {'-'.join(map(str, shape))} {dtype}"] = 1e-9 * flops / best
+                for process in able:
+                    process.ask(json.dumps([name, shape, dtype]))
+                best = dict.fromkeys(able, math.inf)
+                for _ in range(turns):
+                    for process in able:
+                        best[process] = min(best[process], process.ask(""))
+                for process, seconds in best.items():
+                    product = f"{name} {'-'.join(map(str, shape))} {dtype}"
+                    found[process.label][product] = 2e-9 * math.prod(shape) / seconds
     return found
-
-
-def measured(label: str, library: str, coretype: str, threads: int, avx2: bool) -> dict[str, float]:
-    """The speeds of a library in a process of its own."""
-    environment = os.environ | {name: str(threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
-    environment |= ONLY_AVX2 if avx2 else {}
-    environment |= {"OPENBLAS_CORETYPE": coretype} if coretype else {}
-    environment |= {"LD_LIBRARY_PATH": str(ONEDNN.parent)} if library == "oneDNN" else {}
-    command = [sys.executable, "-m", "asv_bench.products", "--child", library, "--threads", str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode != 0:
-        raise RuntimeError(f"{label} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, cores()}))
     parser.add_argument("--coretypes", nargs="+", default=["SkylakeX", "Zen"], help="what OpenBLAS is told, too")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--avx2", action="store_true", help="no vectors longer than 32 bytes, in any library")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("asv_bench/comparison"))
     parser.add_argument("--child", choices=list(LIBRARIES), help=argparse.SUPPRESS)
@@ -180,7 +230,7 @@ def main() -> None:
     if options.child:
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads[0]])
-        print(json.dumps(speeds(options.child, options.threads[0])))
+        serve(options.child, options.threads[0])
         return
     coretypes = [name for name in options.coretypes if not (options.avx2 and name == "SkylakeX")]
     labels = {"fastnn": ("fastnn", ""), "OpenBLAS": ("OpenBLAS", "")}
@@ -191,11 +241,13 @@ def main() -> None:
         labels["oneDNN"] = ("oneDNN", "")
     records: dict[str, dict[str, dict[str, float]]] = {}
     for threads in options.threads:
-        found: dict[str, dict[str, float]] = {label: {} for label in labels}
-        for _ in range(options.rounds):
-            for label, (library, coretype) in labels.items():
-                for product, speed in measured(label, library, coretype, threads, options.avx2).items():
-                    found[label][product] = max(speed, found[label].get(product, 0.0))
+        processes = [Process(label, *names, threads, options.avx2) for label, names in labels.items()]
+        try:
+            found = measured(processes, options.turns)
+        finally:
+            for process in processes:
+                process.process.kill()
+                process.process.wait()
         records[str(threads)] = found
         print(f"\n{threads} thread(s), GFLOP/s\n{'':48}" + "".join(f"{label:>24}" for label in labels))
         ratios = []
