@@ -3,7 +3,7 @@ comes and told the processor), MKL (as PyTorch brings it) and oneDNN (its packag
 
 python -m asv_bench.products [--threads 1 2] [--coretypes SkylakeX Zen] [--turns 9] [--avx2] [--output FOLDER]
 
-Each library has a process of its own. For each product they take turns of some milliseconds, so that a machine that
+Each library has a process of its own. For each product they take turns of some tens of milliseconds, so that a machine that
 gets slower does so for all; who waits is stopped, for threads may spin on after their work. All work on arrays that
 begin at a cache line. Y = XW, dW = Xᵀ·dY, dX = dY·Wᵀ; 10^9 operations a second, from the shortest of the turns. Before
 it is timed, a product is compared with one in float64. The folder gets products.json.
@@ -144,7 +144,7 @@ def product(library: str, name: str, shape: tuple[int, int, int], dtype: str, th
         "dense_backward_weights": lambda: x.T @ dy,
         "dense_backward_input": lambda: dy @ W.T,
     }[name]()
-    calls = max(1, int(1e9 / (2 * math.prod(shape))))  # milliseconds: the system needs some to start a thread
+    calls = max(1, int(4e9 / (2 * math.prod(shape))))  # tens of milliseconds: to start a thread takes a tenth of one
     out = aligned(*right.shape, dtype=dtype)
     run = LIBRARIES[library](arrays, out, name, calls, threads)
     run()
