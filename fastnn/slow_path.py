@@ -231,14 +231,14 @@ class SlowPath:
 
     def penalty_of_all(self) -> float:
         """What the regularizers add to the loss."""
-        from .kernels.cpu import updates
+        from .kernels.cpu import penalties
         from .kernels.cpu.engine import sum_in_order
         from .kernels.layout import PENALTY_CHUNK
 
         terms = []
         for parameter in self.plan.parameters:
             own = parameter.own_penalty
-            total = updates.penalty_sum if own is None else updates.own_penalty(own[0])
+            total = penalties.penalty_sum if own is None else penalties.own_penalty(own[0])
             if own is not None or parameter.penalty >= 0:
                 weights = self.elements(self.arenas.parameters, parameter.offset, parameter.size)
                 for start in range(0, parameter.size, PENALTY_CHUNK):
@@ -254,7 +254,7 @@ class SlowPath:
 
     def form_gradient(self, parameter: Parameter) -> None:
         """The gradient of a parameter over the whole batch."""
-        from .kernels.cpu import dense, updates
+        from .kernels.cpu import dense, penalties
 
         gradient = self.elements(self.arenas.gradients, parameter.offset, *parameter.shape)
         operation = self.plan.operations[parameter.operation]
@@ -273,11 +273,11 @@ class SlowPath:
             dense.dense_backward_weights(gradient[:0].reshape(0, 0), gradient, dy, x[:, :0], self.workspace, 0, 1)
         if parameter.own_penalty is not None:
             weights = self.elements(self.arenas.parameters, parameter.offset, parameter.size)
-            updates.own_penalty_slope(parameter.own_penalty[1])(gradient.reshape(-1), weights, 0, 1)
+            penalties.own_penalty_slope(parameter.own_penalty[1])(gradient.reshape(-1), weights, 0, 1)
 
     def look_at_norm(self) -> tuple[float, int]:
         """The factor that brings the gradient to the norm it is clipped to, and the status."""
-        from .kernels.cpu import updates
+        from .kernels.cpu import penalties
         from .kernels.cpu.engine import sum_in_order
         from .kernels.layout import CONVERGED, NOT_FINITE, OK
 
@@ -289,7 +289,7 @@ class SlowPath:
             p = self.elements(self.arenas.parameters, parameter.offset, rows, parameter.size // rows)
             g = self.elements(self.arenas.gradients, parameter.offset, rows, parameter.size // rows)
             parts.append(np.empty(rows))
-            updates.squared_norms(parts[-1], p, g, *self.penalty(parameter), 0, 1)
+            penalties.squared_norms(parts[-1], p, g, *self.penalty(parameter), 0, 1)
         norms = np.concatenate(parts)
         norm = float(np.sqrt(sum_in_order(norms.ctypes.data, len(norms))))
         scale = self.plan.clip_norm / norm if norm > self.plan.clip_norm else 1.0
@@ -328,11 +328,11 @@ class SlowPath:
 
     def constrain(self, parameter: Parameter) -> int:
         """Bring the columns of a parameter back to what its constraint allows."""
-        from .kernels.cpu import updates
+        from .kernels.cpu import penalties
         from .kernels.layout import OK
 
         if parameter.constraint < 0:
             return int(OK)
         rows = parameter.shape[0]
         p = self.elements(self.arenas.parameters, parameter.offset, rows, parameter.size // rows)
-        return int(updates.max_norm(p, self.plan.options[parameter.constraint], 0, 1))
+        return int(penalties.max_norm(p, self.plan.options[parameter.constraint], 0, 1))

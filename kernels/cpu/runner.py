@@ -13,7 +13,7 @@ import numpy as np
 from .. import layout
 from ..jit import COMPILED, address
 from ..layout import OK, PENALTY_CHUNK
-from . import activations, dense, dropout, gather, gemm, losses, metrics, rows, updates
+from . import activations, dense, dropout, gather, gemm, losses, metrics, penalties, rows, updates
 from .engine import infer, train
 from .workers import ABORTED, abort, new_sync, take_core
 
@@ -155,15 +155,15 @@ class Runner:
             norms += parameter.shape[0]
             if parameter.own_penalty is not None:
                 value, slope = parameter.own_penalty
-                record[layout.PENALTY_VALUE] = address(updates.plan_own_penalty(value, real))
-                record[layout.PENALTY_SLOPE] = address(updates.plan_own_penalty_slope(slope, real))
+                record[layout.PENALTY_VALUE] = address(penalties.plan_own_penalty(value, real))
+                record[layout.PENALTY_SLOPE] = address(penalties.plan_own_penalty_slope(slope, real))
             elif parameter.penalty >= 0:
-                record[layout.PENALTY_VALUE] = address(updates.plan_penalty(real))
+                record[layout.PENALTY_VALUE] = address(penalties.plan_penalty(real))
             if record[layout.PENALTY_VALUE] != 0:
                 record[layout.FIRST_CHUNK] = self.chunks
                 self.chunks += -(-parameter.size // PENALTY_CHUNK)
             if parameter.constraint >= 0:
-                record[layout.CONSTRAINT] = address(updates.plan_max_norm(real))
+                record[layout.CONSTRAINT] = address(penalties.plan_max_norm(real))
                 record[layout.CONSTRAINT_OPTION] = parameter.constraint
         return table
 
@@ -294,7 +294,7 @@ class Runner:
         program, run = self._training_records(data, kept, order is not None)
         run[layout.STEP], run[layout.SEED] = step, seed
         if tolerance >= 0 or self.plan.clip_norm < np.inf:
-            program[layout.NORM] = address(updates.plan_squared_norms(self.real))
+            program[layout.NORM] = address(penalties.plan_squared_norms(self.real))
             program[layout.NORM_COUNT] = len(self.norms)
             self.norm_limits[1] = tolerance
             program[layout.NORM_LIMITS] = self.norm_limits.ctypes.data

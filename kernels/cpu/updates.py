@@ -14,29 +14,21 @@ import functools
 
 import numpy as np
 
-from ..formulas.elementary import fused, single
-from ..formulas.own import own_formula, own_procedure
+from ..formulas import updates as formulas
+from ..formulas.own import own_procedure
+from ..formulas.penalties import soft_threshold
+from ..formulas.updates import bias_corrections, noted, slope_of
 from ..jit import formula, kernel
 from ..layout import (
-    COLUMNS,
-    CONSTRAINT_OPTION,
     DECAY,
-    FIRST_CHUNK,
-    FIRST_NORM,
     FIRST_SLOT,
     GRADIENTS,
-    LENGTH,
-    NORMS,
     NOT_FINITE,
     OFFSET,
     OK,
     OPTIMIZER_OPTIONS,
     OPTIONS,
     PARAMETERS,
-    PENALTIES,
-    PENALTY,
-    PENALTY_CHUNK,
-    PENALTY_SLOPE,
     RATE,
     SCALE,
     SECOND_SLOT,
@@ -46,47 +38,23 @@ from ..layout import (
     run_record,
     share,
 )
-from ..memory import item_size, matrix, vector
+from ..memory import vector
+from .penalties import l1_and_l2
 
 __all__ = [
     "adagrad_update",
     "adam_update",
-    "max_norm",
     "momentum_update",
-    "own_penalty",
-    "own_penalty_slope",
     "own_update",
-    "penalty_sum",
     "plan_adagrad_update",
     "plan_adam_update",
-    "plan_max_norm",
     "plan_momentum_update",
-    "plan_own_penalty",
-    "plan_own_penalty_slope",
     "plan_own_update",
-    "plan_penalty",
     "plan_rmsprop_update",
     "plan_sgd_update",
-    "plan_squared_norms",
     "rmsprop_update",
     "sgd_update",
-    "squared_norms",
 ]
-
-
-@formula
-def soft_threshold(p, threshold):
-    """p moved towards zero by ``threshold``, and zero where it is nearer than that; NaN stays NaN."""
-    # In the middle p * 0 and not 0, for the NaN.
-    return p - threshold if p > threshold else (p + threshold if p < -threshold else p * type(p)(0))
-
-
-@formula
-def slope_of(g, p, double_l2, scale, limit):
-    """The slope that an update sees: scale * (g + 2 * l2 * p), within -limit .. limit; NaN and infinite give NaN."""
-    slope = scale * fused(double_l2, p, g)
-    clipped = limit if slope > limit else (-limit if slope < -limit else slope)
-    return clipped + (slope - slope)
 
 
 @formula
@@ -108,53 +76,21 @@ def shrink(p, threshold):
             p[i] = soft_threshold(p[i], threshold)
 
 
-@formula
-def settled(x):
-    """x, or zero where it is below 1e-30 (float32) or 1e-300 (float64); NaN stays NaN.
-
-    A mean of gradients that have become zero would else end as a subnormal number, which processors are slow with, and
-    stay one: 0.9 times the smallest of them rounds to itself.
-    """
-    real = type(x)
-    least = real(1e-300) if real(1e-300) > real(0) else real(1e-30)
-    return real(0) if abs(x) < least else x
-
-
-@formula
-def blemish(x):
-    """0 where x is finite, an int32 that is not 0 where it is infinite or not a number.
-
-    A loop combines it with ``|``, which takes fewer instructions than to combine comparisons; Numba makes that an
-    int64, which has to be cut back.
-    """
-    nothing = x - x
-    if single(x):
-        return np.float32(nothing).view(np.int32)
-    return np.int32(np.float64(nothing).view(np.int64) >> np.int64(32))
-
-
-@formula
-def not_finite(x):
-    """Whether x is infinite or not a number."""
-    return x - x != type(x)(0)
-
-
 @kernel
 def sgd_update(p, g, rate, scale, limit, l1, l2, rank, size):
     """Gradient descent: p -= rate * slope, then the soft threshold.
 
     p, g : (length,).
     """
-    real = p.dtype.type
-    step = real(rate)
+    step = p.dtype.type(rate)
     first, last = share(p.shape[0], rank, size)
     p, g = p[first:last], g[first:last]
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
     for i in range(p.shape[0]):
-        new = fused(-step, g[i], p[i])
+        new = formulas.sgd(p[i], g[i], step)
         p[i] = new
-        bad = np.int32(bad | blemish(new))
+        bad = noted(bad, new)
     shrink(p, rate * l1)
     return NOT_FINITE if bad != 0 else OK
 
@@ -169,7 +105,6 @@ def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, 
     """
     real = p.dtype.type
     threshold, rate, momentum = rate * l1, real(rate), real(momentum)
-    # p += direct * v - ahead * slope, for both kinds
     direct = momentum if nesterov else real(1)
     ahead = rate if nesterov else real(0)
     first, last = share(p.shape[0], rank, size)
@@ -177,11 +112,9 @@ def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, 
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
     for i in range(p.shape[0]):
-        v = settled(fused(momentum, velocity[i], -rate * g[i]))
-        new = p[i] + fused(direct, v, -ahead * g[i])
-        velocity[i] = v
-        p[i] = new
-        bad = np.int32(bad | blemish(new))  # it is, where v is not finite
+        new, v = formulas.momentum(p[i], velocity[i], g[i], rate, momentum, direct, ahead)
+        p[i], velocity[i] = new, v
+        bad = noted(bad, new)  # it is not finite where v is not
     shrink(p, threshold)
     return NOT_FINITE if bad != 0 else OK
 
@@ -200,11 +133,9 @@ def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2, rank, size)
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
     for i in range(p.shape[0]):
-        square = fused(g[i], g[i], total[i])
-        new = p[i] - rate * g[i] / np.sqrt(square + epsilon)
-        total[i] = square
-        p[i] = new
-        bad = np.int32(bad | blemish(new) | blemish(square))
+        new, square = formulas.adagrad(p[i], total[i], g[i], rate, epsilon)
+        p[i], total[i] = new, square
+        bad = noted(noted(bad, new), square)
     shrink(p, threshold)
     return NOT_FINITE if bad != 0 else OK
 
@@ -228,48 +159,37 @@ def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, li
     bad = np.int32(0)
     if remembers:  # outside of the loop, which would not vectorize
         for i in range(p.shape[0]):
-            square = settled(fused(rho, mean[i], rest * (g[i] * g[i])))
-            step = settled(fused(momentum, velocity[i], rate * g[i] / np.sqrt(square + epsilon)))
+            step, square = formulas.rmsprop_step(mean[i], g[i], rate, rho, rest, epsilon)
+            step = formulas.rmsprop_velocity(velocity[i], step, momentum)
             new = p[i] - step
-            mean[i] = square
-            velocity[i] = step
-            p[i] = new
-            bad = np.int32(bad | blemish(new) | blemish(square))
+            p[i], mean[i], velocity[i] = new, square, step
+            bad = noted(noted(bad, new), square)
     else:
         for i in range(p.shape[0]):
-            square = settled(fused(rho, mean[i], rest * (g[i] * g[i])))
-            new = p[i] - rate * g[i] / np.sqrt(square + epsilon)
-            mean[i] = square
-            p[i] = new
-            bad = np.int32(bad | blemish(new) | blemish(square))
+            step, square = formulas.rmsprop_step(mean[i], g[i], rate, rho, rest, epsilon)
+            new = p[i] - step
+            p[i], mean[i] = new, square
+            bad = noted(noted(bad, new), square)
     shrink(p, threshold)
     return NOT_FINITE if bad != 0 else OK
 
 
 @formula
-def bias_corrections(beta_1, beta_2, step):
-    """What the means of ``step`` steps are divided by: they begin at zero."""
-    return 1 - beta_1**step, 1 - beta_2**step
-
-
-@formula
-def adam(p, m, v, g, rate, beta_1, beta_2, epsilon, corrections, decay, scale, limit, l1, l2):
+def corrected_adam(p, m, v, g, rate, beta_1, beta_2, epsilon, corrections, decay, scale, limit, l1, l2):
     """``adam_update`` with its bias corrections."""
     real = p.dtype.type
     threshold, kept = rate * l1, real(1 - rate * decay)
-    new_1, new_2, epsilon = real(1 - beta_1), real(1 - beta_2), real(epsilon)
+    rest_1, rest_2, epsilon = real(1 - beta_1), real(1 - beta_2), real(epsilon)
     rate, correction = real(rate / corrections[0]), real(np.sqrt(1 / corrections[1]))
     beta_1, beta_2 = real(beta_1), real(beta_2)
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
     for i in range(p.shape[0]):
-        mean = settled(fused(beta_1, m[i], new_1 * g[i]))
-        square = settled(fused(beta_2, v[i], new_2 * (g[i] * g[i])))
-        new = fused(kept, p[i], -(rate * mean) / fused(correction, np.sqrt(square), epsilon))
-        m[i] = mean
-        v[i] = square
-        p[i] = new
-        bad = np.int32(bad | blemish(new) | blemish(square))  # a mean that is not finite shows in new
+        new, mean, square = formulas.adam(
+            p[i], m[i], v[i], g[i], rate, correction, beta_1, rest_1, beta_2, rest_2, epsilon, kept
+        )
+        p[i], m[i], v[i] = new, mean, square
+        bad = noted(noted(bad, new), square)  # a mean that is not finite shows in new
     shrink(p, threshold)
     return NOT_FINITE if bad != 0 else OK
 
@@ -288,7 +208,7 @@ def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, scale, l
     first, last = share(p.shape[0], rank, size)
     p, m, v, g = p[first:last], m[first:last], v[first:last], g[first:last]
     corrections = bias_corrections(beta_1, beta_2, step)
-    return adam(p, m, v, g, rate, beta_1, beta_2, epsilon, corrections, decay, scale, limit, l1, l2)
+    return corrected_adam(p, m, v, g, rate, beta_1, beta_2, epsilon, corrections, decay, scale, limit, l1, l2)
 
 
 @functools.cache
@@ -313,147 +233,16 @@ def own_update(function, slots):
             function(p, g, (first_slot[first:last], second_slot[first:last]), rate, step, settings)
         bad = np.int32(0)
         for i in range(p.shape[0]):
-            bad = np.int32(bad | blemish(p[i]))
+            bad = noted(bad, p[i])
         shrink(p, rate * l1)
         return NOT_FINITE if bad != 0 else OK
 
     return update
 
 
-@kernel
-def squared_norms(norms, p, g, l1, l2, rank, size):
-    """norms = the sum over each row of slope**2, with the slope of the loss and its penalties.
-
-    Where L1 has none, at p = 0, it is the one nearest to zero; so the norm is zero where the loss is least.
-    norms : (rows,) float64; p, g : (rows, columns).
-    """
-    double_l2 = 2 * l2
-    first, last = share(p.shape[0], rank, size)
-    for row in range(first, last):
-        a0, a1, a2, a3 = 0.0, 0.0, 0.0, 0.0
-        whole = p.shape[1] // 4 * 4
-        for column in range(0, whole, 4):
-            a0 += squared_slope(p[row, column], g[row, column], l1, double_l2)
-            a1 += squared_slope(p[row, column + 1], g[row, column + 1], l1, double_l2)
-            a2 += squared_slope(p[row, column + 2], g[row, column + 2], l1, double_l2)
-            a3 += squared_slope(p[row, column + 3], g[row, column + 3], l1, double_l2)
-        for column in range(whole, p.shape[1]):
-            a0 += squared_slope(p[row, column], g[row, column], l1, double_l2)
-        norms[row] = (a0 + a2) + (a1 + a3)
-
-
-@formula
-def squared_slope(p, g, l1, double_l2):
-    p, slope = np.float64(p), np.float64(g)
-    slope += double_l2 * p
-    if l1 > 0.0:
-        if p != 0.0:
-            slope += l1 if p > 0.0 else -l1
-        else:
-            slope = soft_threshold(slope, l1)
-    return slope * slope
-
-
-@kernel
-def max_norm(p, limit, rank, size):
-    """Scale each column of p whose Euclidean norm is above ``limit`` down to that norm.
-
-    p : (rows, columns). Returns NOT_FINITE where a norm is not finite. Source: Srebro and Shraibman, "Rank, trace-norm
-    and max-norm" (2005); Srivastava et al., "Dropout" (2014), section 5.1.
-    """
-    real = p.dtype.type
-    first, last = share(p.shape[1], rank, size)
-    for column in range(first, last):
-        total = 0.0
-        for row in range(p.shape[0]):
-            total += np.float64(p[row, column]) * np.float64(p[row, column])
-        if not_finite(total):
-            return NOT_FINITE
-        if total > limit * limit:
-            factor = real(limit / np.sqrt(total))
-            for row in range(p.shape[0]):
-                p[row, column] *= factor
-    return OK
-
-
-@formula
-def penalty_term(w, l1, l2):
-    w = np.float64(w)
-    return (l1 + l2 * abs(w)) * abs(w)
-
-
-@functools.cache
-def penalty_kernel(term):
-    """The kernel that sums a penalty's ``term(w, l1, l2)``."""
-
-    @kernel
-    def penalty_sum(p, l1, l2):
-        """The sum of term(p, l1, l2) in float64, always in the same order: eight lanes, then across them.
-
-        p : (length,).
-        """
-        a0, a1, a2, a3, a4, a5, a6, a7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        whole = p.shape[0] // 8 * 8
-        for i in range(0, whole, 8):
-            a0 += term(p[i], l1, l2)
-            a1 += term(p[i + 1], l1, l2)
-            a2 += term(p[i + 2], l1, l2)
-            a3 += term(p[i + 3], l1, l2)
-            a4 += term(p[i + 4], l1, l2)
-            a5 += term(p[i + 5], l1, l2)
-            a6 += term(p[i + 6], l1, l2)
-            a7 += term(p[i + 7], l1, l2)
-        for i in range(whole, p.shape[0]):
-            a0 += term(p[i], l1, l2)
-        return ((a0 + a4) + (a1 + a5)) + ((a2 + a6) + (a3 + a7))
-
-    return penalty_sum
-
-
-#: l1 * sum(abs(p)) + l2 * sum(p**2)
-penalty_sum = penalty_kernel(penalty_term)
-
-
-@functools.cache
-def own_penalty(value):
-    """The kernel that sums a user's own penalty, ``value(w)`` of each weight."""
-    value = own_formula(value)
-
-    @formula
-    def term(w, l1, l2):
-        return np.float64(value(w))
-
-    return penalty_kernel(term)
-
-
-@functools.cache
-def own_penalty_slope(slope):
-    """The kernel that adds the slope of a user's own penalty to the gradient."""
-    slope = own_formula(slope)
-
-    @kernel
-    def add_slope(g, p, rank, size):
-        """g += slope(p). g, p : (length,)."""
-        real = p.dtype.type
-        first, last = share(p.shape[0], rank, size)
-        for i in range(first, last):
-            g[i] += real(slope(p[i]))
-
-    return add_slope
-
-
 @formula
 def _number(address):
     return vector(address, 1, np.float64)[0]
-
-
-@formula
-def _penalty(run, parameter):
-    """l1 and l2 of a parameter, as far as the update applies them itself."""
-    if parameter[PENALTY] < 0 or parameter[PENALTY_SLOPE] != 0:
-        return 0.0, 0.0
-    pair = vector(run[OPTIONS] + 8 * parameter[PENALTY], 2, np.float64)
-    return pair[0], pair[1]
 
 
 @formula
@@ -475,7 +264,7 @@ def plan_sgd_update(real):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
         p, g, _, _ = _arrays(run, parameter, first, last, real)
         limit = _number(run[OPTIONS])
-        l1, l2 = _penalty(run, parameter)
+        l1, l2 = l1_and_l2(run, parameter)
         return sgd_update(p, g, _number(run[RATE]), _number(run[SCALE]), limit, l1, l2, 0, 1)
 
     return update
@@ -490,7 +279,7 @@ def plan_momentum_update(real):
         p, g, velocity, _ = _arrays(run, parameter, first, last, real)
         options = vector(run[OPTIONS], 3, np.float64)
         limit, momentum, nesterov = options[0], options[1], options[2] != 0.0
-        l1, l2 = _penalty(run, parameter)
+        l1, l2 = l1_and_l2(run, parameter)
         rate, scale = _number(run[RATE]), _number(run[SCALE])
         return momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, l2, 0, 1)
 
@@ -505,7 +294,7 @@ def plan_adagrad_update(real):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
         p, g, total, _ = _arrays(run, parameter, first, last, real)
         options = vector(run[OPTIONS], 2, np.float64)
-        l1, l2 = _penalty(run, parameter)
+        l1, l2 = l1_and_l2(run, parameter)
         rate, scale = _number(run[RATE]), _number(run[SCALE])
         return adagrad_update(p, total, g, rate, options[1], scale, options[0], l1, l2, 0, 1)
 
@@ -521,7 +310,7 @@ def plan_rmsprop_update(real):
         p, g, mean, velocity = _arrays(run, parameter, first, last, real)
         options = vector(run[OPTIONS], 4, np.float64)
         limit, rho, momentum, epsilon = options[0], options[1], options[2], options[3]
-        l1, l2 = _penalty(run, parameter)
+        l1, l2 = l1_and_l2(run, parameter)
         rate, scale = _number(run[RATE]), _number(run[SCALE])
         return rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, limit, l1, l2, 0, 1)
 
@@ -538,13 +327,13 @@ def plan_adam_update(real):
         options = vector(run[OPTIONS], 5, np.float64)
         limit, beta_1, beta_2, epsilon = options[0], options[1], options[2], options[3]
         decay = options[4] if parameter[DECAY] != 0 else 0.0
-        l1, l2 = _penalty(run, parameter)
+        l1, l2 = l1_and_l2(run, parameter)
         numbers, step = vector(run[SCALE], 4, np.float64), run[STEP] + 1
         if numbers[1] != step:  # the first of this worker's parameters: small ones take less time than two powers
             numbers[1] = step
             numbers[2], numbers[3] = bias_corrections(beta_1, beta_2, step)
         corrections = numbers[2], numbers[3]
-        return adam(
+        return corrected_adam(
             p, m, v, g, _number(run[RATE]), beta_1, beta_2, epsilon, corrections, decay, numbers[0], limit, l1, l2
         )  # fmt: skip
 
@@ -561,77 +350,8 @@ def plan_own_update(function, slots, real):
         p, g, first_slot, second_slot = _arrays(run, parameter, first, last, real)
         limit = _number(run[OPTIONS])
         settings = vector(run[OPTIONS] + 8, OPTIMIZER_OPTIONS - 1, np.float64)
-        l1, l2 = _penalty(run, parameter)
+        l1, l2 = l1_and_l2(run, parameter)
         rate, scale, step = _number(run[RATE]), _number(run[SCALE]), run[STEP] + 1
         return kernel_of_it(p, first_slot, second_slot, g, rate, step, settings, scale, limit, l1, l2, 0, 1)
 
     return update
-
-
-@functools.cache
-def plan_squared_norms(real):
-    """``squared_norms`` for a plan: function(run, parameter, first row, last row)."""
-
-    def norms(run_address, parameter_address, first, last):
-        run, parameter = run_record(run_address), parameter_record(parameter_address)
-        columns = parameter[COLUMNS]
-        offset = parameter[OFFSET] + first * columns
-        p = matrix(run[PARAMETERS] + offset * item_size(real), last - first, columns, real)
-        g = matrix(run[GRADIENTS] + offset * item_size(real), last - first, columns, real)
-        found = vector(run[NORMS] + 8 * (parameter[FIRST_NORM] + first), last - first, np.float64)
-        l1, l2 = _penalty(run, parameter)
-        squared_norms(found, p, g, l1, l2, 0, 1)
-        return OK
-
-    return norms
-
-
-@functools.cache
-def plan_max_norm(real):
-    """``max_norm`` for a plan; its option: limit. The rank takes part of the columns, as the engine says."""
-
-    def constrain(run_address, parameter_address, rank, size):
-        run, parameter = run_record(run_address), parameter_record(parameter_address)
-        address = run[PARAMETERS] + parameter[OFFSET] * item_size(real)
-        p = matrix(address, parameter[LENGTH], parameter[COLUMNS], real)
-        return max_norm(p, _number(run[OPTIONS] + 8 * parameter[CONSTRAINT_OPTION]), rank, size)
-
-    return constrain
-
-
-@functools.cache
-def plan_penalty(real, total=penalty_sum):
-    """``penalty_sum``, or a user's own, for a plan: function(run, parameter, first chunk, last chunk)."""
-
-    def penalty(run_address, parameter_address, first, last):
-        run, parameter = run_record(run_address), parameter_record(parameter_address)
-        length = parameter[LENGTH] * parameter[COLUMNS]
-        l1, l2 = _penalty(run, parameter)
-        penalties = vector(run[PENALTIES] + 8 * parameter[FIRST_CHUNK], last, np.float64)
-        for chunk in range(first, last):
-            start = chunk * PENALTY_CHUNK
-            rest = min(PENALTY_CHUNK, length - start)
-            p = elements(run[PARAMETERS], parameter[OFFSET] + start, rest, real)
-            penalties[chunk] = total(p, l1, l2)
-        return OK
-
-    return penalty
-
-
-def plan_own_penalty(value, real):
-    """``own_penalty(value)`` for a plan, as in ``plan_penalty``."""
-    return plan_penalty(real, own_penalty(value))
-
-
-@functools.cache
-def plan_own_penalty_slope(slope, real):
-    """``own_penalty_slope(slope)`` for a plan: function(run, parameter, first element, last element)."""
-    add_slope = own_penalty_slope(slope)
-
-    def add(run_address, parameter_address, first, last):
-        run, parameter = run_record(run_address), parameter_record(parameter_address)
-        p, g, _, _ = _arrays(run, parameter, first, last, real)
-        add_slope(g, p, 0, 1)
-        return OK
-
-    return add

@@ -1,4 +1,4 @@
-"""What happens to one parameter: the update formulas of ``kernels/cpu/updates.py`` for one element.
+"""What happens to one parameter: the updates of ``formulas.updates`` with what an engine's kernel knows.
 
 ``update(p, first_slot, second_slot, gradients, at, g, step, settings, options, l1, l2, decay)`` updates the element
 ``at`` of flat arrays from its gradient g, and returns whether the new number is finite. ``settings`` holds what changes
@@ -8,22 +8,18 @@ by step, at the places below.
 import functools
 import math
 
-from ..cpu.updates import not_finite, settled, slope_of, soft_threshold
+from ..formulas import updates as formulas
 from ..formulas.own import own_formula
+from ..formulas.penalties import soft_threshold
+from ..formulas.updates import not_finite, slope_of
 from ..jit import formula
 from ..layout import OPTIMIZER_OPTIONS
 
 __all__ = ["CORRECTED_RATE", "CORRECTION", "RATE", "SCALE", "SETTINGS", "update_of"]
 
-#: Places in the float64 settings of a step: the learning rate; Adam's, corrected by its first moment; the correction
-#: of its second moment; the factor of the gradient, below 1 where its norm is clipped.
+#: Places in the float64 settings of a step: the learning rate; Adam's rate and correction, as ``formulas.updates.adam``
+#: has them; the factor of the gradient, below 1 where its norm is clipped.
 RATE, CORRECTED_RATE, CORRECTION, SCALE, SETTINGS = range(5)
-
-
-@formula
-def square_root(x):
-    """√x in the type of x, also where Python computes it."""
-    return type(x)(math.sqrt(x))
 
 
 @formula
@@ -38,37 +34,34 @@ def put(p, at, new, settings, l1):
 
 @formula
 def sgd(p, first, second, gradients, at, g, step, settings, options, l1, l2, decay):
-    real = type(g)
-    return put(p, at, p[at] - real(settings[RATE]) * g, settings, l1)
+    return put(p, at, formulas.sgd(p[at], g, type(g)(settings[RATE])), settings, l1)
 
 
 @formula
 def momentum(p, velocity, second, gradients, at, g, step, settings, options, l1, l2, decay):
     real = type(g)
     rate, share = real(settings[RATE]), real(options[1])
-    v = settled(share * velocity[at] - rate * g)
-    velocity[at] = v
-    ahead = share * v - rate * g if options[2] != 0.0 else v
-    return put(p, at, p[at] + ahead, settings, l1)
+    direct, ahead = (share, rate) if options[2] != 0.0 else (real(1), real(0))
+    new, velocity[at] = formulas.momentum(p[at], velocity[at], g, rate, share, direct, ahead)
+    return put(p, at, new, settings, l1)
 
 
 @formula
 def adagrad(p, total, second, gradients, at, g, step, settings, options, l1, l2, decay):
     real = type(g)
-    square = total[at] + g * g
+    new, square = formulas.adagrad(p[at], total[at], g, real(settings[RATE]), real(options[1]))
     total[at] = square
-    new = p[at] - real(settings[RATE]) * g / square_root(square + real(options[1]))
     return put(p, at, new, settings, l1) and not not_finite(square)
 
 
 @formula
 def rmsprop(p, mean, velocity, gradients, at, g, step, settings, options, l1, l2, decay):
     real = type(g)
-    square = settled(real(options[1]) * mean[at] + real(1.0 - options[1]) * (g * g))
+    rho, rest = real(options[1]), real(1.0 - options[1])
+    change, square = formulas.rmsprop_step(mean[at], g, real(settings[RATE]), rho, rest, real(options[3]))
     mean[at] = square
-    change = real(settings[RATE]) * g / square_root(square + real(options[3]))
     if velocity.shape[0] > 0:
-        change = settled(real(options[2]) * velocity[at] + change)
+        change = formulas.rmsprop_velocity(velocity[at], change, real(options[2]))
         velocity[at] = change
     return put(p, at, p[at] - change, settings, l1) and not not_finite(square)
 
@@ -76,12 +69,13 @@ def rmsprop(p, mean, velocity, gradients, at, g, step, settings, options, l1, l2
 @formula
 def adam(p, m, v, gradients, at, g, step, settings, options, l1, l2, decay):
     real = type(g)
-    mean = settled(real(options[1]) * m[at] + real(1.0 - options[1]) * g)
-    square = settled(real(options[2]) * v[at] + real(1.0 - options[2]) * (g * g))
-    m[at], v[at] = mean, square
+    rate, correction = real(settings[CORRECTED_RATE]), real(settings[CORRECTION])
+    beta_1, rest_1, beta_2, rest_2 = real(options[1]), real(1.0 - options[1]), real(options[2]), real(1.0 - options[2])
     kept = real(1.0 - settings[RATE] * options[4]) if decay != 0 else real(1)
-    root = square_root(real(settings[CORRECTION]) * square)
-    new = kept * p[at] - real(settings[CORRECTED_RATE]) * mean / (root + real(options[3]))
+    new, mean, square = formulas.adam(
+        p[at], m[at], v[at], g, rate, correction, beta_1, rest_1, beta_2, rest_2, real(options[3]), kept
+    )
+    m[at], v[at] = mean, square
     return put(p, at, new, settings, l1) and not not_finite(square)
 
 

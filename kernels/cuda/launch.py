@@ -4,7 +4,6 @@ In Numba's simulator (``NUMBA_ENABLE_CUDASIM=1``), where every thread is one of 
 """
 
 import functools
-import math
 import numbers
 from typing import Any
 
@@ -30,7 +29,6 @@ __all__ = [
     "lines_of",
     "on_device",
     "room",
-    "root",
 ]
 
 #: Whether kernels run in the simulator.
@@ -77,12 +75,6 @@ def device(function):
 def element():
     """(row, column) of this thread in a grid of ``elements_of``, perhaps beyond the edges."""
     return cuda.blockIdx.y + cuda.gridDim.y * cuda.blockIdx.z, cuda.grid(1)
-
-
-@device
-def root(x):
-    """The square root, of x's type: in the simulator, too, where ``math`` has 64-bit numbers."""
-    return type(x)(math.sqrt(x))
 
 
 class Stream:

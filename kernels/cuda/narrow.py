@@ -12,11 +12,13 @@ Every number is formed by one thread in a fixed order: the same bits in every ru
 """
 
 import functools
+import math
 
 import numpy as np
 from numba import cuda
 
-from ..cpu.updates import not_finite
+from ..formulas.penalties import penalty_term
+from ..formulas.updates import bias_corrections, not_finite
 from ..jit import formula
 from ..layout import DX, DY, INPUTS, LAYER, OPTION, OUTPUTS, B, W, X, Y
 from ..random import random_bits
@@ -303,8 +305,8 @@ def settings_of(settings, rate, step, options, corrected):
     """What an update reads that changes by step; ``corrected``: Adam corrects its rate by the step, from 1 on."""
     settings[RATE] = rate
     if corrected:
-        settings[CORRECTED_RATE] = rate / (1.0 - options[1] ** step)
-        settings[CORRECTION] = 1.0 / (1.0 - options[2] ** step)
+        first, second = bias_corrections(options[1], options[2], step)
+        settings[CORRECTED_RATE], settings[CORRECTION] = rate / first, math.sqrt(1.0 / second)
 
 
 @functools.cache
@@ -376,8 +378,7 @@ def penalty_of(values):
             if parameter_table[line, PENALTY_CODE] >= 0:
                 total += value(parameter_table[line, PENALTY_CODE], parameters[at])
             else:
-                w = abs(np.float64(parameters[at]))
-                total += (options[place] + options[place + 1] * w) * w
+                total += penalty_term(parameters[at], options[place], options[place + 1])
         return total
 
     @formula

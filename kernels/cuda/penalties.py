@@ -9,11 +9,13 @@ import functools
 import numpy as np
 from numba import cuda, float64
 
-from ..cpu.updates import not_finite, penalty_term, squared_slope
+from ..formulas.elementary import root
 from ..formulas.own import own_formula
+from ..formulas.penalties import penalty_term, squared_slope
+from ..formulas.updates import not_finite
 from ..jit import formula
 from ..layout import NOT_FINITE, OK, PENALTY_CHUNK
-from .launch import FOUND, GATE, SIMULATED, THREADS, ceiling, kernel, launch, root
+from .launch import FOUND, GATE, SIMULATED, THREADS, ceiling, kernel, launch
 from .reduce import group_sum, launch_rows, position
 
 __all__ = [
@@ -88,9 +90,9 @@ def _max_norm(p, limit, status):
 def max_norm(p, limit, stream):
     """Scale each column of p whose Euclidean norm is above ``limit`` down to that norm.
 
-    p : (rows, columns). ``stream.status[FOUND]`` becomes NOT_FINITE where a norm is not finite; the column stays as it
-    is. Source: Srebro and Shraibman, "Rank, trace-norm and max-norm" (2005); Srivastava et al., "Dropout" (2014),
-    section 5.1.
+    p : (rows, columns). Does nothing unless ``stream.status[GATE]`` is OK; ``stream.status[FOUND]`` becomes NOT_FINITE
+    where a norm is not finite, and the column stays as it is. Source: Srebro and Shraibman, "Rank, trace-norm and
+    max-norm" (2005); Srivastava et al., "Dropout" (2014), section 5.1.
     """
     launch(_max_norm, ceiling(p.shape[1], COLUMNS), THREADS, stream, p, np.float64(limit), stream.status)
 

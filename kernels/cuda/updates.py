@@ -1,10 +1,10 @@
 """Optimizers on the GPU: a thread for each number of the flat arrays, one pass.
 
-All see the slope of ``cpu.updates``, whose formulas they use: the gradient with that of the penalty L2, times
-``scale``, clipped to -limit .. limit, and written over the gradient where it differs. L1 is applied after the step as
-a soft threshold of rate * l1.
+All see the slope of ``cpu.updates``: the gradient with that of the penalty L2, times ``scale``, clipped to
+-limit .. limit, and written over the gradient where it differs. L1 is applied after the step as a soft threshold of
+rate * l1.
 
-Updates and ``max_norm`` do nothing unless ``stream.status[GATE]`` is OK, and write NOT_FINITE to
+Updates do nothing unless ``stream.status[GATE]`` is OK, and write NOT_FINITE to
 ``stream.status[FOUND]`` where a new number is infinite or not a number. ``rate``, ``scale`` (of the array's type) and
 ``step`` (int64) are numbers, or arrays of one element on the device.
 """
@@ -14,25 +14,21 @@ import functools
 import numpy as np
 from numba import cuda
 
-from ..cpu.updates import not_finite, settled, slope_of, soft_threshold
-from ..formulas.elementary import expm1
+from ..formulas import updates as formulas
+from ..formulas.elementary import expm1, root
 from ..formulas.own import own_formula
+from ..formulas.penalties import soft_threshold
+from ..formulas.updates import not_finite, slope_of
 from ..layout import NOT_FINITE, OK
-from .launch import FOUND, GATE, THREADS, ceiling, device, kernel, launch, on_device, root
-from .penalties import max_norm, own_penalty, own_penalty_slope, penalty_sum, squared_norms
+from .launch import FOUND, GATE, THREADS, ceiling, device, kernel, launch, on_device
 
 __all__ = [
     "adagrad_update",
     "adam_update",
-    "max_norm",
     "momentum_update",
-    "own_penalty",
-    "own_penalty_slope",
     "own_update",
-    "penalty_sum",
     "rmsprop_update",
     "sgd_update",
-    "squared_norms",
 ]
 
 
@@ -78,7 +74,7 @@ def _sgd(p, g, rate, scale, limit, l1, double_l2, status):
     i = number_to_update(p, status)
     if i >= 0:
         slope = slope_at(g, p, i, double_l2, scale, limit)
-        finish(p, i, p[i] - rate[0] * slope, rate[0] * l1, False, status)
+        finish(p, i, formulas.sgd(p[i], slope, rate[0]), rate[0] * l1, False, status)
 
 
 def sgd_update(p, g, rate, scale, limit, l1, l2, stream):
@@ -91,13 +87,12 @@ def sgd_update(p, g, rate, scale, limit, l1, l2, stream):
 
 @kernel
 def _momentum(p, velocity, g, rate, momentum, direct, ahead, scale, limit, l1, double_l2, status):
-    """p += direct * v - ahead * rate * slope, for both kinds."""
     i = number_to_update(p, status)
     if i >= 0:
-        step = rate[0] * slope_at(g, p, i, double_l2, scale, limit)
-        v = settled(momentum * velocity[i] - step)
+        slope = slope_at(g, p, i, double_l2, scale, limit)
+        new, v = formulas.momentum(p[i], velocity[i], slope, rate[0], momentum, direct, ahead * rate[0])
         velocity[i] = v
-        finish(p, i, p[i] + (direct * v - ahead * step), rate[0] * l1, False, status)  # it shows where v is not finite
+        finish(p, i, new, rate[0] * l1, False, status)  # it shows where v is not finite
 
 
 def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, l2, stream):
@@ -116,9 +111,8 @@ def _adagrad(p, total, g, rate, epsilon, scale, limit, l1, double_l2, status):
     i = number_to_update(p, status)
     if i >= 0:
         slope = slope_at(g, p, i, double_l2, scale, limit)
-        square = total[i] + slope * slope
+        new, square = formulas.adagrad(p[i], total[i], slope, rate[0], epsilon)
         total[i] = square
-        new = p[i] - rate[0] * slope / root(square + epsilon)
         finish(p, i, new, rate[0] * l1, not_finite(square), status)
 
 
@@ -136,11 +130,10 @@ def _rmsprop(p, mean, velocity, g, rate, rho, rest, momentum, epsilon, scale, li
     i = number_to_update(p, status)
     if i >= 0:
         slope = slope_at(g, p, i, double_l2, scale, limit)
-        square = settled(rho * mean[i] + rest * (slope * slope))
+        step, square = formulas.rmsprop_step(mean[i], slope, rate[0], rho, rest, epsilon)
         mean[i] = square
-        step = rate[0] * slope / root(square + epsilon)
         if velocity.shape[0] > 0:
-            step = settled(momentum * velocity[i] + step)
+            step = formulas.rmsprop_velocity(velocity[i], step, momentum)
             velocity[i] = step
         finish(p, i, p[i] - step, rate[0] * l1, not_finite(square), status)
 
@@ -158,21 +151,21 @@ def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, li
 
 @kernel
 def _adam(
-    p, m, v, g, rate, step, beta_1, new_1, log_1, beta_2, new_2, log_2, epsilon, decay,
+    p, m, v, g, rate, step, beta_1, rest_1, log_1, beta_2, rest_2, log_2, epsilon, decay,
     scale, limit, l1, double_l2, status,
 ):  # fmt: skip
     i = number_to_update(p, status)
     if i >= 0:
         real = type(epsilon)
         slope = slope_at(g, p, i, double_l2, scale, limit)
-        mean = settled(beta_1 * m[i] + new_1 * slope)
-        square = settled(beta_2 * v[i] + new_2 * (slope * slope))
-        m[i] = mean
-        v[i] = square
         # 1 - beta**step, to a few units in the last place though float32 is all there is
         corrected = rate[0] / -expm1(real(step[0]) * log_1)
-        size = root(square / -expm1(real(step[0]) * log_2))
-        new = (real(1) - rate[0] * decay) * p[i] - corrected * mean / (size + epsilon)
+        correction = real(1) / root(-expm1(real(step[0]) * log_2))
+        kept = real(1) - rate[0] * decay
+        new, mean, square = formulas.adam(
+            p[i], m[i], v[i], slope, corrected, correction, beta_1, rest_1, beta_2, rest_2, epsilon, kept
+        )
+        m[i], v[i] = mean, square
         finish(p, i, new, rate[0] * l1, not_finite(square), status)  # a mean that is not finite shows in new
 
 

@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from ..jit import contracted, formula
+from ..jit import COMPILED, contracted, formula
 
 __all__ = [
     "exp",
@@ -26,6 +26,7 @@ __all__ = [
     "log",
     "log1p",
     "normal_tail",
+    "root",
     "scaled_exp",
     "scaled_gauss",
     "single",
@@ -39,6 +40,17 @@ __all__ = [
 def fused(a, b, c):
     """a * b + c, rounded once on processors that can: half the work, and a smaller error."""
     return a * b + c
+
+
+if COMPILED:
+
+    @formula
+    def root(x):
+        """The square root, of x's type also in the GPU's simulator, where Python computes it."""
+        return type(x)(math.sqrt(x))
+
+else:
+    root = np.sqrt  # which has no errors, as compiled code
 
 
 @formula

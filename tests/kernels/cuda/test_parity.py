@@ -12,7 +12,7 @@ running.require()
 from fastnn.kernels.formulas.activations import ACTIVATIONS  # noqa: E402
 
 #: The files of public kernels. ``gemm`` works on addresses on the CPU; ``gather`` has a plan's function alone there.
-MODULES = ("dense", "activations", "dropout", "losses", "metrics", "rows", "updates")
+MODULES = ("dense", "activations", "dropout", "losses", "metrics", "penalties", "rows", "updates")
 
 #: Where to run: the last parameters on the CPU, in any part, and on the GPU.
 ON_CPU, ON_GPU = ("workspace", "rank", "size"), "stream"

@@ -1,0 +1,234 @@
+"""What is summed over weights: penalties, norms of the gradient and of columns.
+
+A penalty is L1 = l1 * sum(abs(p)) and L2 = l2 * sum(p**2), whose slopes the updates form (``updates.py``), or a user's
+own, whose slope is added to the gradient.
+"""
+
+import functools
+
+import numpy as np
+
+from ..formulas.own import own_formula
+from ..formulas.penalties import penalty_term, squared_slope
+from ..formulas.updates import not_finite
+from ..jit import formula, kernel
+from ..layout import (
+    COLUMNS,
+    CONSTRAINT_OPTION,
+    FIRST_CHUNK,
+    FIRST_NORM,
+    GRADIENTS,
+    LENGTH,
+    NORMS,
+    NOT_FINITE,
+    OFFSET,
+    OK,
+    OPTIONS,
+    PARAMETERS,
+    PENALTIES,
+    PENALTY,
+    PENALTY_CHUNK,
+    PENALTY_SLOPE,
+    elements,
+    parameter_record,
+    run_record,
+    share,
+)
+from ..memory import item_size, matrix, vector
+
+__all__ = [
+    "max_norm",
+    "own_penalty",
+    "own_penalty_slope",
+    "penalty_sum",
+    "plan_max_norm",
+    "plan_own_penalty",
+    "plan_own_penalty_slope",
+    "plan_penalty",
+    "plan_squared_norms",
+    "squared_norms",
+]
+
+
+@kernel
+def squared_norms(norms, p, g, l1, l2, rank, size):
+    """norms = the sum over each row of slope**2, with the slope of the loss and its penalties.
+
+    Where L1 has none, at p = 0, it is the one nearest to zero; so the norm is zero where the loss is least.
+    norms : (rows,) float64; p, g : (rows, columns).
+    """
+    double_l2 = 2 * l2
+    first, last = share(p.shape[0], rank, size)
+    for row in range(first, last):
+        a0, a1, a2, a3 = 0.0, 0.0, 0.0, 0.0
+        whole = p.shape[1] // 4 * 4
+        for column in range(0, whole, 4):
+            a0 += squared_slope(p[row, column], g[row, column], l1, double_l2)
+            a1 += squared_slope(p[row, column + 1], g[row, column + 1], l1, double_l2)
+            a2 += squared_slope(p[row, column + 2], g[row, column + 2], l1, double_l2)
+            a3 += squared_slope(p[row, column + 3], g[row, column + 3], l1, double_l2)
+        for column in range(whole, p.shape[1]):
+            a0 += squared_slope(p[row, column], g[row, column], l1, double_l2)
+        norms[row] = (a0 + a2) + (a1 + a3)
+
+
+@kernel
+def max_norm(p, limit, rank, size):
+    """Scale each column of p whose Euclidean norm is above ``limit`` down to that norm.
+
+    p : (rows, columns). Returns NOT_FINITE where a norm is not finite. Source: Srebro and Shraibman, "Rank, trace-norm
+    and max-norm" (2005); Srivastava et al., "Dropout" (2014), section 5.1.
+    """
+    real = p.dtype.type
+    first, last = share(p.shape[1], rank, size)
+    for column in range(first, last):
+        total = 0.0
+        for row in range(p.shape[0]):
+            total += np.float64(p[row, column]) * np.float64(p[row, column])
+        if not_finite(total):
+            return NOT_FINITE
+        if total > limit * limit:
+            factor = real(limit / np.sqrt(total))
+            for row in range(p.shape[0]):
+                p[row, column] *= factor
+    return OK
+
+
+@functools.cache
+def penalty_kernel(term):
+    """The kernel that sums a penalty's ``term(w, l1, l2)``."""
+
+    @kernel
+    def penalty_sum(p, l1, l2):
+        """The sum of term(p, l1, l2) in float64, always in the same order: eight lanes, then across them.
+
+        p : (length,).
+        """
+        a0, a1, a2, a3, a4, a5, a6, a7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        whole = p.shape[0] // 8 * 8
+        for i in range(0, whole, 8):
+            a0 += term(p[i], l1, l2)
+            a1 += term(p[i + 1], l1, l2)
+            a2 += term(p[i + 2], l1, l2)
+            a3 += term(p[i + 3], l1, l2)
+            a4 += term(p[i + 4], l1, l2)
+            a5 += term(p[i + 5], l1, l2)
+            a6 += term(p[i + 6], l1, l2)
+            a7 += term(p[i + 7], l1, l2)
+        for i in range(whole, p.shape[0]):
+            a0 += term(p[i], l1, l2)
+        return ((a0 + a4) + (a1 + a5)) + ((a2 + a6) + (a3 + a7))
+
+    return penalty_sum
+
+
+#: l1 * sum(abs(p)) + l2 * sum(p**2)
+penalty_sum = penalty_kernel(penalty_term)
+
+
+@functools.cache
+def own_penalty(value):
+    """The kernel that sums a user's own penalty, ``value(w)`` of each weight."""
+    value = own_formula(value)
+
+    @formula
+    def term(w, l1, l2):
+        return np.float64(value(w))
+
+    return penalty_kernel(term)
+
+
+@functools.cache
+def own_penalty_slope(slope):
+    """The kernel that adds the slope of a user's own penalty to the gradient."""
+    slope = own_formula(slope)
+
+    @kernel
+    def add_slope(g, p, rank, size):
+        """g += slope(p). g, p : (length,)."""
+        real = p.dtype.type
+        first, last = share(p.shape[0], rank, size)
+        for i in range(first, last):
+            g[i] += real(slope(p[i]))
+
+    return add_slope
+
+
+@formula
+def l1_and_l2(run, parameter):
+    """l1 and l2 of a parameter, as far as updates apply them themselves."""
+    if parameter[PENALTY] < 0 or parameter[PENALTY_SLOPE] != 0:
+        return 0.0, 0.0
+    pair = vector(run[OPTIONS] + 8 * parameter[PENALTY], 2, np.float64)
+    return pair[0], pair[1]
+
+
+@functools.cache
+def plan_squared_norms(real):
+    """``squared_norms`` for a plan: function(run, parameter, first row, last row)."""
+
+    def norms(run_address, parameter_address, first, last):
+        run, parameter = run_record(run_address), parameter_record(parameter_address)
+        columns = parameter[COLUMNS]
+        offset = parameter[OFFSET] + first * columns
+        p = matrix(run[PARAMETERS] + offset * item_size(real), last - first, columns, real)
+        g = matrix(run[GRADIENTS] + offset * item_size(real), last - first, columns, real)
+        found = vector(run[NORMS] + 8 * (parameter[FIRST_NORM] + first), last - first, np.float64)
+        l1, l2 = l1_and_l2(run, parameter)
+        squared_norms(found, p, g, l1, l2, 0, 1)
+        return OK
+
+    return norms
+
+
+@functools.cache
+def plan_max_norm(real):
+    """``max_norm`` for a plan; its option: limit. The rank takes part of the columns, as the engine says."""
+
+    def constrain(run_address, parameter_address, rank, size):
+        run, parameter = run_record(run_address), parameter_record(parameter_address)
+        address = run[PARAMETERS] + parameter[OFFSET] * item_size(real)
+        p = matrix(address, parameter[LENGTH], parameter[COLUMNS], real)
+        limit = vector(run[OPTIONS] + 8 * parameter[CONSTRAINT_OPTION], 1, np.float64)[0]
+        return max_norm(p, limit, rank, size)
+
+    return constrain
+
+
+@functools.cache
+def plan_penalty(real, total=penalty_sum):
+    """``penalty_sum``, or a user's own, for a plan: function(run, parameter, first chunk, last chunk)."""
+
+    def penalty(run_address, parameter_address, first, last):
+        run, parameter = run_record(run_address), parameter_record(parameter_address)
+        length = parameter[LENGTH] * parameter[COLUMNS]
+        l1, l2 = l1_and_l2(run, parameter)
+        penalties = vector(run[PENALTIES] + 8 * parameter[FIRST_CHUNK], last, np.float64)
+        for chunk in range(first, last):
+            start = chunk * PENALTY_CHUNK
+            rest = min(PENALTY_CHUNK, length - start)
+            p = elements(run[PARAMETERS], parameter[OFFSET] + start, rest, real)
+            penalties[chunk] = total(p, l1, l2)
+        return OK
+
+    return penalty
+
+
+def plan_own_penalty(value, real):
+    """``own_penalty(value)`` for a plan, as in ``plan_penalty``."""
+    return plan_penalty(real, own_penalty(value))
+
+
+@functools.cache
+def plan_own_penalty_slope(slope, real):
+    """``own_penalty_slope(slope)`` for a plan: function(run, parameter, first element, last element)."""
+    add_slope = own_penalty_slope(slope)
+
+    def add(run_address, parameter_address, first, last):
+        run, parameter = run_record(run_address), parameter_record(parameter_address)
+        p = elements(run[PARAMETERS], parameter[OFFSET] + first, last - first, real)
+        g = elements(run[GRADIENTS], parameter[OFFSET] + first, last - first, real)
+        add_slope(g, p, 0, 1)
+        return OK
+
+    return add

@@ -1,0 +1,111 @@
+"""The optimizers as scalar functions, for both devices: what becomes of one number and of what is remembered of it.
+
+Each takes the number p, what the optimizer remembers, the slope g, the learning rate and settings, all of one type, and
+returns the new p and what is to be remembered. The kernels of ``cpu.updates`` say where the formulas come from.
+"""
+
+import numpy as np
+
+from ..jit import formula
+from .elementary import fused, root, single
+
+__all__ = [
+    "adagrad",
+    "adam",
+    "bias_corrections",
+    "momentum",
+    "not_finite",
+    "noted",
+    "rmsprop_step",
+    "rmsprop_velocity",
+    "settled",
+    "sgd",
+    "slope_of",
+]
+
+
+@formula
+def sgd(p, g, rate):
+    return fused(-rate, g, p)
+
+
+@formula
+def momentum(p, velocity, g, rate, momentum, direct, ahead):
+    """p += direct * v - ahead * g with the new v, plain (1, 0) or with Nesterov's point (momentum, rate)."""
+    v = settled(fused(momentum, velocity, -rate * g))
+    return p + fused(direct, v, -ahead * g), v
+
+
+@formula
+def adagrad(p, total, g, rate, epsilon):
+    square = fused(g, g, total)
+    return p - rate * g / root(square + epsilon), square
+
+
+@formula
+def rmsprop_step(mean, g, rate, rho, rest, epsilon):
+    """What RMSprop without momentum takes from p, and the new mean; rest = 1 - rho."""
+    square = settled(fused(rho, mean, rest * (g * g)))
+    return rate * g / root(square + epsilon), square
+
+
+@formula
+def rmsprop_velocity(velocity, step, momentum):
+    """What RMSprop with momentum takes from p."""
+    return settled(fused(momentum, velocity, step))
+
+
+@formula
+def adam(p, mean, square, g, rate, correction, beta_1, rest_1, beta_2, rest_2, epsilon, kept):
+    """Adam with the rate over the first of the ``bias_corrections``, and 1 / √ of the second as ``correction``.
+
+    rest_1, rest_2 : 1 - beta_1 and 1 - beta_2; kept : the share of p that decay leaves.
+    """
+    mean = settled(fused(beta_1, mean, rest_1 * g))
+    square = settled(fused(beta_2, square, rest_2 * (g * g)))
+    return fused(kept, p, -(rate * mean) / fused(correction, root(square), epsilon)), mean, square
+
+
+@formula
+def bias_corrections(beta_1, beta_2, step):
+    """What Adam's means of ``step`` steps are divided by: they begin at zero."""
+    return 1 - beta_1**step, 1 - beta_2**step
+
+
+@formula
+def slope_of(g, p, double_l2, scale, limit):
+    """The slope that an update sees: scale * (g + 2 * l2 * p), within -limit .. limit; NaN and infinite give NaN."""
+    slope = scale * fused(double_l2, p, g)
+    clipped = limit if slope > limit else (-limit if slope < -limit else slope)
+    return clipped + (slope - slope)
+
+
+@formula
+def settled(x):
+    """x, or zero where it is below 1e-30 (float32) or 1e-300 (float64); NaN stays NaN.
+
+    A mean of gradients that have become zero would else end as a subnormal number, which processors are slow with, and
+    stay one: 0.9 times the smallest of them rounds to itself.
+    """
+    real = type(x)
+    least = real(1e-300) if real(1e-300) > real(0) else real(1e-30)
+    return real(0) if abs(x) < least else x
+
+
+@formula
+def noted(bad, x):
+    """``bad``, an int32, where x is finite; one that is not 0 where x is infinite or not a number.
+
+    A loop combines bits, which takes fewer instructions than to combine comparisons; Numba makes of ``|`` an int64,
+    which has to be cut back.
+    """
+    nothing = x - x
+    if single(x):
+        return np.int32(bad | np.float32(nothing).view(np.int32))
+    return np.int32(bad | np.int32(np.float64(nothing).view(np.int64) >> np.int64(32)))
+
+
+@formula
+def not_finite(x):
+    """Whether x is infinite or not a number."""
+    return x - x != type(x)(0)
