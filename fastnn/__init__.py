@@ -177,43 +177,11 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = importlib.import_module(f".{name}", __name__)
     else:
-        raise AttributeError(f"module 'fastnn' has no attribute {name!r}{_instead(name)}")
+        from .elsewhere import instead
+
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}{instead(name, __all__)}")
     globals()[name] = value
     return value
-
-
-def _instead(name: str) -> str:
-    """What to take for a name that other libraries have."""
-    from .checks import nearest
-
-    model, logits = "fn.Model([fn.Input(64), fn.Dense(10)])", "(from_logits=True)"
-    ours = {
-        **dict.fromkeys(("Sequential", "MLPClassifier", "MLPRegressor", "Module"), model),
-        "Linear": "fn.Dense(units)",
-        "Flatten": "np.reshape(X, (len(X), -1))",
-        "BCELoss": "fn.BinaryCrossEntropy()",
-        "BinaryCrossentropy": "fn.BinaryCrossEntropy()",
-        "BCEWithLogitsLoss": f"fn.BinaryCrossEntropy{logits}",
-        "CategoricalCrossentropy": "fn.CrossEntropy()",
-        "SparseCategoricalCrossentropy": "fn.CrossEntropy()",
-        "CrossEntropyLoss": f"fn.CrossEntropy{logits}",
-        "MSELoss": "fn.MeanSquaredError()",
-        "L1Loss": "fn.MeanAbsoluteError()",
-        "RandomNormal": "fn.Normal(0, stddev)",
-        "RandomUniform": "fn.Uniform(low, high)",
-        "LearningRateScheduler": "a schedule, as in fn.Adam(fn.CosineDecay(1e-3))",
-        "DataLoader": "model.fit(X, y, batch_size=32)",
-        "load_model": "fn.load(path)",
-    }
-    for activation in "relu leaky_relu elu selu gelu silu sigmoid tanh softmax softplus softsign".split():
-        ours[activation.replace("_", "")] = f'fn.Activation("{activation}")'
-    found = ours.get(name) or ours.get(name.lower())
-    if found:
-        return f"; expected {found}"
-    missing = "Conv MaxPool AveragePool AvgPool Global BatchNorm LayerNorm GroupNorm LSTM GRU RNN SimpleRNN Embedding"
-    if name.startswith((*missing.split(), "Attention", "MultiHead", "Transformer", "Bidirectional", "Concatenate")):
-        return ": fastnn trains dense networks only: docs/explanation/not_for.md of its source tells what to take"
-    return nearest(name, __all__)
 
 
 def __dir__() -> list[str]:

@@ -8,10 +8,12 @@ import inspect
 import math
 import numbers
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["choice", "flag", "function", "model_file", "nearest", "number", "path", "shown", "whole_number"]
+__all__ = ["choice", "flag", "function", "model_file", "nearest", "number", "path", "shown", "warn", "whole_number"]
 
 
 def shown(value: Any) -> str:
@@ -163,3 +165,11 @@ def flag(name: str, value: Any) -> bool:
     if value is True or value is False:
         return bool(value)
     raise TypeError(f"{name} is {shown(value)}; expected True or False")
+
+
+def warn(message: str) -> None:
+    """Warn at the line that led here, the last one that is not of this library."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

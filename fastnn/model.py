@@ -7,8 +7,6 @@ import copy
 import os
 import secrets
 import threading
-import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -16,41 +14,23 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from . import data, dispatch, files, lbfgs, losses, optimizers, summary
-from .checks import choice, flag, nearest, number, shown, whole_number
-from .data import Examples
+from . import chain, data, dispatch, evaluation, examples, files, lbfgs, losses, optimizers, summary
+from .checks import choice, flag, number, shown, warn, whole_number
+from .elsewhere import instead_in_model
 from .gradient_check import GradientReport, check_gradients
 from .history import History
 from .inference import CompiledPredict
 from .layers import Dense, Dropout, Input, Layer
 from .metrics import Metric
 from .metrics import get as get_metrics
-from .own_functions import ActivationFunction, suspects
+from .own_functions import ActivationFunction
 from .plan import Plan, lower, rounded
 from .progress import Progress, check_verbose
 from .regularizers import Penalty
 from .slow_path import SlowPath
-from .training import Callbacks, DeferredInterrupt, EndOfEpoch, Trainer, logs, run_fit
+from .training import Callbacks, DeferredInterrupt, EndOfEpoch, Trainer, run_fit
 
 __all__ = ["Model", "load"]
-
-#: What stands here for methods and attributes that a model of other libraries has.
-OF_OTHERS = {
-    "add": "all layers in a list, as in Model([Input(64), Dense(10)])",
-    "predict_proba": "predict(X), which after a sigmoid or a softmax gives probabilities",
-    "predict_classes": "predict(X).argmax(axis=1)",
-    "predict_on_batch": "predict(X)",
-    "test_on_batch": "evaluate(X, y)",
-    "partial_fit": "train_on_batch(X, y)",
-    "score": 'evaluate(X, y)["accuracy"], with metrics=["accuracy"] in compile',
-    **dict.fromkeys(("forward", "train", "eval"), "fit(X, y) to train, and predict(X), which leaves dropout out"),
-    **dict.fromkeys(
-        ("parameters", "weights", "trainable_weights", "state_dict"), "named_parameters() or get_weights()"
-    ),
-    "load_state_dict": "set_weights(weights) or load_weights(path)",
-    "backward": "gradients(X, y)",
-    **dict.fromkeys(("get_layer", "coefs_"), "layers[1] of the layers, which begin with the Input, and its W and b"),
-}
 
 
 class Model:
@@ -83,18 +63,12 @@ class Model:
         dtype: str = "float32",
         name: str | None = None,
     ):
-        self._layers = tuple(_checked_layers(layers))
         self._seed = secrets.randbits(62) if seed is None else whole_number("seed", seed, 0, 2**63 - 1)
         self._dtype = choice("dtype", dtype, ("float32", "float64"))
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name is {shown(name)}; expected a string or None")
         self.name = name or "model"
-        width = self.layers[0].units
-        for index, layer in enumerate(self.layers):
-            layer.build(width, seed=self._seed, dtype=self._dtype, number=index)
-            _check_built(layer)
-            layer.owned = True
-            width = layer.units
+        self._layers = chain.build(layers, self._seed, self._dtype)
         self._optimizer: optimizers.Optimizer | None = None
         self._loss: losses.Loss | None = None
         self._metrics: tuple[Metric, ...] = ()
@@ -226,10 +200,7 @@ class Model:
         def __getattr__(self, name: str) -> Any:
             if hasattr(type(self), name):  # a property, which has raised an error of its own
                 return object.__getattribute__(self, name)
-            hint = f"; expected {OF_OTHERS[name]}" if name in OF_OTHERS else ""
-            if not hint and name[0] != "_":  # as copies and pickles ask for
-                hint = nearest(name, dir(self))
-            raise AttributeError(f"a model has no {name!r}{hint}")
+            raise AttributeError(f"a model has no {name!r}{instead_in_model(name, dir(self))}")
 
     # Compile.
 
@@ -323,14 +294,6 @@ class Model:
                 self._busy = ""
             self._lock.release()
 
-    def _compiled_loss(self, action: str) -> losses.Loss:
-        if self.loss is None:
-            raise RuntimeError(
-                f'{action} came before compile; call model.compile(optimizer="adam", loss="cross_entropy") first '
-                "(or with the loss that fits the model)"
-            )
-        return self.loss
-
     def _runner(self, kind: str, plan: Plan) -> Any:
         """The plan made ready to run; kept until the plan changes."""
         plan, runner = self._on_device(plan), self._runners.get(kind)
@@ -341,10 +304,9 @@ class Model:
             else:
                 runner = SlowPath(plan, self.arenas)
                 own = next(operation.own for operation in plan.operations if operation.own is not None)
-                warnings.warn(
+                warn(
                     f"layer {own.name!r} is written in Python, so the model runs kernel by kernel and not in the "
-                    "compiled engine: many times slower where layers are small",
-                    stacklevel=5,
+                    "compiled engine: many times slower where layers are small"
                 )
             self._runners[kind] = runner
         return runner
@@ -365,44 +327,6 @@ class Model:
                 "call model.compile after such a change"
             )
         return self._runner("training", plan)
-
-    def _examples(
-        self, action: str, X: Any, y: Any, sample_weight: Any = None, names: Sequence[str] = ("X", "y", "sample_weight")
-    ) -> Examples:
-        """X, y and the weights checked against each other and against the model."""
-        loss = self._compiled_loss(action)
-        x = self._inputs(names[0], X)
-        if y is None:
-            raise TypeError(f"{names[1]} is missing; expected one target for each of the {len(x)} rows of {names[0]}")
-        t = self._targets(loss, names[1], y)
-        if len(x) != len(t):
-            raise ValueError(f"{names[0]} has {len(x)} rows and {names[1]} has {len(t)}; expected as many of both")
-        loss.check_slope(t, getattr(self.layers[-1], "activation", "linear"))
-        for metric in self.metrics:
-            metric.check_targets(names[1], t, loss, self.layers[-1].activation_name)
-        return Examples(x, t, data.sample_weights(names[2], sample_weight, len(x)))
-
-    def _inputs(self, name: str, X: Any) -> data.Rows:
-        """X checked against the model; on a GPU it stays there."""
-        if dispatch.on_gpu(X):
-            return data.device_inputs(name, X, self.inputs, self._dtype, self.device)
-        data.check_columns(name, X, self._columns)
-        return data.inputs(name, X, self.inputs, self._dtype)
-
-    def _targets(self, loss: losses.Loss, name: str, y: Any) -> data.Rows:
-        """y checked against the loss; on a GPU it stays there, but is looked at on the host."""
-        if not dispatch.on_gpu(y):
-            return loss.targets(name, y, self.outputs, self._dtype)
-        rows = dispatch.device_rows(self.device, name, y, self._dtype)
-        return data.DeviceRows(
-            name, rows, self._dtype, loss.targets(name, rows.copy_to_host(), self.outputs, self._dtype)
-        )
-
-    def _weigh_classes(self, examples: Examples, class_weight: Any) -> None:
-        """Multiply the weights of the rows by those of their classes."""
-        weights = data.class_weights("class_weight", class_weight, examples.t, self.outputs)
-        if weights is not None:
-            examples.weights = weights if examples.weights is None else weights * examples.weights
 
     # Train.
 
@@ -441,41 +365,36 @@ class Model:
         FloatingPointError if the loss or a weight stops being finite: the model keeps the weights of before
         that step.
         """
-        self._compiled_loss("fit")
+        examples.compiled_loss(self, "fit")
         batch_size, epochs = whole_number("batch_size", batch_size), whole_number("epochs", epochs)
         verbose, shuffle = check_verbose(verbose), flag("shuffle", shuffle)
         watchers = Callbacks(callbacks)
-        examples = self._examples("fit", X, y, sample_weight)
+        given = examples.checked(self, "fit", X, y, sample_weight)
         columns = self._columns or data.column_names(X)
-        validation = self._validation(validation_split, validation_data, len(examples))
-        if validation_data is not None:
-            data.check_columns("validation_data[0]", validation_data[0], columns)
-        if isinstance(validation, int):
-            examples, validation = examples.part(slice(0, validation)), examples.part(slice(validation, None))
-            self._compare_classes(examples, validation)
-        self._weigh_classes(examples, class_weight)
+        training, validation = examples.with_validation(self, given, validation_split, validation_data, columns)
+        examples.weigh_classes(self, training, class_weight)
         if isinstance(self.optimizer, optimizers.LBFGS):
             lbfgs.check(self)
-            batch_size, shuffle = len(examples), False
+            batch_size, shuffle = len(training), False
         if tolerance is not None:
             tolerance = number("tolerance", tolerance, least=0)
-            if batch_size < len(examples):
+            if batch_size < len(training):
                 raise ValueError(
                     f"tolerance is {tolerance:g}, but batch_size is {batch_size}: the gradient of a part of the rows "
-                    f"does not vanish; expected a batch_size of at least all {len(examples)} rows, or no tolerance"
+                    f"does not vanish; expected a batch_size of at least all {len(training)} rows, or no tolerance"
                 )
         reported = ["loss", *(metric.name for metric in self.metrics)]
         watchers.check([*reported, *(f"val_{name}" for name in reported if validation is not None)])
         with self._alone("fit"), Progress(self.name, verbose) as progress, DeferredInterrupt() as interrupt:
-            runner = self._training_runner(examples.t.width)
+            runner = self._training_runner(training.t.width)
             self.history, self.stop_training, self._columns = History(), False, columns
             watchers.notify("set_model", self)
             watchers.notify("on_train_begin")
             in_engine = None if isinstance(self.optimizer, optimizers.LBFGS) else tolerance
             validate = None
             if validation is not None:
-                validate = partial(self._evaluate, runner, validation, interrupt, "validation_data")
-            with Trainer(self, runner, examples, batch_size, epochs, shuffle, in_engine) as trainer:
+                validate = partial(evaluation.evaluate, self, runner, validation, interrupt, "validation_data")
+            with Trainer(self, runner, training, batch_size, epochs, shuffle, in_engine) as trainer:
                 end_epoch = EndOfEpoch(trainer, watchers, validate, progress, interrupt)
                 if isinstance(self.optimizer, optimizers.LBFGS):
                     lbfgs.minimize(trainer, end_epoch, self.optimizer.memory, tolerance)
@@ -484,39 +403,6 @@ class Model:
             watchers.notify("on_train_end")
         return self.history
 
-    def _validation(self, split: float, given: Any, rows: int) -> Examples | int | None:
-        """The examples to validate on; or how many of the first rows to train on."""
-        split = number("validation_split", split, least=0, below=1)
-        if given is not None:
-            if split > 0:
-                raise ValueError("validation_split and validation_data were both given; expected one of them")
-            if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-                raise TypeError(f"validation_data is {shown(given)}; expected a pair (X, y), or (X, y, sample_weight)")
-            names = [f"validation_data[{index}]" for index in range(3)]
-            weight = given[2] if len(given) == 3 else None
-            return self._examples("fit", given[0], given[1], weight, names)
-        if split == 0:
-            return None
-        training = rows - round(rows * split)
-        if training in (0, rows):
-            left = "training" if training == 0 else "validation"
-            raise ValueError(f"validation_split is {split:g}, which leaves no rows for {left}: X has {rows} rows")
-        return training
-
-    def _compare_classes(self, training: Examples, validation: Examples) -> None:
-        """Warn where rows to validate on are of a class that no row to train on has, as in a sorted table."""
-        yes_or_no = isinstance(self.loss, losses.BinaryCrossEntropy) and self.outputs == 1
-        if yes_or_no or isinstance(self.loss, losses.CrossEntropy):
-            labels = [data.labels_of(part.t) for part in (validation, training)]
-            found, known = [(part > 0.5 if yes_or_no else part).astype(np.int64) for part in labels]
-            missing = np.setdiff1d(found, known)
-            if len(missing):
-                warnings.warn(
-                    f"validation_split takes the last rows of y, and no row before them is of class {missing[0]}; "
-                    "shuffle the rows of X and y first, or pass validation_data",
-                    stacklevel=3,
-                )
-
     def train_on_batch(
         self, X: Any, y: Any, sample_weight: Any = None, class_weight: dict[int, float] | str | None = None
     ) -> dict[str, float]:
@@ -524,15 +410,15 @@ class Model:
 
         X, y, sample_weight, class_weight : as in ``fit``, which also says what is raised.
         """
-        self._compiled_loss("train_on_batch")
+        examples.compiled_loss(self, "train_on_batch")
         if isinstance(self.optimizer, optimizers.LBFGS):
             raise ValueError("the optimizer is LBFGS, which trains on all rows for many steps; expected fit")
-        examples = self._examples("train_on_batch", X, y, sample_weight)
-        self._weigh_classes(examples, class_weight)
+        batch = examples.checked(self, "train_on_batch", X, y, sample_weight)
+        examples.weigh_classes(self, batch, class_weight)
         with self._lock, DeferredInterrupt():
-            runner = self._training_runner(examples.t.width)
+            runner = self._training_runner(batch.t.width)
             self._columns = self._columns or data.column_names(X)
-            with Trainer(self, runner, examples, len(examples), 1, shuffle=False) as trainer:
+            with Trainer(self, runner, batch, len(batch), 1, shuffle=False) as trainer:
                 _, results = trainer.run(0, 1)
             return trainer.logs(0, results)
 
@@ -547,37 +433,9 @@ class Model:
         FloatingPointError if the loss is not finite.
         """
         check_verbose(verbose)
-        examples = self._examples("evaluate", X, y, sample_weight)
+        given = examples.checked(self, "evaluate", X, y, sample_weight)
         with self._lock, Progress("evaluate", verbose) as progress:
-            return self._evaluate(self._training_runner(examples.t.width), examples, None, "evaluate", progress)
-
-    def _evaluate(
-        self,
-        runner: Any,
-        examples: Examples,
-        interrupt: DeferredInterrupt | None,
-        action: str,
-        progress: Progress | None = None,
-    ) -> dict[str, float]:
-        whole = not all(metric.by_rows for metric in self.metrics)
-        kept = np.empty((len(examples), self.outputs), self._dtype) if whole else None
-        parts = self._infer(runner, examples, None, kept, interrupt, progress)
-        means = np.concatenate(parts).sum(axis=0) / len(examples)
-        if not np.isfinite(means[0]):
-            raise FloatingPointError(
-                f"the loss on {action} is {means[0]}: the outputs of the model are not finite or too large"
-                f"{suspects(self)}"
-            )
-        means[0] += self._penalty(runner)
-        return logs(self.metrics, means, examples.t, kept, None)
-
-    def _penalty(self, runner: Any) -> float:
-        """What the regularizers of the trained layers add to the loss."""
-        plan = runner.plan
-        penalized = any(parameter.penalized for parameter in plan.parameters)
-        if penalized and hasattr(runner, "fetch"):
-            runner.fetch()
-        return SlowPath(plan, self.arenas).penalty_of_all() if penalized else 0.0
+            return evaluation.evaluate(self, self._training_runner(given.t.width), given, None, "evaluate", progress)
 
     @overload
     def predict(self, X: Any, verbose: int | str = "auto", *, output: Literal["host"] = "host") -> np.ndarray: ...
@@ -603,11 +461,11 @@ class Model:
                 quick = self._quick_predict()
                 if quick is not None and quick.suits(X):
                     return quick(X)
-        x, make = self._inputs("X", X), np.empty if host else partial(dispatch.device_empty, self.device)
+        x, make = examples.inputs(self, "X", X), np.empty if host else partial(dispatch.device_empty, self.device)
         outputs = make((len(x), self.outputs), self._dtype)
         with self._lock, Progress("predict", verbose) as progress:
             runner = self._runners.get("training") or self._runner("prediction", self._lower())
-            self._infer(runner, x, outputs, None, None, progress)
+            evaluation.infer(self, runner, x, outputs, progress=progress)
         return outputs
 
     def compiled_predict(self) -> CompiledPredict:
@@ -632,46 +490,6 @@ class Model:
                 self._quick = self.compiled_predict()
         return self._quick
 
-    def _infer(
-        self,
-        runner: Any,
-        rows: data.Rows | Examples,
-        outputs: np.ndarray | None,
-        kept: np.ndarray | None,
-        interrupt: DeferredInterrupt | None,
-        progress: Progress | None,
-    ) -> list[np.ndarray]:
-        """Take all rows forward, in slices of about a tenth of a second; returns the engine's results."""
-        from .kernels.cpu.runner import Data
-
-        plan, parts, done = runner.plan, [], 0
-        x = rows.x if isinstance(rows, Examples) else rows
-        count = 16 * plan.block  # a first guess, until a slice has been measured
-        while done < len(x):
-            if not rows.direct:
-                count = min(count, max(plan.block, x.block_rows // plan.block * plan.block))
-            part = slice(done, min(done + count, len(x)))
-            section = rows.part(part)
-            arrays = section.ready() if isinstance(section, Examples) else (section.ready(),)
-            started = time.perf_counter()
-            blocks = -(-len(section) // plan.block)
-            workers = dispatch.choose_workers(self.threads, plan.forward_flops(len(section)))
-            places = [None if array is None else array[part] for array in (outputs, kept)]
-            status, results = runner.infer(Data(*arrays), places[0], 0, blocks, workers, places[1])
-            if status not in (1, 2):
-                raise RuntimeError(f"the engine stopped with status {status}: a fault of fastnn, please report it")
-            if status == 2:
-                results[:, 0] = np.nan
-            parts.append(results)
-            done += len(section)
-            if interrupt is not None:
-                interrupt.check()
-            if progress is not None:
-                progress.show(done / len(x), f"{done:,} of {len(x):,} rows")
-            seconds = max(1e-6, time.perf_counter() - started)
-            count = max(plan.block, int(len(section) * min(8.0, 0.1 / seconds)) // plan.block * plan.block)
-        return parts
-
     def activations(self, X: Any) -> dict[str, np.ndarray]:
         """Each layer's output for the rows of X, without dropout: {name: (rows, units)}.
 
@@ -694,16 +512,16 @@ class Model:
 
         Keys are "layer.W" and "layer.b"; penalties are included (for L1 the sign of the weight, 0 at 0).
         """
-        examples = self._examples("gradients", X, y, sample_weight)
+        batch = examples.checked(self, "gradients", X, y, sample_weight)
         layers = [layer for layer in self.layers if not isinstance(layer, Dropout)]
         with self._lock:
-            plan = self._lower(self.loss, None, (), examples.t.width, layers=layers)
+            plan = self._lower(self.loss, None, (), batch.t.width, layers=layers)
             runner = self._runner("gradients", plan)
             if isinstance(runner, SlowPath):
                 runner.training = False
             step = self.step
             try:
-                with Trainer(self, runner, examples, len(examples), 1, shuffle=False) as trainer:
+                with Trainer(self, runner, batch, len(batch), 1, shuffle=False) as trainer:
                     trainer.run(0, 1)
             finally:
                 self.step = step
@@ -731,7 +549,7 @@ class Model:
         Where a gradient is wrong, each layer, activation, penalty and loss is looked at alone, and the report names
         the one that is wrong. An entry at which the loss has a kink is left out, and counted.
         """
-        self._compiled_loss("check_gradients")
+        examples.compiled_loss(self, "check_gradients")
         epsilon = number("epsilon", epsilon, above=0, most=0.1)
         tolerance = number("tolerance", tolerance, above=0, below=1)
         entries = whole_number("entries", entries)
@@ -839,38 +657,6 @@ class Model:
     __copy__ = copy
 
 
-def _checked_layers(layers: Iterable[Layer]) -> list[Layer]:
-    """The layers as a list with a name each, or an error that says what is wrong with them."""
-    if isinstance(layers, Layer) or not isinstance(layers, Iterable):
-        raise TypeError(f"layers is {shown(layers)}; expected a list of layers that begins with Input")
-    chain = list(layers)
-    for index, layer in enumerate(chain):
-        if not isinstance(layer, Layer):
-            raise TypeError(f"layers[{index}] is {shown(layer)}; expected a layer, such as Dense(10)")
-        if layer.owned:
-            raise ValueError(f"layers[{index}], {layer!r}, belongs to another model already; expected a new layer")
-        if any(layer is other for other in chain[:index]):
-            raise ValueError(f"layers[{index}], {layer!r}, is in the list twice; expected a new layer each time")
-        if index > 0 and isinstance(layer, Input):
-            raise ValueError(f"layers[{index}] is a second Input; expected one, at the beginning")
-    if not chain or not isinstance(chain[0], Input):
-        first = shown(chain[0]) if chain else "nothing"
-        raise ValueError(f"layers begins with {first}; expected Input(columns of X) as the first layer")
-    if not any(isinstance(layer, Dense) for layer in chain):
-        raise ValueError("layers has no Dense layer, so there is nothing to train; expected at least one")
-    if isinstance(chain[-1], Dropout):
-        raise ValueError("layers ends with a Dropout, which would drop outputs; expected it between other layers")
-    counts: dict[str, int] = {}
-    for layer in chain:
-        counts[layer.kind] = counts.get(layer.kind, 0) + 1
-        layer.name = layer.given_name or ("input" if layer.kind == "input" else f"{layer.kind}_{counts[layer.kind]}")
-    names = [layer.name for layer in chain]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"layers has {names.count(name)} layers named {name!r}; expected a name for each")
-    return chain
-
-
 def load(path: str | os.PathLike[str], parts: Mapping[str, Any] | None = None) -> Model:
     """The model in the file ``path``, as ``Model.save`` wrote it; it continues training with the same bits.
 
@@ -893,15 +679,3 @@ def load(path: str | os.PathLike[str], parts: Mapping[str, Any] | None = None) -
         model._columns = files.column_names(description.get("columns"), model.inputs)
         files.fill(files.state_tensors(model), tensors, "the model")
     return model
-
-
-def _check_built(layer: Layer) -> None:
-    """Raise an error where the ``build`` of a layer of one's own left out something, or made what cannot be trained."""
-    if not layer.built:
-        raise TypeError(f"build of layer {layer.name!r} did not call super().build(inputs, **given); expected it to")
-    for key, value in layer.parameters.items():
-        if not isinstance(value, np.ndarray) or value.size == 0 or value.ndim == 0:
-            raise TypeError(
-                f"{layer.name}.{key} is {shown(value)}; expected a NumPy array with entries, of one axis or more"
-            )
-        layer.assign(key, value)

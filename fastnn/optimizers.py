@@ -1,7 +1,7 @@
 """How weights move: each optimizer names its update kernel, its settings and its slots.
 
 A slot is one more flat array of the length of the parameters (momentum, moments). Formulas and sources
-stand with the kernels, in ``kernels/formulas/updates.py``.
+stand with the kernels, in ``kernels/cpu/updates.py``.
 """
 
 from __future__ import annotations

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Callbacks", "DeferredInterrupt", "EndOfEpoch", "Trainer", "logs", "run_fit"]
 
-#: Statuses of the engine (``kernels/layout.py``): a number is not finite; the gradient is as small as was asked for.
-NOT_FINITE, CONVERGED = 2, 3
+#: Statuses of the engine (``kernels/layout.py``): all went well; a number is not finite; the gradient is as small as
+#: was asked for.
+OK, NOT_FINITE, CONVERGED = 1, 2, 3
 
 #: Seconds of work in a slice.
 SLICE_SECONDS = 0.1

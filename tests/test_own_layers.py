@@ -169,8 +169,12 @@ def test_copies_files_and_threads(tmp_path):
 
 
 def test_it_says_that_it_is_slow():
-    with pytest.warns(UserWarning, match="layer 'scale_1' is written in Python, so the model runs kernel by kernel"):
-        compiled(Scale()).fit(*data(), epochs=1)
+    X, y = data()
+    for ask in ("fit", "train_on_batch", "evaluate", "gradients", "predict"):
+        model = compiled(Scale())
+        with pytest.warns(UserWarning, match="layer 'scale_1' is written in Python, so the model runs kernel") as found:
+            getattr(model, ask)(*((X,) if ask == "predict" else (X, y)))
+        assert [warning.filename for warning in found] == [__file__]  # where the user asked for it
     model = compiled()
     model.fit(*data(), epochs=1)  # warnings are errors here
 

@@ -1,0 +1,71 @@
+"""The layers of a model as a chain: checked, named, and built one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .checks import shown
+from .layers import Dense, Dropout, Input, Layer
+
+__all__ = ["build"]
+
+
+def build(layers: Iterable[Layer], seed: int, dtype: str) -> tuple[Layer, ...]:
+    """The layers with a name and parameters each, for a model of this seed and type.
+
+    Raises a ValueError or TypeError that says which layer does not fit.
+    """
+    chain = named(layers)
+    width = chain[0].units
+    for index, layer in enumerate(chain):
+        layer.build(width, seed=seed, dtype=dtype, number=index)
+        check_built(layer)
+        layer.owned = True
+        width = layer.units
+    return tuple(chain)
+
+
+def named(layers: Iterable[Layer]) -> list[Layer]:
+    """The layers as a list with a name each, or an error that says what is wrong with them."""
+    if isinstance(layers, Layer) or not isinstance(layers, Iterable):
+        raise TypeError(f"layers is {shown(layers)}; expected a list of layers that begins with Input")
+    chain = list(layers)
+    for index, layer in enumerate(chain):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers[{index}] is {shown(layer)}; expected a layer, such as Dense(10)")
+        if layer.owned:
+            raise ValueError(f"layers[{index}], {layer!r}, belongs to another model already; expected a new layer")
+        if any(layer is other for other in chain[:index]):
+            raise ValueError(f"layers[{index}], {layer!r}, is in the list twice; expected a new layer each time")
+        if index > 0 and isinstance(layer, Input):
+            raise ValueError(f"layers[{index}] is a second Input; expected one, at the beginning")
+    if not chain or not isinstance(chain[0], Input):
+        first = shown(chain[0]) if chain else "nothing"
+        raise ValueError(f"layers begins with {first}; expected Input(columns of X) as the first layer")
+    if not any(isinstance(layer, Dense) for layer in chain):
+        raise ValueError("layers has no Dense layer, so there is nothing to train; expected at least one")
+    if isinstance(chain[-1], Dropout):
+        raise ValueError("layers ends with a Dropout, which would drop outputs; expected it between other layers")
+    counts: dict[str, int] = {}
+    for layer in chain:
+        counts[layer.kind] = counts.get(layer.kind, 0) + 1
+        layer.name = layer.given_name or ("input" if layer.kind == "input" else f"{layer.kind}_{counts[layer.kind]}")
+    names = [layer.name for layer in chain]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"layers has {names.count(name)} layers named {name!r}; expected a name for each")
+    return chain
+
+
+def check_built(layer: Layer) -> None:
+    """Raise an error where the ``build`` of a layer of one's own left out something, or made what cannot be trained."""
+    if not layer.built:
+        raise TypeError(f"build of layer {layer.name!r} did not call super().build(inputs, **given); expected it to")
+    for key, value in layer.parameters.items():
+        if not isinstance(value, np.ndarray) or value.size == 0 or value.ndim == 0:
+            raise TypeError(
+                f"{layer.name}.{key} is {shown(value)}; expected a NumPy array with entries, of one axis or more"
+            )
+        layer.assign(key, value)
