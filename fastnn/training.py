@@ -131,7 +131,6 @@ class Trainer:
         self.orders = 0, np.empty(0, np.int64)  # the first epoch that is shuffled, and the row numbers of some epochs
         self.rates_ahead: tuple[Any, int, np.ndarray] = (None, 0, np.empty(0))  # of a schedule, from a step on
         self.kept_arrays: list[np.ndarray] = []  # parameters and slots at the last snapshot
-        self.schedule: tuple[Any, Any] = (None, None)  # the optimizer's, and the same with a length
         self.before_failure = np.empty((0, 0))  # the results of the batches before one that failed, in its slice
         #: Whether the parameters are elsewhere while the trainer trains.
         self.away = hasattr(runner, "to_device") and plan.update is not None
@@ -224,13 +223,12 @@ class Trainer:
             return np.full(count, rate)
         known, first, rates = self.rates_ahead
         if known is not rate or not first <= step <= first + len(rates) - count or not self.undisturbed:
-            if self.schedule[0] is not rate:
-                self.schedule = rate, rate.resolved(self.epochs * self.batches)
+            schedule = rate.resolved(self.epochs * self.batches)
             # A schedule that leaves its length to the fit begins with the fit.
-            start = 0 if self.schedule[1] is rate else self.first_step
+            start = 0 if schedule is rate else self.first_step
             left = self.first_step + self.epochs * self.batches - step
             first, ahead = step, max(count, min(AHEAD, left) if self.undisturbed else 0)
-            rates = self.schedule[1](np.arange(step - start, step - start + ahead))
+            rates = schedule(np.arange(step - start, step - start + ahead))
             self.rates_ahead = rate, first, rates
         return rates[step - first : step - first + count]
 

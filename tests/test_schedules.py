@@ -153,6 +153,20 @@ def test_a_schedule_without_a_length_begins_with_each_fit():
     assert model.layers[1].W[0, 0] == pytest.approx(each**2, rel=1e-12)
 
 
+@pytest.mark.parametrize("length", [None, 10])
+def test_a_schedule_that_a_callback_changes_has_its_new_rates_at_once(length):
+    model, X, y = quadratic()
+    schedule = fn.CosineDecay(0.3, length)
+
+    def change(epoch, logs):
+        schedule.initial_learning_rate = 0.1
+
+    model.compile(fn.SGD(schedule), "mse")
+    model.fit(X, y, batch_size=2, epochs=5, callbacks=[fn.LambdaCallback(on_epoch_end=change)])
+    rates = [*fn.CosineDecay(0.3, 10)(range(2)), *fn.CosineDecay(0.1, 10)(range(2, 10))]
+    assert model.layers[1].W[0, 0] == pytest.approx(np.prod(1 - 2 * np.array(rates)), rel=1e-12)
+
+
 @pytest.mark.skipif(not COMPILED, reason="counts calls, not kernels")
 def test_a_schedule_is_asked_once_a_slice_and_not_once_a_batch():
     calls = []
