@@ -56,6 +56,15 @@ def squared_slope(x, y):
     return 2.0 * max(x, 0.0)
 
 
+def flattening(w):
+    """A penalty that grows less and less."""
+    return 0.1 * w * w / (1.0 + w * w)
+
+
+def flattening_slope(w):
+    return 0.2 * w / ((1.0 + w * w) * (1.0 + w * w))
+
+
 class Signs(fn.optimizers.Optimizer):
     """An optimizer of the user's own: the sign of a mean of gradients."""
 
@@ -100,7 +109,16 @@ MODELS = {
         {"sample_weight": np.linspace(0.5, 1.5, ROWS)},
     ),
     "decay": (lambda: classifier("softmax"), "cross_entropy", fn.AdamW(0.01, weight_decay=0.1), ["f1"], 3, {}),
-    "own": (lambda: regression(fn.ActivationFunction(squared, squared_slope)), "mse", Signs(0.01), [], 0, {}),
+    "own": (
+        lambda: regression(
+            fn.ActivationFunction(squared, squared_slope), kernel_regularizer=fn.Penalty(flattening, flattening_slope)
+        ),
+        "mse",
+        Signs(0.01),
+        [],
+        0,
+        {},
+    ),
     "frozen": (
         lambda: [fn.Input(3), fn.Dense(4, "relu", trainable=False), fn.Dense(1, "sigmoid")],
         "binary_cross_entropy",
@@ -115,7 +133,7 @@ MODELS = {
 RUNS = [
     *(("tiny", name, 5 if name in ("dense", "regression") else 2) for name in MODELS if name != "clipped"),
     *(("narrow", name, epochs) for name, epochs in (("dropout", 5), ("regression", 2), ("clipped", 2))),
-    *(("layered", name, epochs) for name, epochs in (("dense", 5), ("dropout", 1))),
+    *(("layered", name, epochs) for name, epochs in (("dense", 5), ("dropout", 1), ("own", 1))),
 ]
 
 

@@ -12,7 +12,7 @@ from numba import cuda
 
 from .. import layout
 from ..cpu.activations import kept_slope
-from . import activations, dense, dropout, updates
+from . import activations, dense, dropout, penalties
 from .launch import kernel
 from .narrow import batch_rows, measure_of, row_number
 from .tables import (
@@ -195,4 +195,4 @@ class Layers:
                 g, p = (
                     self.parameter(a, parameter.offset, parameter.size) for a in (gradients, self.remote.parameters)
                 )
-                updates.own_penalty_slope(parameter.own_penalty[1])(g, p, stream)
+                penalties.own_penalty_slope(parameter.own_penalty[1])(g, p, stream)
