@@ -10,12 +10,16 @@ import numpy as np
 from . import data, dispatch
 from .checks import number, shown, warn
 from .data import Examples
+from .layers import Dense
 from .losses import BinaryCrossEntropy, CrossEntropy, Loss
 
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["checked", "compiled_loss", "inputs", "weigh_classes", "with_validation"]
+__all__ = ["checked", "compiled_loss", "inputs", "look_at_scale", "weigh_classes", "with_validation"]
+
+#: Columns from which on a table of bytes is taken for images: the smallest have 8 x 8 pixels.
+PIXELS = 64
 
 
 def compiled_loss(model: Model, action: str) -> Loss:
@@ -66,6 +70,17 @@ def targets(model: Model, loss: Loss, name: str, y: Any) -> data.Rows:
     rows = dispatch.device_rows(model.device, name, y, model.dtype)
     host = loss.targets(name, rows.copy_to_host(), model.outputs, model.dtype)
     return data.DeviceRows(name, rows, model.dtype, host)
+
+
+def look_at_scale(model: Model, x: data.Rows) -> None:
+    """Warn where the first rows of X look like images of bytes, with which a network trains badly without a word."""
+    array = x.given[:1000]
+    if isinstance(array, np.ndarray) and array.dtype.kind in "iu" and x.width >= PIXELS:
+        if isinstance(model.layers[1], Dense) and array.min() >= 0 and 127 < array.max() < 256:
+            warn(
+                f"{x.name} has whole numbers from {array.min()} to {array.max()}, like images; a network trains badly "
+                f"unless its inputs are of the size of 1: write {x.name} / 255, here and to predict"
+            )
 
 
 def weigh_classes(model: Model, examples: Examples, class_weight: Any) -> None:

@@ -370,6 +370,7 @@ class Model:
         verbose, shuffle = check_verbose(verbose), flag("shuffle", shuffle)
         watchers = Callbacks(callbacks)
         given = examples.checked(self, "fit", X, y, sample_weight)
+        examples.look_at_scale(self, given.x)
         columns = self._columns or data.column_names(X)
         training, validation = examples.with_validation(self, given, validation_split, validation_data, columns)
         examples.weigh_classes(self, training, class_weight)

@@ -495,6 +495,26 @@ def test_what_may_change_in_a_layer_is_checked():
     assert dropout.rate == 0
 
 
+def test_images_of_bytes_are_told():
+    generator = np.random.default_rng(0)
+    images, y = generator.integers(0, 256, (20, 64), np.uint8), generator.integers(0, 2, 20)
+    images[0, :2] = 0, 255
+
+    def fit(X):
+        model = fn.Model([fn.Input(X.shape[1]), fn.Dense(2, "softmax")], seed=0)
+        model.compile("sgd", "cross_entropy")
+        model.fit(X, y)
+
+    for X in (images, images.astype(int)):
+        with pytest.warns(UserWarning, match="X has whole numbers from 0 to 255, like images.*write X / 255") as told:
+            fit(X)
+        assert told[0].filename == __file__
+    # A warning is an error in tests: tables of few columns, of counts, of measurements, and what is scaled.
+    whole = images.astype(int)
+    for X in (images[:, :63], images // 2, whole * 2, whole - 1, whole * 0.99, images / 255):
+        fit(X)
+
+
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_a_validation_split_of_sorted_rows_is_told(one_hot):
     y = np.sort(LABELS)
