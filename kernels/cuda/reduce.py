@@ -37,43 +37,42 @@ def position(lanes):
     return t, t % lanes, cuda.blockIdx.x * (THREADS // lanes) + t // lanes
 
 
-@device
-def group_sum(room, t, lane, lanes, value):
-    """The sum of ``value`` over the threads of a group; all threads of the block come here.
+def group_of(combine):
+    """The device function that combines the values of a group's threads, two at a time in a tree."""
 
-    room : shared, a number for each thread.
-    """
-    if lanes == 1:
-        return value
-    room[t] = value
-    cuda.syncthreads()
-    step = lanes // 2
-    while step > 0:
-        if lane < step:
-            room[t] += room[t + step]
+    @device
+    def combined(room, t, lane, lanes, value):
+        """The value of the group; all threads of the block come here. room : shared, a number for each thread."""
+        if lanes == 1:
+            return value
+        room[t] = value
         cuda.syncthreads()
-        step //= 2
-    total = room[t - lane]
-    cuda.syncthreads()  # the room is free again
-    return total
+        step = lanes // 2
+        while step > 0:
+            if lane < step:
+                room[t] = combine(room[t], room[t + step])
+            cuda.syncthreads()
+            step //= 2
+        found = room[t - lane]
+        cuda.syncthreads()  # the room is free again
+        return found
+
+    return combined
 
 
 @device
-def group_maximum(room, t, lane, lanes, value):
-    """The largest ``value`` of the threads of a group, as ``group_sum``; NaNs may be passed over."""
-    if lanes == 1:
-        return value
-    room[t] = value
-    cuda.syncthreads()
-    step = lanes // 2
-    while step > 0:
-        if lane < step and room[t + step] > room[t]:
-            room[t] = room[t + step]
-        cuda.syncthreads()
-        step //= 2
-    largest = room[t - lane]
-    cuda.syncthreads()
-    return largest
+def total(a, b):
+    return a + b
+
+
+@device
+def larger(a, b):
+    """The larger of two numbers; NaNs may be passed over."""
+    return b if b > a else a
+
+
+#: ``group_sum(room, t, lane, lanes, value)`` and so on: see ``group_of``.
+group_sum, group_maximum = group_of(total), group_of(larger)
 
 
 @device
