@@ -22,9 +22,6 @@ class MaxNorm(Closed):
     def __init__(self, max_value: float = 2.0):
         self.max_value = number("max_value", max_value, above=0)
 
-    def __repr__(self) -> str:
-        return f"MaxNorm({self.max_value!r})"
-
 
 BY_NAME = {"max_norm": MaxNorm}
 

@@ -51,10 +51,6 @@ class Initializer(Closed):
     def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} does not define __call__(shape, generator)")
 
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
-        return f"{type(self).__name__}({settings})"
-
 
 class Constant(Initializer):
     """All weights equal ``value``. Hidden units that start identical stay identical."""
@@ -71,9 +67,6 @@ class Zeros(Constant):
 
     def __init__(self) -> None:
         super().__init__(0.0)
-
-    def __repr__(self) -> str:
-        return "Zeros()"
 
 
 class Normal(Initializer):

@@ -65,10 +65,6 @@ class Loss(Closed):
         activation : the last one of the model.
         """
 
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
-        return f"{type(self).__name__}({settings})"
-
 
 class MeanSquaredError(Loss):
     """mean over the outputs of (y - t)², for regression: the best constant is the targets' mean.

@@ -80,9 +80,6 @@ class Metric(Closed):
         """The metric from all rows: y_true (rows,) labels or (rows, outputs); y_pred (rows, outputs)."""
         raise NotImplementedError(f"{type(self).__name__} does not define of_epoch(y_true, y_pred)")
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
 
 def _probabilities(loss: Loss, last_activation: str) -> bool:
     """Whether the outputs are probabilities of classes."""
@@ -147,9 +144,6 @@ class TopKAccuracy(_OfClasses):
 
     def options(self) -> tuple[float, ...]:
         return (float(self.k),)
-
-    def __repr__(self) -> str:
-        return f"TopKAccuracy({self.k})"
 
 
 class MeanSquaredError(Metric):
@@ -293,19 +287,6 @@ BY_NAME: dict[str, Callable[[], Metric]] = {
     "log_loss": LogLoss,
 }
 
-#: Other words for the same things.
-ALIASES = (
-    "acc",
-    "top_k_accuracy",
-    "top_k_categorical_accuracy",
-    "sparse_top_k_categorical_accuracy",
-    "roc_auc",
-    "mean_squared_error",
-    "root_mean_squared_error",
-    "mean_absolute_error",
-    "r2_score",
-)
-
 
 def get(name: str, value: Any) -> tuple[Metric, ...]:
     """The metrics that ``value`` asks for, each once: a sequence of names, metrics and functions."""
@@ -323,7 +304,10 @@ def get(name: str, value: Any) -> tuple[Metric, ...]:
             metric = FunctionMetric(entry)
         else:
             hint = nearest(entry, BY_NAME) if isinstance(entry, str) else ""
-            names = ", ".join(repr(key) for key in BY_NAME if key not in ALIASES)
+            first: dict[Any, str] = {}  # of the names of each
+            for key, kind in BY_NAME.items():
+                first.setdefault(kind, key)
+            names = ", ".join(map(repr, first.values()))
             raise ValueError(f"{name} has {shown(entry)}; expected {names} or a function f(y_true, y_pred){hint}")
         if metric.name == "loss" or metric.name.startswith("val_"):
             raise ValueError(f"{name} has a metric named {metric.name!r}; expected another name: that one is taken")

@@ -28,9 +28,6 @@ class L1L2(Regularizer):
     def __init__(self, l1: float = 0.01, l2: float = 0.01):
         self.l1, self.l2 = number("l1", l1, least=0), number("l2", l2, least=0)
 
-    def __repr__(self) -> str:
-        return f"L1L2(l1={self.l1!r}, l2={self.l2!r})"
-
 
 class L1(L1L2):
     """l1·Σ|w|: makes weights exactly zero.
@@ -49,18 +46,12 @@ class L1(L1L2):
     def __init__(self, l1: float = 0.01):
         super().__init__(l1, 0.0)
 
-    def __repr__(self) -> str:
-        return f"L1(l1={self.l1!r})"
-
 
 class L2(L1L2):
     """l2·Σw²: keeps weights small. Adds 2·l2·w to the gradient."""
 
     def __init__(self, l2: float = 0.01):
         super().__init__(0.0, l2)
-
-    def __repr__(self) -> str:
-        return f"L2(l2={self.l2!r})"
 
 
 class Penalty(OwnFunction, Regularizer):

@@ -67,9 +67,6 @@ class Schedule(Closed):
         """The same schedule with a length: ``total_steps`` where it has none of its own."""
         return self
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in vars(self).items())})"
-
 
 def _steps(name: str, value: Any) -> int | None:
     return None if value is None else whole_number(name, value)
