@@ -33,7 +33,6 @@ LEAST_STEPS = 4500
 #: A column of whole numbers with at most this many different values is taken for classes.
 MOST_CLASSES = 20
 
-
 #: What may stand between the columns of a table.
 DELIMITERS = (",", ";", "\t", "|")
 

@@ -53,8 +53,6 @@ class Model:
     Raises a ValueError or TypeError that names the argument, or the layer that does not fit.
     """
 
-    _columns: list[str] | None = None
-
     def __init__(
         self,
         layers: Iterable[Layer],
@@ -81,6 +79,7 @@ class Model:
         self.stop_training = False
         self.history = History()
         self._slots: list[np.ndarray] = []
+        self._columns: list[str] | None = None
         self._set_up()
 
     def _set_up(self) -> None:
@@ -259,6 +258,8 @@ class Model:
 
         The weights, the optimizer's state, the step and the seed come along, so that training goes on as if it had
         stayed, to the rounding of float32; masks and shuffles are the same. device : as in ``compile``.
+
+        Raises a ValueError for a device that is none, and a RuntimeError where it cannot be had or during a fit.
         """
         plan = self.plan
         device = dispatch.choose_device(None if device == "auto" else device, plan)
@@ -361,9 +362,9 @@ class Model:
 
         Returns a History: ``history["loss"]``, ``history["val_accuracy"]`` ...
 
-        Raises a ValueError or TypeError that names the argument before any work is done, and a
-        FloatingPointError if the loss or a weight stops being finite: the model keeps the weights of before
-        that step.
+        Raises a ValueError or TypeError that names the argument before any work is done, a RuntimeError before
+        ``compile`` and during another fit of the model, and a FloatingPointError if the loss or a weight stops being
+        finite: the model keeps the weights of before that step.
         """
         examples.compiled_loss(self, "fit")
         batch_size, epochs = whole_number("batch_size", batch_size), whole_number("epochs", epochs)
@@ -494,6 +495,8 @@ class Model:
     def activations(self, X: Any) -> dict[str, np.ndarray]:
         """Each layer's output for the rows of X, without dropout: {name: (rows, units)}.
 
+        Raises a ValueError or TypeError for an X that does not fit, as ``predict``.
+
         >>> model = fn.Model([fn.Input(2), fn.Dense(3, "relu"), fn.Dense(1)])
         >>> {name: h.shape for name, h in model.activations([[1, 2]]).items()}
         {'input': (1, 2), 'dense_1': (1, 3), 'dense_2': (1, 1)}
@@ -512,6 +515,8 @@ class Model:
         """The gradient of the loss on X and y (one batch, without dropout) for each trainable parameter.
 
         Keys are "layer.W" and "layer.b"; penalties are included (for L1 the sign of the weight, 0 at 0).
+
+        X, y, sample_weight : as in ``fit``, which also says what is raised.
         """
         batch = examples.checked(self, "gradients", X, y, sample_weight)
         layers = [layer for layer in self.layers if not isinstance(layer, Dropout)]
@@ -549,6 +554,8 @@ class Model:
 
         Where a gradient is wrong, each layer, activation, penalty and loss is looked at alone, and the report names
         the one that is wrong. An entry at which the loss has a kink is left out, and counted.
+
+        Raises a ValueError or TypeError that names the argument, and a RuntimeError before ``compile``.
         """
         examples.compiled_loss(self, "check_gradients")
         epsilon = number("epsilon", epsilon, above=0, most=0.1)

@@ -46,7 +46,6 @@ LEAST_BLOCK = 240
 #: Activations whose slope follows from their output, so that they may overwrite their input.
 IN_PLACE = frozenset({"relu", "leaky_relu"})
 
-
 #: How the GPU's engine goes through a step, for ``print(plan)``.
 PATHS = {
     "tiny": "tiny, all steps of a slice in one thread block",
