@@ -15,7 +15,7 @@ from numba.np.arrayobj import populate_array
 
 from .jit import COMPILED, PLAN_SIGNATURE, at_address, formula
 
-__all__ = ["call", "fetch", "flat", "item_size", "matrix", "prefetch", "vector"]
+__all__ = ["call", "fetch", "item_size", "line", "matrix", "prefetch", "vector"]
 
 
 def _array_at(context, builder, array_type, address, shape):
@@ -111,6 +111,8 @@ else:
 
 
 @formula
-def flat(x):
-    """The numbers of all rows, one after another: short rows leave a vector half empty."""
-    return vector(x.ctypes.data, x.size, x.dtype.type)
+def line(x, row, length):
+    """``length`` numbers from the beginning of a row on, the following rows included: one long line keeps vectors full
+    where rows are short.
+    """
+    return vector(x.ctypes.data + row * x.strides[0], length, x.dtype.type)

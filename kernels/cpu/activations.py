@@ -23,7 +23,7 @@ from ..layout import (
     run_record,
     share,
 )
-from ..memory import vector
+from ..memory import line
 from .losses import row_maximum, row_sum
 
 __all__ = [
@@ -81,17 +81,8 @@ def adjacent(x):
 
 
 @formula
-def line(x, number, length):
-    """``length`` numbers from the beginning of row ``number`` on, the following rows included."""
-    return vector(x.ctypes.data + number * x.strides[0], length, x.dtype.type)
-
-
-@formula
 def lines_of(x, together):
-    """How many lines to go through and their length: all rows ``together`` are one, or each is one.
-
-    One long line keeps vectors full where rows are short.
-    """
+    """How many lines to go through and their length: all rows ``together`` are one, or each is one."""
     return (min(1, x.size), x.size) if together else x.shape
 
 

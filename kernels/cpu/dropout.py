@@ -29,7 +29,7 @@ from ..layout import (
     run_record,
     share,
 )
-from ..memory import flat, vector
+from ..memory import line, vector
 from ..random import random_bits, random_words
 
 __all__ = [
@@ -93,7 +93,7 @@ def dropout_mask(mask, threshold, scale, seed, step, layer, first_row, rank, siz
     zero, scale, threshold = real(0), real(scale), np.uint32(threshold)
     first, last = share(mask.shape[0], rank, size)
     rows, width, first_row = last - first, mask.shape[1], first_row + first
-    numbers = flat(mask[first:last])
+    numbers = line(mask, first, rows * width)
     groups = width // 4
     if width % 4 == 0 and rows * groups * groups < 2**32:
         # All rows as one, so that vectors are full where rows are short: the product is index // groups.
@@ -121,7 +121,7 @@ def apply_mask(y, x, mask, rank, size):
     zero = x.dtype.type(0)
     first, last = share(x.shape[0], rank, size)
     count = (last - first) * x.shape[1]
-    outputs, inputs, factors = flat(y[first:last]), flat(x[first:last]), flat(mask[first:last])
+    outputs, inputs, factors = line(y, first, count), line(x, first, count), line(mask, first, count)
     if y.ctypes.data == mask.ctypes.data:
         for i in range(count):
             outputs[i] = inputs[i] * outputs[i] if outputs[i] != zero else zero

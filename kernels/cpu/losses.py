@@ -33,7 +33,7 @@ from ..layout import (
     run_record,
     share,
 )
-from ..memory import flat, item_size, matrix, vector
+from ..memory import item_size, line, matrix, vector
 
 __all__ = [
     "cross_entropy",
@@ -71,7 +71,7 @@ def row_sum(x, row, zero):
 def row_means(means, x):
     """The mean of each row in float64; short rows side by side, for their sums do not wait for one another."""
     width = x.shape[1]
-    numbers, inverse = flat(x), 1.0 / width
+    numbers, inverse = line(x, 0, x.size), 1.0 / width
     if width >= 8:
         for row in range(means.shape[0]):
             means[row] = row_sum(x, row, 0.0)
@@ -148,7 +148,7 @@ def elementwise_loss(value, slope):
         factor, option = y.dtype.type(scale / outputs), y.dtype.type(option)
         first, last = share(y.shape[0], rank, size)
         losses, dy, y, target = losses[first:last], dy[first:last], y[first:last], target[first:last]
-        flat_dy, flat_y, flat_target = flat(dy), flat(y), flat(target)
+        flat_dy, flat_y, flat_target = line(dy, 0, dy.size), line(y, 0, y.size), line(target, 0, target.size)
         if outputs == 1:
             for i in range(losses.shape[0]):
                 losses[i] = value(flat_y[i], flat_target[i], option)
@@ -176,8 +176,8 @@ def sigmoid_cross_entropy(losses, y, dz, z, target, smoothing, scale, rank, size
     first, last = share(z.shape[0], rank, size)
     losses, target = losses[first:last], target[first:last]
     y, dz, z = y[first:last], dz[first:last], z[first:last]
-    flat_y, flat_dz = flat(y), flat(dz)
-    flat_z, flat_target = flat(z), flat(target)
+    flat_y, flat_dz = line(y, 0, y.size), line(dz, 0, dz.size)
+    flat_z, flat_target = line(z, 0, z.size), line(target, 0, target.size)
     if outputs == 1:
         for i in range(losses.shape[0]):
             t = formulas.smoothed(flat_target[i], smoothing, uniform)
@@ -218,7 +218,7 @@ def softmax_cross_entropy(losses, y, dz, z, target, smoothing, scale, rank, size
         for column in range(classes):
             logit = z[row, column]
             dz[row, column] = logit - highest if logit != highest else zero  # inf - inf is none
-    flat_y, flat_dz = flat(y), flat(dz)
+    flat_y, flat_dz = line(y, 0, y.size), line(dz, 0, dz.size)
     for i in range(flat_y.shape[0]):
         flat_y[i] = exp(flat_dz[i])
     for row in range(losses.shape[0]):
@@ -275,7 +275,7 @@ def cross_entropy(losses, dy, y, target, smoothing, scale, rank, size):
                 dy[row, column] = formulas.cross_entropy_slope(y[row, column], t) * factor if t != zero else zero
                 losses[row] += formulas.cross_entropy(y[row, column], t) if t != zero else zero
     else:
-        flat_dy, flat_y, flat_target = flat(dy), flat(y), flat(target)
+        flat_dy, flat_y, flat_target = line(dy, 0, dy.size), line(y, 0, y.size), line(target, 0, target.size)
         for i in range(flat_y.shape[0]):  # the values stand in dy for a while
             t = formulas.smoothed(flat_target[i], smoothing, uniform)
             flat_dy[i] = formulas.cross_entropy(flat_y[i], t)
