@@ -9,7 +9,7 @@ import functools
 import numpy as np
 
 from ..formulas.own import own_formula
-from ..formulas.penalties import penalty_term, squared_slope
+from ..formulas.penalties import own_term, penalty_term, squared_slope
 from ..formulas.updates import not_finite
 from ..jit import formula, kernel
 from ..layout import (
@@ -126,16 +126,9 @@ def penalty_kernel(term):
 penalty_sum = penalty_kernel(penalty_term)
 
 
-@functools.cache
 def own_penalty(value):
     """The kernel that sums a user's own penalty, ``value(w)`` of each weight."""
-    value = own_formula(value)
-
-    @formula
-    def term(w, l1, l2):
-        return np.float64(value(w))
-
-    return penalty_kernel(term)
+    return penalty_kernel(own_term(value))
 
 
 @functools.cache

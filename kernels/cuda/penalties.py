@@ -11,9 +11,8 @@ from numba import cuda, float64
 
 from ..formulas.elementary import root
 from ..formulas.own import own_formula
-from ..formulas.penalties import penalty_term, squared_slope
+from ..formulas.penalties import own_term, penalty_term, squared_slope
 from ..formulas.updates import not_finite
-from ..jit import formula
 from ..layout import NOT_FINITE, OK, PENALTY_CHUNK
 from .launch import FOUND, GATE, SIMULATED, THREADS, ceiling, kernel, launch
 from .reduce import group_sum, launch_rows, position
@@ -145,18 +144,6 @@ def sum_of(term):
 
 #: l1 * sum(abs(p)) + l2 * sum(p**2)
 penalty_sum, penalty_chunks = sum_of(penalty_term), chunks_of(penalty_term)
-
-
-@functools.cache
-def own_term(value):
-    """The term of a user's own penalty."""
-    value = own_formula(value)
-
-    @formula
-    def term(w, l1, l2):
-        return np.float64(value(w))
-
-    return term
 
 
 @functools.cache

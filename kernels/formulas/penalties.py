@@ -1,10 +1,13 @@
 """Penalties of weights as scalar functions, for both devices: l1 * abs(p) + l2 * p**2, their slope and their step."""
 
+import functools
+
 import numpy as np
 
 from ..jit import formula
+from .own import own_formula
 
-__all__ = ["penalty_term", "soft_threshold", "squared_slope"]
+__all__ = ["own_term", "penalty_term", "soft_threshold", "squared_slope"]
 
 
 @formula
@@ -12,6 +15,18 @@ def penalty_term(w, l1, l2):
     """l1 * abs(w) + l2 * w**2, in float64."""
     w = np.float64(w)
     return (l1 + l2 * abs(w)) * abs(w)
+
+
+@functools.cache
+def own_term(value):
+    """The term of a user's own penalty, ``value(w)``, with the arguments of ``penalty_term``."""
+    value = own_formula(value)
+
+    @formula
+    def term(w, l1, l2):
+        return np.float64(value(w))
+
+    return term
 
 
 @formula
