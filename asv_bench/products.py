@@ -3,7 +3,7 @@ comes and told the processor), MKL (as PyTorch brings it) and oneDNN (its packag
 
 python -m asv_bench.products [--threads 1 2] [--coretypes SkylakeX Zen] [--turns 9] [--avx2] [--output FOLDER]
 
-Each library has a process of its own. For each product they take turns of some tens of milliseconds, so that a machine that
+Each library has a process of its own. For each product they take turns of tens of milliseconds, so that a machine that
 gets slower does so for all; who waits is stopped, for threads may spin on after their work. All work on arrays that
 begin at a cache line. Y = XW, dW = Xᵀ·dY, dX = dY·Wᵀ; 10^9 operations a second, from the shortest of the turns. Before
 it is timed, a product is compared with one in float64. The folder gets products.json.
