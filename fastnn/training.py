@@ -132,6 +132,8 @@ class Trainer:
         self.rates_ahead: tuple[Any, int, np.ndarray] = (None, 0, np.empty(0))  # of a schedule, from a step on
         self.kept_arrays: list[np.ndarray] = []  # parameters and slots at the last snapshot
         self.before_failure = np.empty((0, 0))  # the results of the batches before one that failed, in its slice
+        if hasattr(runner, "compile_training"):
+            runner.compile_training(shuffle and self.batches > 1 and self.data is not None)
         #: Whether the parameters are elsewhere while the trainer trains.
         self.away = hasattr(runner, "to_device") and plan.update is not None
         if not self.away:

@@ -228,7 +228,8 @@ class KernelCache:
 
     def __init__(self, function: Callable[..., Any], told: Callable[[str, str], None]):
         self.function, self.told = function, told
-        self.name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+        name = function.__qualname__.partition(_MARK)[0]
+        self.name = f"{function.__module__.rpartition('.')[2]}.{name}"
 
     @property
     def cache_path(self) -> str:
@@ -255,6 +256,11 @@ class KernelCache:
             self.function.__qualname__ = f"{name}{_MARK}{_digest(identity)}"
         readable = re.sub(r"[^A-Za-z0-9_.]", "", self.name.replace("<locals>.", ""))[-60:]
         return place / f"{readable}-{_digest((str(signature), identity))}"
+
+    def has(self, signature: Any) -> bool:
+        """Whether there is an entry for ``signature``."""
+        path = self._path(signature)
+        return path is not None and path.exists()
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled function for ``signature``, or None: compile it."""

@@ -49,7 +49,7 @@ INTERLEAVED = 4
 #: Called with a function's name before it is compiled, if somebody wants to know; its exceptions are ignored.
 on_compile: Callable[[str], None] | None = None
 
-#: Names of the kernels and C functions that this process compiled, and that it loaded from the disk.
+#: Names of the kernels and C functions that were compiled for this process, and that it loaded from the disk.
 compiled: list[str] = []
 loaded: list[str] = []
 
@@ -229,8 +229,10 @@ _entries: dict[Callable[..., Any], tuple[int, Any]] = {}
 _python_functions: list[Callable[..., Any]] = []
 
 
-def address(function: Callable[..., Any], signature: Any = PLAN_SIGNATURE) -> int:
+def address(function: Callable[..., Any]) -> int:
     """Compile ``function`` to a C function (once) and return its address.
+
+    Its ``signature`` is ``PLAN_SIGNATURE``, unless it has one of its own.
 
     The address is valid in this process and its forks, for as long as they live: never store it. With the
     compiler disabled it is a ticket for ``at_address``. A factory of such functions is decorated with
@@ -241,24 +243,45 @@ def address(function: Callable[..., Any], signature: Any = PLAN_SIGNATURE) -> in
         with global_compiler_lock:
             if function not in _entries:
                 try:
-                    _entries[function] = _entry(function, signature)
+                    _entries[function] = _entry(function)
                 except FormulaError as fault:
                     raise fault.with_traceback(None) from None  # without 150 lines of Numba's
             entry = _entries[function]
     return entry[0]
 
 
-def _entry(function: Callable[..., Any], signature: Any) -> tuple[int, Any]:
+def _signature(function: Callable[..., Any]) -> Any:
+    return getattr(function, "signature", PLAN_SIGNATURE)
+
+
+def _entry(function: Callable[..., Any]) -> tuple[int, Any]:
     """The address of ``function``, and what has to live as long as somebody may call it."""
     if not COMPILED:
         _python_functions.append(function)
         return len(_python_functions), function
-    types_of_it = signature.args, signature.return_type
-    compiled_function = CFunc(function, types_of_it, {}, dict(FLAGS), pipeline_class=KernelCompiler)
+    signature = _signature(function)
+    compiled_function = CFunc(
+        function, (signature.args, signature.return_type), {}, dict(FLAGS), pipeline_class=KernelCompiler
+    )
     compiled_function._cache = KernelCache(function, _told)
     with _collector_paused():
         compiled_function.compile()
     return compiled_function.address, compiled_function
+
+
+def compile_now(function: Any) -> None:
+    """Compile a kernel, for its ``signature``, or a function for ``address``, or load it from the disk."""
+    if isinstance(function, Kernel):
+        function.compile(function.signature)
+    else:
+        address(function)
+
+
+def on_disk(function: Any) -> bool:
+    """Whether what ``compile_now`` makes is there already: in this process, or on the disk."""
+    if isinstance(function, Kernel):
+        return function.signature in function.overloads or function._cache.has(function.signature)
+    return function in _entries or KernelCache(function, _told).has(_signature(function))
 
 
 def at_address(ticket: int) -> Callable[..., Any]:

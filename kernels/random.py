@@ -9,6 +9,7 @@ compiled code (where 32-bit numbers widen) and in NumPy (where they wrap, with a
 """
 
 import numpy as np
+from numba import types
 
 from .jit import formula, kernel
 
@@ -110,3 +111,6 @@ def shuffled_order(order, seed, epoch):
         place = order[row]
         order[row] = order[place]
         order[place] = row
+
+
+shuffled_order.signature = types.int64[::1], types.int64, types.int64

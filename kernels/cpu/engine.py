@@ -14,6 +14,7 @@ for any number of workers.
 """
 
 import numpy as np
+from numba import types
 
 from ..jit import formula, kernel
 from ..layout import (
@@ -91,6 +92,10 @@ from .workers import barrier
 __all__ = ["infer", "train"]
 
 WORD = 8  # bytes of a field, and of a float64
+
+#: Types of the arguments that the two engines are called with.
+_RECORD, _NUMBERS, _TABLE = types.int64[::1], types.float64[::1], types.float64[:, ::1]
+_INTEGER = types.int64
 
 
 @kernel
@@ -303,6 +308,9 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
     return OK
 
 
+train.signature = (_RECORD, _RECORD, _NUMBERS, _TABLE, *[_INTEGER] * 5)
+
+
 @formula
 def locate(run, program, source, target_source, weights, row):
     """Point the run record at the data from ``row`` on, for data that is read in the order it stands."""
@@ -344,3 +352,6 @@ def infer(run, program, results, first_block, last_block, rank, size):
                 values = run[METRICS] + WORD * (metric * run[CAPACITY] + own)
                 results[block - first_block, 1 + metric] = sum_in_order(values, rows)
     return OK
+
+
+infer.signature = (_RECORD, _RECORD, _TABLE, *[_INTEGER] * 4)

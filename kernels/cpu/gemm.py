@@ -29,7 +29,7 @@ from .tile import (
     vector_length,
 )
 
-__all__ = ["column_sums", "multiply", "workspace"]
+__all__ = ["column_sums", "multiplication", "multiply", "workspace"]
 
 #: Products that are summed in registers before the sum goes to memory, at most; a longer depth is cut evenly. A panel
 #: of B of this depth and two vectors of width (96 KB with AVX-512) stays in the second-level cache while all tiles of
@@ -87,17 +87,17 @@ def workspace(real, workers: int = 1) -> np.ndarray:
     memory = np.zeros(workers * part // 8 + 8, np.int64)
     start = -memory.ctypes.data % 64 // 8
     parts = memory[start : start + workers * part // 8].reshape(workers, -1)
-    parts[:, 0] = address(_multiplication(real), _SIGNATURE)
+    parts[:, 0] = address(multiplication(real))
     return parts.reshape(-1)
 
 
 @functools.cache
-def _multiplication(real):
+def multiplication(real):
     """The multiplication for one type of numbers; arguments as those of ``multiply``."""
     if not COMPILED:
         return functools.partial(_plain_multiplication, real)
 
-    def multiplication(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth):
+    def product(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth):
         size, length = item_size(real), vector_length(real)
         width = TILE_VECTORS * length
         # A single column would fill one place of each vector. It is the row of Cᵀ = Sᵀ + Bᵀ·Aᵀ, which fills them all.
@@ -153,7 +153,8 @@ def _multiplication(real):
                         sums[column] += starts[column * start_row]
         return 1
 
-    return multiplication
+    product.signature = _SIGNATURE
+    return product
 
 
 @_part

@@ -6,13 +6,16 @@ the compiled functions that its operations need, and nothing else gets compiled.
 
 import contextlib
 import threading
+from functools import cached_property, partial
 from types import SimpleNamespace
 
 import numpy as np
 
 from .. import layout
+from ..compile_ahead import compile_ahead
 from ..jit import COMPILED, address
 from ..layout import OK, PENALTY_CHUNK
+from ..random import shuffled_order
 from . import activations, dense, dropout, gather, gemm, losses, metrics, penalties, rows, updates
 from .engine import infer, train
 from .workers import ABORTED, abort, new_sync, take_core
@@ -22,6 +25,9 @@ __all__ = ["Data", "Runner", "aligned_zeros"]
 #: Bytes of a cache line, where every arena begins.
 ALIGNMENT = 64
 
+#: What makes the function that forms the gradient of a parameter, by its role.
+GRADIENTS = {"weights": dense.plan_dense_weights, "bias": dense.plan_dense_bias}
+
 
 def aligned_zeros(length: int, real) -> np.ndarray:
     """A zeroed flat array of ``length`` numbers of type ``real`` that begins at a cache line."""
@@ -30,43 +36,44 @@ def aligned_zeros(length: int, real) -> np.ndarray:
     return memory[start : start + length * np.dtype(real).itemsize].view(real)
 
 
-def operation_functions(operation, real, keeps_slope=False):
-    """The functions (forward, backward) of an operation of a plan, the loss and the metrics included.
+def operation_calls(operation, real, keeps_slope=False):
+    """The calls that make the functions (forward, backward) of an operation of a plan; losses and metrics are some.
 
     keeps_slope : an activation may write its slope over its input on the way forward.
     """
     kind, formula = operation.kind, operation.formula
     if kind == "dense":
-        return dense.plan_dense_forward(real), dense.plan_dense_backward(real)
+        return partial(dense.plan_dense_forward, real), partial(dense.plan_dense_backward, real)
     if kind == "dropout":
-        return dropout.plan_dropout_forward(real), dropout.plan_dropout_backward(real)
+        return partial(dropout.plan_dropout_forward, real), partial(dropout.plan_dropout_backward, real)
     if kind == "softmax":
-        return activations.plan_softmax_forward(real), activations.plan_softmax_backward(real)
+        return partial(activations.plan_softmax_forward, real), partial(activations.plan_softmax_backward, real)
     if kind == "log_softmax":
-        return activations.plan_log_softmax_forward(real), activations.plan_log_softmax_backward(real)
+        return partial(activations.plan_log_softmax_forward, real), partial(activations.plan_log_softmax_backward, real)
     if kind == "activation":
         value, slope = activations.formulas_of(operation.functions or formula)
+        forward = partial(activations.plan_activation_forward, value, real)
         if keeps_slope:
-            forward = activations.plan_activation_forward_keeping(value, slope, real)
-            return forward, activations.plan_activation_backward(activations.kept_slope, real)
-        return activations.plan_activation_forward(value, real), activations.plan_activation_backward(slope, real)
+            forward = partial(activations.plan_activation_forward_keeping, value, slope, real)
+            slope = activations.kept_slope
+        return forward, partial(activations.plan_activation_backward, slope, real)
     if kind == "metric":
-        return getattr(metrics, f"plan_{formula}")(real), None
+        return partial(getattr(metrics, f"plan_{formula}"), real), None
     fused = {
         "softmax_cross_entropy": losses.plan_softmax_cross_entropy,
         "sigmoid_cross_entropy": losses.plan_sigmoid_cross_entropy,
         "cross_entropy": losses.plan_cross_entropy,
     }
     if formula in fused:
-        return fused[formula](real), None
-    return losses.plan_elementwise_loss(*losses.formulas_of(operation.functions or formula), real), None
+        return partial(fused[formula], real), None
+    return partial(losses.plan_elementwise_loss, *losses.formulas_of(operation.functions or formula), real), None
 
 
-def update_function(plan, real):
-    """The function that updates a parameter of the plan."""
+def update_call(plan, real):
+    """The call that makes the function that updates a parameter of the plan."""
     if callable(plan.update):
-        return updates.plan_own_update(plan.update, plan.slots, real)
-    return getattr(updates, f"plan_{plan.update}_update")(real)
+        return partial(updates.plan_own_update, plan.update, plan.slots, real)
+    return partial(getattr(updates, f"plan_{plan.update}_update"), real)
 
 
 class Data(SimpleNamespace):
@@ -96,8 +103,8 @@ class Runner:
         self.tables: dict[str, np.ndarray] = {}
         self.fixed_programs: dict[str, np.ndarray] = {}
         self.fixed_run = None
-        self.chunks = 0
-        self.parameters = self._parameters()
+        penalized = [p.size for p in plan.parameters if p.penalty >= 0 or p.own_penalty is not None]
+        self.chunks = sum(-(-size // PENALTY_CHUNK) for size in penalized)
         self.gather_operation = np.zeros(layout.OPERATION_FIELDS, np.int64)
         self.gather_operation[layout.INPUTS] = plan.inputs
         self.gather_operation[layout.OUTPUTS] = plan.target_width
@@ -105,10 +112,44 @@ class Runner:
         self.norm_limits = np.array([plan.clip_norm, -1.0])
         self.capacity = 0
         self.workers = 0
-        self.workspace = None
-        self._reserve(1, 1)
 
     # Making the records.
+
+    def _operations(self, name):
+        """(operation, forward, backward or None) of the plan's operations ``name``: calls that make its functions."""
+        operations = [self.plan.loss] if name == "loss" else getattr(self.plan, name)
+        previous = None
+        for operation in operations:
+            goes_back = name == "operations" and operation.dx >= 0
+            # Nobody else reads what a dense layer hands on; a slope that looks at y alone has y in its place.
+            keeps_slope = goes_back and previous == "dense" and operation.x != operation.y
+            previous = operation.kind
+            forward, backward = operation_calls(operation, self.real, keeps_slope)
+            yield operation, forward, backward if goes_back else None
+
+    def _compile_ahead(self, name, with_loss, *further):
+        """Compile what the plan's operations ``name`` need, and further calls: what takes longest first."""
+
+        def calls(*names):
+            return [call for each in names for _, *both in self._operations(each) for call in both if call is not None]
+
+        loss, metrics = (calls("loss"), calls("metrics")) if with_loss else ([], [])
+        compile_ahead([partial(gemm.multiplication, self.real), *loss, *further, *calls(name), *metrics])
+
+    def compile_training(self, gathered):
+        """Compile what a training needs, in as many processes as there are; it is done one by one otherwise.
+
+        gathered : whether its rows are taken in another order than they stand in.
+        """
+        if "operations" not in self.fixed_programs:
+            further = [train]
+            if self.plan.update is not None:
+                further.append(update_call(self.plan, self.real))
+            if gathered:
+                further += [partial(gather.plan_gather, self.real), shuffled_order]
+            roles = dict.fromkeys(parameter.role for parameter in self.plan.parameters)
+            further += [partial(GRADIENTS[role], self.real) for role in roles]
+            self._compile_ahead("operations", True, *further)
 
     def _table(self, name):
         """The records of the plan's operations ``name``, made when they are first needed.
@@ -116,18 +157,12 @@ class Runner:
         Only what runs gets compiled: a fit needs no prediction, and a prediction nothing that goes backward.
         """
         if name not in self.tables:
-            operations = [self.plan.loss] if name == "loss" else getattr(self.plan, name)
+            operations = list(self._operations(name))
             table = np.zeros((len(operations), layout.OPERATION_FIELDS), np.int64)
-            previous = None
-            for record, operation in zip(table, operations, strict=True):
-                goes_back = name == "operations" and operation.dx >= 0
-                # Nobody else reads what a dense layer hands on; a slope that looks at y alone has y in its place.
-                keeps_slope = goes_back and previous == "dense" and operation.x != operation.y
-                previous = operation.kind
-                forward, backward = operation_functions(operation, self.real, keeps_slope)
-                record[layout.FORWARD] = address(forward)
-                if goes_back:
-                    record[layout.BACKWARD] = address(backward)
+            for record, (operation, forward, backward) in zip(table, operations, strict=True):
+                record[layout.FORWARD] = address(forward())
+                if backward is not None:
+                    record[layout.BACKWARD] = address(backward())
                 record[layout.INPUTS], record[layout.OUTPUTS] = operation.inputs, operation.outputs
                 record[layout.X], record[layout.Y] = operation.x, operation.y
                 record[layout.DX], record[layout.DY] = operation.dx, operation.dy
@@ -136,14 +171,15 @@ class Runner:
             self.tables[name] = table
         return self.tables[name]
 
-    def _parameters(self):
+    @cached_property
+    def parameters(self):
+        """The records of the plan's parameters, made for the first training."""
         plan, real = self.plan, self.real
-        gradients = {"weights": dense.plan_dense_weights, "bias": dense.plan_dense_bias}
-        update = address(update_function(plan, real)) if plan.update is not None else 0
-        norms = 0
+        update = address(update_call(plan, real)()) if plan.update is not None else 0
+        norms = chunks = 0
         table = np.zeros((len(plan.parameters), layout.PARAMETER_FIELDS), np.int64)
         for record, parameter in zip(table, plan.parameters, strict=True):
-            record[layout.GRADIENT] = address(gradients[parameter.role](real))
+            record[layout.GRADIENT] = address(GRADIENTS[parameter.role](real))
             record[layout.UPDATE] = update
             record[layout.OFFSET] = parameter.offset
             record[layout.LENGTH] = parameter.shape[0]
@@ -160,8 +196,8 @@ class Runner:
             elif parameter.penalty >= 0:
                 record[layout.PENALTY_VALUE] = address(penalties.plan_penalty(real))
             if record[layout.PENALTY_VALUE] != 0:
-                record[layout.FIRST_CHUNK] = self.chunks
-                self.chunks += -(-parameter.size // PENALTY_CHUNK)
+                record[layout.FIRST_CHUNK] = chunks
+                chunks += -(-parameter.size // PENALTY_CHUNK)
             if parameter.constraint >= 0:
                 record[layout.CONSTRAINT] = address(penalties.plan_max_norm(real))
                 record[layout.CONSTRAINT_OPTION] = parameter.constraint
@@ -228,15 +264,16 @@ class Runner:
         program[layout.OPERATIONS] = operations.ctypes.data
         program[layout.OPERATION_COUNT] = len(operations)
         program[layout.BACKWARD_FIRST] = plan.backward_first
-        program[layout.PARAMETER_RECORDS] = self.parameters.ctypes.data
-        program[layout.PARAMETER_COUNT] = len(self.parameters)
+        if name == "operations":
+            program[layout.PARAMETER_RECORDS] = self.parameters.ctypes.data
+            program[layout.PARAMETER_COUNT] = len(self.parameters)
+            program[layout.CONSTRAINED] = any(self.parameters[:, layout.CONSTRAINT])
         program[layout.INPUT_ROW_BYTES] = item * plan.inputs
         program[layout.TARGET_ROW_BYTES] = item * plan.target_width
         program[layout.OUTPUT_ROW_BYTES] = item * plan.outputs
         program[layout.ITEM_BYTES] = item
         program[layout.BLOCK] = plan.block
         program[layout.PENALTY_CHUNKS] = self.chunks
-        program[layout.CONSTRAINED] = any(self.parameters[:, layout.CONSTRAINT])
         if with_loss:
             program[layout.LOSS] = self._table("loss").ctypes.data
             program[layout.METRIC_OPERATIONS] = self._table("metrics").ctypes.data
@@ -317,9 +354,12 @@ class Runner:
         Returns (status, results), results : (blocks, 1 + metrics), sums over each block.
         """
         evaluating = outputs is None
+        name = "evaluation" if evaluating else "prediction"
+        if name not in self.fixed_programs:
+            self._compile_ahead(name, evaluating, infer)
         workers = max(1, min(workers, last_block - first_block))
         self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)
-        program = self._program(data, kept, "evaluation" if evaluating else "prediction", evaluating, False)
+        program = self._program(data, kept, name, evaluating, False)
         results = np.zeros((last_block - first_block, 1 + len(self.plan.metrics)))
 
         def work(run, sync, rank, size):
@@ -335,6 +375,7 @@ class Runner:
         The parameters belong to the runner's arenas, which must live as long.
         """
         plan, rows = self.plan, self.plan.block
+        self._reserve(1, 1)
         run, program = self._fixed_run_record(), self._fixed_program("prediction", False)
         memory = aligned_zeros(plan.columns * rows, self.real), gemm.workspace(self.real), self.options
         run[layout.ACTIVATIONS], run[layout.WORKSPACE] = memory[0].ctypes.data, memory[1].ctypes.data
