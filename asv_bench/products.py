@@ -34,6 +34,9 @@ SHAPES = [(1, 64, 64), (32, 64, 64), (128, 784, 256), (256, 1024, 1024), (1024, 
 DTYPES = ("float32", "float64")
 PRODUCTS = ("dense_forward", "dense_backward_weights", "dense_backward_input")
 
+#: A turn takes at least as long, so that the start of a thread, a tenth of a millisecond, does not count.
+TURN_SECONDS = 0.02
+
 #: Whether a process can be stopped and go on, which Windows does not have.
 CAN_STOP = hasattr(signal, "SIGSTOP")
 
@@ -144,10 +147,15 @@ def product(library: str, name: str, shape: tuple[int, int, int], dtype: str, th
         "dense_backward_weights": lambda: x.T @ dy,
         "dense_backward_input": lambda: dy @ W.T,
     }[name]()
-    calls = max(1, int(4e9 / (2 * math.prod(shape))))  # tens of milliseconds: to start a thread takes a tenth of one
     out = aligned(*right.shape, dtype=dtype)
-    run = LIBRARIES[library](arrays, out, name, calls, threads)
-    run()
+    LIBRARIES[library](arrays, out, name, 1, threads)()  # the first call of all may compile
+    calls, seconds = 1, 0.0
+    while seconds < TURN_SECONDS:
+        run = LIBRARIES[library](arrays, out, name, calls, threads)
+        started = time.perf_counter()
+        run()
+        seconds, calls = time.perf_counter() - started, 2 * calls
+    calls //= 2
     if not np.allclose(out, right, rtol=1e-3, atol=1e-2):
         raise RuntimeError(f"{library} computes something else: {name} {shape} {dtype}")
 
