@@ -7,6 +7,7 @@ the first model.
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,9 +178,15 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = importlib.import_module(f".{name}", __name__)
     else:
+        from importlib.util import find_spec
+
         from .elsewhere import instead
 
-        raise AttributeError(f"module 'fastnn' has no attribute {name!r}{instead(name, __all__)}")
+        hint = instead(name, __all__)
+        # "from fastnn import name" would swallow the text of an AttributeError.
+        if hint and sys._getframe(1).f_code.co_name == "_handle_fromlist" and find_spec(f"{__name__}.{name}") is None:
+            raise ImportError(f"cannot import name {name!r} from 'fastnn'{hint}")
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}{hint}")
     globals()[name] = value
     return value
 

@@ -20,10 +20,16 @@ def build(layers: Iterable[Layer], seed: int, dtype: str) -> tuple[Layer, ...]:
     chain = named(layers)
     width = chain[0].units
     for index, layer in enumerate(chain):
-        layer.build(width, seed=seed, dtype=dtype, number=index)
+        try:
+            layer.build(width, seed=seed, dtype=dtype, number=index)
+        except MemoryError:
+            raise MemoryError(
+                f"layers[{index}], {layer!r}, has {width:,} inputs and {layer.units:,} units: too many for the memory"
+            ) from None
         check_built(layer)
-        layer.owned = True
         width = layer.units
+    for layer in chain:  # all of them, or none where one could not be built
+        layer.owned = True
     return tuple(chain)
 
 
@@ -35,6 +41,9 @@ def named(layers: Iterable[Layer]) -> list[Layer]:
     for index, layer in enumerate(chain):
         if not isinstance(layer, Layer):
             raise TypeError(f"layers[{index}] is {shown(layer)}; expected a layer, such as Dense(10)")
+        if "owned" not in vars(layer):
+            kind = type(layer).__name__
+            raise TypeError(f"layers[{index}]: __init__ of {kind} did not call super().__init__(); expected it to")
         if layer.owned:
             raise ValueError(f"layers[{index}], {layer!r}, belongs to another model already; expected a new layer")
         if any(layer is other for other in chain[:index]):

@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 __all__ = ["choice", "flag", "function", "model_file", "nearest", "number", "path", "shown", "warn", "whole_number"]
 
 
@@ -46,7 +48,7 @@ def nearest(value: str, options: Iterable[str]) -> str:
     """``; did you mean 'relu'?`` where one of the options is close to ``value``, or a word of it, else nothing."""
     spelled, options = str(value).lower(), list(options)
     words = [option for option in options if f"_{option}_" in f"_{spelled}_"]
-    close = sorted(words, key=len, reverse=True) or difflib.get_close_matches(spelled, options, n=1)
+    close = sorted(words, key=len, reverse=True) or difflib.get_close_matches(spelled, options, n=1, cutoff=0.7)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -129,8 +131,13 @@ def path(name: str, value: Any) -> str:
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} is {shown(value)}; expected the path of a file")
     found = os.fspath(value)
-    if not found or os.path.isdir(found):
-        raise ValueError(f"{name} is {shown(value)}, {'a folder' if found else 'empty'}; expected the path of a file")
+    fault = "empty" if not found else "a folder" if os.path.isdir(found) else ""
+    if "\0" in found:
+        fault = "with a character of code 0"
+    elif not fault and os.path.exists(found) and not os.path.isfile(found):  # never to be replaced, or waited for
+        fault = "a device, a pipe or a socket"
+    if fault:
+        raise ValueError(f"{name} is {shown(value)}, {fault}; expected the path of a file")
     return found
 
 
@@ -161,10 +168,17 @@ def model_file(name: str, value: Any, *, in_folder: bool = True) -> str:
 
 
 def flag(name: str, value: Any) -> bool:
-    """``value`` if it is True or False."""
-    if value is True or value is False:
+    """``value`` if it is True or False, of Python or of NumPy."""
+    if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise TypeError(f"{name} is {shown(value)}; expected True or False")
+
+
+def name(name: str, value: Any) -> str:
+    """``value`` if it is a string with something in it."""
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{name} is {shown(value)}; expected a non-empty string or None")
+    return value
 
 
 def warn(message: str) -> None:

@@ -167,7 +167,12 @@ def as_array(name: str, value: Any, hint: str = "") -> np.ndarray:
         raise TypeError(f"{name} is a masked array; expected numbers in every place: fill it first")
     columns: Sequence[Any] = ()
     if hasattr(value, "to_numpy"):  # pandas, polars and their kin
-        columns, value = list(getattr(value, "columns", ())), value.to_numpy()
+        columns = list(getattr(value, "columns", ()))
+        if hasattr(value, "to_dummies"):  # polars makes days and microseconds of dates beside numbers
+            for kind, column in zip(getattr(value, "dtypes", ()), columns, strict=False):
+                if kind.is_temporal():
+                    raise TypeError(f"{name} holds dates or times in column {column!r}; expected numbers")
+        value = value.to_numpy()
     try:
         array = np.asanyarray(value) if isinstance(value, np.memmap) else np.asarray(value)
     except ValueError:

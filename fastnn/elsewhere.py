@@ -28,6 +28,17 @@ NAMES = {
     "LearningRateScheduler": "a schedule, as in fn.Adam(fn.CosineDecay(1e-3))",
     "DataLoader": "model.fit(X, y, batch_size=32)",
     "load_model": "fn.load(path)",
+    "save": "model.save(path)",
+    "to_categorical": "the labels as they are, or np.eye(classes)[y]",
+    "StandardScaler": "(X - X.mean(axis=0)) / X.std(axis=0)",
+    "train_test_split": "model.fit(X, y, validation_split=0.2)",
+    **dict.fromkeys(("seed", "set_seed", "manual_seed", "set_random_seed"), "fn.Model(layers, seed=0)"),
+    "StepLR": "fn.Adam(fn.StepDecay(1e-3, decay_steps, decay_rate))",
+    "CosineAnnealingLR": "fn.Adam(fn.CosineDecay(1e-3))",
+    "OneCycleLR": "fn.Adam(fn.OneCycle(0.01))",
+    "nn": "fn.Model, fn.Dense, fn.Dropout ... themselves",
+    "MSE": "fn.MeanSquaredError()",
+    "MAE": "fn.MeanAbsoluteError()",
     **{
         name.replace("_", ""): f'fn.Activation("{name}")'
         for name in "relu leaky_relu elu selu gelu silu sigmoid tanh softmax softplus softsign".split()
@@ -55,6 +66,17 @@ OF_MODEL = {
     ),
     "load_state_dict": "set_weights(weights) or load_weights(path)",
     "backward": "gradients(X, y)",
+    **dict.fromkeys(("lr", "learning_rate"), "optimizer.learning_rate"),
+    **dict.fromkeys(("trainable_variables", "variables"), "named_parameters() or get_weights()"),
+    **dict.fromkeys(("get_config", "to_json", "save_model"), "save(path)"),
+    "zero_grad": "nothing: fit and train_on_batch begin with new gradients",
+    "plot": "history.plot()",
+    "loss_curve_": 'history["loss"]',
+    "n_iter_": "epoch",
+    **dict.fromkeys(
+        ("classes_", "get_params", "set_params"),
+        "an estimator around the model: docs/how-to/from_scikit_learn.md of the source has one",
+    ),
     **dict.fromkeys(("get_layer", "coefs_"), "layers[1] of the layers, which begin with the Input, and its W and b"),
 }
 
@@ -73,4 +95,6 @@ def instead_in_model(name: str, ours: Iterable[str]) -> str:
     """The same for a method or an attribute of a model."""
     if name in OF_MODEL:
         return f"; expected {OF_MODEL[name]}"
-    return "" if name.startswith("_") else nearest(name, ours)  # copies and pickles ask for names with "_"
+    if name.startswith("_"):  # copies and pickles ask for such names
+        return ""
+    return nearest(name, [known for known in ours if not known.startswith("_")])

@@ -166,7 +166,8 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write the model to ``path``: layers, weights, optimizer and its state, loss, metrics, seed and step.
 
     A model that is loaded from it continues with the same bits. Raises an OSError where the file cannot be written
-    (an older one then stays as it was), and a TypeError where a part of your own cannot be described.
+    (an older one then stays as it was), a TypeError where a part of your own cannot be described, and a ValueError
+    where a number is not finite.
     """
     checks.model_file("path", path)
     classes, own = known_classes(), {}  # type: tuple[dict[str, type], dict[str, Any]]
@@ -211,6 +212,10 @@ def write(path: str | os.PathLike[str], description: dict[str, Any], tensors: Ma
     names = {dtype: name for name, dtype in TYPES.items()}
     place = 0
     for name, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"the model cannot be saved: {name!r} holds numbers that are not finite, which a file must not"
+            )
         end = place + array.nbytes
         dtype = names[array.dtype.newbyteorder("<")]
         header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [place, end]}

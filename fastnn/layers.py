@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import constraints, data, initializers, regularizers
+from . import checks, constraints, data, initializers, regularizers
 from .checks import choice, flag, number, shown, whole_number
 from .own_functions import ActivationFunction
 from .plan import Builder
@@ -75,12 +75,11 @@ class Layer:
 
     kind = "layer"
     #: What a model is built on.
-    fixed: tuple[str, ...] = ("inputs", "units")
+    fixed: tuple[str, ...] = ("name", "inputs", "units")
 
     def __init__(self, *, name: str | None = None, trainable: bool = True):
-        if name is not None and (not isinstance(name, str) or not name):
-            raise TypeError(f"name is {shown(name)}; expected a non-empty string or None")
-        self.given_name, self.name = name, name or self.kind
+        self.given_name = None if name is None else checks.name("name", name)
+        self.name = name or self.kind
         self.trainable = trainable
         self.inputs = self.units = 0
         self.dtype = "float32"

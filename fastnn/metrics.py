@@ -301,7 +301,8 @@ def get(name: str, value: Any) -> tuple[Metric, ...]:
         elif isinstance(entry, str) and entry.lower() in BY_NAME:
             metric = BY_NAME[entry.lower()]()
         elif callable(entry) and not isinstance(entry, type):
-            metric = FunctionMetric(entry)
+            function = f"{name}: {getattr(entry, '__name__', shown(entry))}"
+            metric = FunctionMetric(checks.function(function, entry, ("y_true", "y_pred")))
         else:
             hint = nearest(entry, BY_NAME) if isinstance(entry, str) else ""
             first: dict[Any, str] = {}  # of the names of each

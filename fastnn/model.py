@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from . import chain, data, dispatch, evaluation, examples, files, lbfgs, losses, optimizers, summary
+from . import chain, checks, data, dispatch, evaluation, examples, files, lbfgs, losses, optimizers, summary
 from .checks import choice, flag, number, shown, warn, whole_number
 from .elsewhere import instead_in_model
 from .gradient_check import GradientReport, check_gradients
@@ -31,6 +31,15 @@ from .slow_path import SlowPath
 from .training import Callbacks, DeferredInterrupt, EndOfEpoch, Trainer, run_fit
 
 __all__ = ["Model", "load"]
+
+#: The attributes of a model that may be changed, with what checks them.
+CHANGEABLE: dict[str, Callable[[str, Any], Any]] = {
+    "name": checks.name,
+    "threads": dispatch.check_threads,
+    "step": partial(whole_number, least=0, most=2**63 - 1),
+    "epoch": partial(whole_number, least=0, most=2**63 - 1),
+    "stop_training": checks.flag,
+}
 
 
 class Model:
@@ -63,9 +72,7 @@ class Model:
     ):
         self._seed = secrets.randbits(62) if seed is None else whole_number("seed", seed, 0, 2**63 - 1)
         self._dtype = choice("dtype", dtype, ("float32", "float64"))
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name is {shown(name)}; expected a string or None")
-        self.name = name or "model"
+        self.name = "model" if name is None else name
         self._layers = chain.build(layers, self._seed, self._dtype)
         self._optimizer: optimizers.Optimizer | None = None
         self._loss: losses.Loss | None = None
@@ -200,6 +207,15 @@ class Model:
             if hasattr(type(self), name):  # a property, which has raised an error of its own
                 return object.__getattribute__(self, name)
             raise AttributeError(f"a model has no {name!r}{instead_in_model(name, dir(self))}")
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in CHANGEABLE:
+                value = CHANGEABLE[name](name, value)
+            elif "_busy" in vars(self) and name not in vars(self) and not hasattr(type(self), name):
+                hint = instead_in_model(name, dir(self)) if type(self) is Model else ""
+                if hint:  # it would change nothing; other names are the user's own
+                    raise AttributeError(f"a model has no {name!r}{hint}")
+            super().__setattr__(name, value)
 
     # Compile.
 
@@ -579,7 +595,8 @@ class Model:
         >>> [array.shape for array in model.get_weights()]
         [(2, 3), (3,), (3, 1), (1,)]
         """
-        return [array.copy() for layer in self.layers for array in layer.parameters.values()]
+        with self._lock:
+            return [array.copy() for layer in self.layers for array in layer.parameters.values()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Set all parameters, in the order of ``get_weights``; on an error nothing has changed.
@@ -657,6 +674,12 @@ class Model:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._set_up()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        twin = memo[id(self)] = object.__new__(type(self))
+        with self._lock:  # not in the middle of a step of another thread
+            twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return twin
 
     def copy(self) -> Model:
         """An independent copy: weights, optimizer state, step and seed; ``copy.copy`` gives the same."""

@@ -285,5 +285,5 @@ def get(name: str, value: Any) -> Schedule:
         others = "a number, a schedule, a function of the step or "
         return BY_NAME[choice(name, value, BY_NAME, others=others)]()
     if callable(value) and not isinstance(value, type):
-        return FunctionSchedule(value)
+        return FunctionSchedule(checks.function(name, value, ("step",)))
     return ConstantRate(number(name, value, least=0))

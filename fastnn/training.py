@@ -363,12 +363,12 @@ class EndOfEpoch:
     def __call__(self, results: np.ndarray) -> None:
         """An epoch is over, with these results of its batches."""
         trainer, model = self.trainer, self.trainer.model
-        found = trainer.logs(self.finished, results)
+        self.finished += 1
+        model.epoch = self.first_epoch + self.finished  # whatever metrics and validation come to
+        found = trainer.logs(self.finished - 1, results)
         if self.validate is not None:
             found.update({f"val_{name}": value for name, value in self.validate().items()})
         model.history.append(found)
-        self.finished += 1
-        model.epoch = self.first_epoch + self.finished
         self.progress.epoch(self.finished, trainer.epochs, found)
         trainer.tell(self.callbacks, "on_epoch_end", self.finished - 1, found)
 
@@ -397,7 +397,6 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
             found = logs(by_rows, results[-1], trainer.examples.t)
             trainer.tell(callbacks, "on_train_batch_end", start % batches, found)
             trainer.take_snapshot(batch)
-        interrupt.check()
         if progress.place is not None:
             progress.show(batch / last, f"epoch {-(-batch // batches)}/{epochs}  loss {results[-1, 0]:.4f}")
         while end_epoch.finished < batch // batches:
@@ -405,8 +404,7 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
             pending = pending[batches:]
             if callbacks.touching:
                 trainer.take_snapshot(batch)
-            if callbacks.given:
-                interrupt.check()
+        interrupt.check()  # not before: the epochs that the slice has ended count
 
 
 class Callbacks:

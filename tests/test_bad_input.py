@@ -211,7 +211,7 @@ BAD_CONSTRUCTION = {
     ),
     "schedule takes too much": (
         lambda: fn.SGD(lambda step, epoch: 0.1),
-        "function is a function of (step, epoch); expected a function of (step)",
+        "learning_rate is a function of (step, epoch); expected a function of (step)",
     ),
     "save to a number": (lambda: classifier().save(3), "path is 3; expected the path of a file"),
     "save to nowhere": (lambda: classifier().save(""), "path is '', empty; expected the path of a file"),

@@ -288,6 +288,40 @@ def test_ctrl_c_waits_until_all_callbacks_of_the_epoch_are_done(name, first, tmp
     assert history.epochs == 2
 
 
+class Pressing(fn.Schedule):
+    """A constant rate; Ctrl-C is pressed where it is first asked for."""
+
+    pressed = False
+
+    def rates(self, steps):
+        if not self.pressed:
+            self.pressed = True
+            signal.raise_signal(signal.SIGINT)
+        return np.full(steps.shape, 0.1)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_the_epochs_that_end_before_ctrl_c_is_answered_count(watched):
+    """They are in the weights, so the next fit must not take their order of rows again."""
+    callbacks = [fn.EarlyStopping("loss", patience=10**6)] if watched else []
+    model = compiled(fn.SGD(Pressing()))
+    with pytest.raises(KeyboardInterrupt):
+        fit(*callbacks, model=model, epochs=100)
+    assert 0 < model.epoch == model.history.epochs == model.step // 2
+    assert model.epoch == 1 or not watched
+    fit(model=model, epochs=2)
+    expected, _ = fit(epochs=model.epoch, model=compiled(fn.SGD(0.1)))
+    np.testing.assert_array_equal(model.arenas.parameters, expected.arenas.parameters)
+
+
+def test_an_epoch_counts_where_its_figures_fail():
+    model, (X, y) = compiled(), data()
+    model.compile("sgd", "cross_entropy", [lambda y_true, y_pred: 1 / 0])
+    with pytest.raises(ZeroDivisionError):
+        model.fit(X, y, batch_size=30, epochs=3)
+    assert model.step == 2 and model.epoch == 1 and model.history.epochs == 0
+
+
 def test_how_they_are_shown():
     assert repr(fn.EarlyStopping("loss", patience=3)) == "EarlyStopping(monitor='loss', patience=3)"
     assert repr(fn.ModelCheckpoint("m")) == "ModelCheckpoint(filepath='m')"

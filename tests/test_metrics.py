@@ -144,7 +144,7 @@ BAD = {
     "metrics has two metrics named 'f1'": ("cross_entropy", 3, ["f1", metrics.FunctionMetric(scores.f1, "f1")]),
     "metrics has a metric named 'loss'": ("cross_entropy", 3, [metrics.FunctionMetric(scores.f1, "loss")]),
     "metrics has a metric named 'val_f1'": ("cross_entropy", 3, [metrics.FunctionMetric(scores.f1, "val_f1")]),
-    r"function is a function of \(t\); expected a function of \(y_true, y_pred\)": ("mse", 3, [lambda t: 1.0]),
+    r"metrics: <lambda> is a function of \(t\); expected a function of \(y_true, y_pred\)": ("mse", 3, [lambda t: 1.0]),
 }
 
 

@@ -417,6 +417,18 @@ def test_several_fits_at_once_in_threads():
         np.testing.assert_array_equal(weights_of(model), weights_of(expected))
 
 
+@pytest.mark.parametrize("take", [fn.Model.copy, fn.Model.get_weights])
+def test_a_copy_waits_for_the_fit_of_another_thread(take):
+    model, taken = network(), []
+    with model._lock:  # as a fit has it
+        thread = threading.Thread(target=lambda: taken.append(take(model)))
+        thread.start()
+        thread.join(0.05)
+        assert not taken
+    thread.join(60)
+    assert len(taken) == 1
+
+
 def test_one_model_in_two_threads_is_refused():
     X, y = two_classes()
     model = network()

@@ -1,5 +1,8 @@
 """What people do who come from Keras, PyTorch, scikit-learn and pandas: it works, or the error says what to write."""
 
+import os
+import stat
+
 import numpy as np
 import pytest
 
@@ -168,6 +171,27 @@ MISTAKEN = {
 }
 
 
+def test_dates_of_polars_beside_numbers_are_no_numbers():
+    """Its ``to_numpy`` would make days of them."""
+
+    class Kind:
+        def __init__(self, temporal):
+            self.is_temporal = lambda: temporal
+
+    class Frame:
+        columns, dtypes = ["a", "b", "c"], [Kind(False), Kind(False), Kind(True)]
+
+        def to_dummies(self):
+            raise NotImplementedError
+
+        def to_numpy(self):
+            return X
+
+    refused("X holds dates or times in column 'c'; expected numbers", lambda: model_for().fit(Frame(), LABELS))
+    Frame.dtypes = [Kind(False)] * 3
+    model_for().fit(Frame(), LABELS)
+
+
 @pytest.mark.parametrize("name", MISTAKEN)
 def test_the_error_says_what_to_write(name):
     make, inputs, targets, words = MISTAKEN[name]
@@ -278,6 +302,24 @@ CLASSES = {
 @pytest.mark.parametrize("name", CLASSES)
 def test_what_is_no_object(name):
     refused(CLASSES[name][1], CLASSES[name][0])
+
+
+@pytest.mark.parametrize("name", ["Sequential", "Conv2D", "Dropuot"])
+def test_an_import_of_what_there_is_not_tells_the_same(name):
+    with pytest.raises(AttributeError) as told:
+        getattr(fn, name)
+    hint = str(told.value).removeprefix(f"module 'fastnn' has no attribute {name!r}")
+    with pytest.raises(ImportError) as caught:
+        exec(f"from fastnn import Dense, {name}")
+    assert hint and str(caught.value) == f"cannot import name {name!r} from 'fastnn'{hint}"
+    exec("from fastnn import *; from fastnn import inference")  # a module that fastnn itself does not list
+
+
+def test_only_public_names_are_proposed():
+    for name in ("slots", "runner"):
+        with pytest.raises(AttributeError) as caught:
+            getattr(model_for(), name)
+        assert str(caught.value) == f"a model has no {name!r}"
 
 
 # Callbacks.
@@ -402,6 +444,34 @@ def test_other_names_are_kept_as_they_are(name, tmp_path):
     fn.load(tmp_path / name)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_or_a_device_is_neither_replaced_nor_waited_for(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    for action in (
+        model_for().save,
+        model_for().save_weights,
+        model_for().load_weights,
+        fn.load,
+        fn.CSVLogger,
+        fn.ModelCheckpoint,
+    ):
+        refused("a device, a pipe or a socket; expected the path of a file", lambda action=action: action(path))
+        assert stat.S_ISFIFO(path.stat().st_mode) and len(list(tmp_path.iterdir())) == 1
+    refused("path is 'a\\x00b', with a character of code 0", lambda: model_for().save("a\0b"))
+
+
+@pytest.mark.parametrize("slot", [False, True])
+def test_what_could_not_be_loaded_is_not_saved(slot, tmp_path):
+    model = model_for()
+    model.save(tmp_path / "m")
+    (model.arenas.slots[1] if slot else model.arenas.parameters)[0] = np.inf
+    name = "optimizer.1.dense_1.W" if slot else "dense_1.W"
+    refused(f"the model cannot be saved: {name!r} holds numbers that are not", lambda: model.save(tmp_path / "m"))
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    fn.load(tmp_path / "m")
+
+
 @pytest.mark.parametrize("save", ["save", "save_weights"])
 def test_a_missing_folder_is_named(save, tmp_path):
     path = str(tmp_path / "no folder" / "m")
@@ -474,6 +544,8 @@ def test_the_layers_of_a_model_are_fixed():
     for name, value in {"units": 9, "inputs": 2, "activation": "tanh", "use_bias": False}.items():
         with pytest.raises(AttributeError, match=rf"dense_1\.{name} is fixed in a model; expected a new model"):
             setattr(model.layers[1], name, value)
+    with pytest.raises(AttributeError, match=r"dense_1\.name is fixed"):  # parameters have their names from it
+        model.layers[1].name = "dense_2"
     with pytest.raises(AttributeError, match=r"dense_1\.inputs is fixed"):
         model.layers[1].build(5)
     assert model.predict(X).shape == (40, 4)
@@ -493,6 +565,54 @@ def test_what_may_change_in_a_layer_is_checked():
     assert model.evaluate(X, LABELS)["loss"] > before
     dropout.rate = 0
     assert dropout.rate == 0
+
+
+def test_what_may_change_in_a_model_is_checked():
+    model = model_for()
+    before = vars(model).copy()
+    refused("threads is -1; expected a whole number", lambda: setattr(model, "threads", -1))
+    refused("step is -5; expected a whole number", lambda: setattr(model, "step", -5))
+    refused("epoch is None; expected a whole number", lambda: setattr(model, "epoch", None))
+    refused("name is 3; expected a non-empty string", lambda: setattr(model, "name", 3))
+    refused("stop_training is 'yes'; expected True or False", lambda: setattr(model, "stop_training", "yes"))
+    refused("a model has no 'stop_traning'; did you mean 'stop_training'?", lambda: setattr(model, "stop_traning", 1))
+    refused("expected optimizer.learning_rate", lambda: setattr(model, "learning_rate", 0.1))
+    assert vars(model) == before
+    model.scale = 3.0  # of the user's own
+    model.threads, model.stop_training = np.int64(1), np.True_
+    assert model.copy().scale == 3 and model.threads == 1 and model.stop_training is True
+
+    class Own(fn.Model):
+        pass
+
+    own = Own([fn.Input(3), fn.Dense(1)])
+    own.learning_rate = 0.1
+
+
+def test_layers_of_a_model_that_could_not_be_made_are_free():
+    good = fn.Dense(4)
+    with pytest.raises(ValueError, match="has shape"):
+        fn.Model([fn.Input(3), good, fn.Dense(5, kernel_initializer=lambda shape, generator: np.ones(1))])
+    assert fn.Model([fn.Input(3), good]).outputs == 4
+
+
+def test_a_layer_without_the_base_s_init_is_told():
+    class Own(fn.Layer):
+        def __init__(self):
+            self.factor = 2
+
+    refused(
+        "layers[1]: __init__ of Own did not call super().__init__()",
+        lambda: fn.Model([fn.Input(3), Own(), fn.Dense(1)]),
+    )
+
+
+def test_layers_too_large_for_the_memory_are_named():
+    def full(*arguments, **options):
+        raise MemoryError("Unable to allocate")
+
+    with pytest.raises(MemoryError, match=r"layers\[1\], Dense\('dense_1'\), has 3 inputs and 1,000 units: too many"):
+        fn.Model([fn.Input(3), fn.Dense(1000, kernel_initializer=full)])
 
 
 def test_images_of_bytes_are_told():
