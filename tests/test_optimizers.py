@@ -170,6 +170,9 @@ def test_max_norm_holds_after_every_step():
         norms = np.linalg.norm(model.layers[1].W, axis=0)
         assert (norms <= 0.7 * (1 + 1e-12)).all() and np.linalg.norm(model.layers[1].b) <= 0.05 * (1 + 1e-12)
     assert (norms > 0.69).any()
+    model.layers[1].W[:] = 1.0  # asking for gradients is no step
+    model.gradients(X, y)
+    assert (model.layers[1].W == 1.0).all()
 
 
 def test_biases_are_penalized_only_where_that_is_asked_for():

@@ -198,7 +198,7 @@ class Runner:
             if record[layout.PENALTY_VALUE] != 0:
                 record[layout.FIRST_CHUNK] = chunks
                 chunks += -(-parameter.size // PENALTY_CHUNK)
-            if parameter.constraint >= 0:
+            if parameter.constraint >= 0 and update != 0:  # without an update the weights stay as they are
                 record[layout.CONSTRAINT] = address(penalties.plan_max_norm(real))
                 record[layout.CONSTRAINT_OPTION] = parameter.constraint
         return table
