@@ -25,8 +25,10 @@ def _labels(y_true: np.ndarray) -> np.ndarray:
 
 
 def _multilabel(y_true: np.ndarray) -> bool:
-    """Whether the rows are sets of labels, not one-hot: some row has none, or more than one."""
-    return y_true.ndim == 2 and y_true.shape[1] > 1 and bool(((y_true > 0.5).sum(axis=1) != 1).any())
+    """Whether the rows are sets of labels, not one-hot or the probabilities of classes: some row does not sum to 1."""
+    if y_true.ndim == 1 or y_true.shape[1] == 1:
+        return False
+    return bool((np.abs(y_true.sum(axis=1, dtype=np.float64) - 1) > 1e-3).any())  # as ``CrossEntropy`` takes them
 
 
 def _counts(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -77,6 +77,17 @@ def test_several_yes_or_no_columns(seed):
     assert scores.roc_auc(y_true, p) == pytest.approx(metrics.roc_auc_score(y_true, p), rel=1e-12)
 
 
+def test_probabilities_of_classes_are_no_sets_of_labels():
+    """Targets of a cross-entropy that are no one-hot rows: each row counts for its largest class."""
+    labels, p = classes(200, 5, 0)
+    t = (0.4 * np.eye(5)[labels] + np.random.default_rng(1).dirichlet(np.ones(5), 200) / 4 + 0.07).astype(np.float32)
+    t /= t.sum(axis=1, keepdims=True)
+    assert (t.max(axis=1) <= 0.5).any()
+    for name in ("precision", "recall", "f1", "roc_auc", "confusion_matrix"):
+        np.testing.assert_array_equal(getattr(scores, name)(t, p), getattr(scores, name)(labels, p))
+    assert scores.log_loss(t, p) == pytest.approx(-(t * np.log(p)).sum(axis=1).mean(), rel=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(2, 1), (30, 1), (30, 3)])
 def test_r2(shape):
     generator = np.random.default_rng(0)
