@@ -11,78 +11,87 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # "as" tells them that a name is for users
     from . import (
-        callbacks,
-        constraints,
-        datasets,
-        files,
-        history,
-        initializers,
-        layers,
-        losses,
-        metrics,
-        model,
-        optimizers,
-        own_functions,
-        plan,
-        plots,
-        regularizers,
-        schedules,
-        scores,
+        callbacks as callbacks,
+        constraints as constraints,
+        datasets as datasets,
+        files as files,
+        history as history,
+        inference as inference,
+        initializers as initializers,
+        layers as layers,
+        losses as losses,
+        metrics as metrics,
+        model as model,
+        optimizers as optimizers,
+        own_functions as own_functions,
+        plan as plan,
+        plots as plots,
+        regularizers as regularizers,
+        schedules as schedules,
+        scores as scores,
     )
     from .callbacks import (
-        Callback,
-        CSVLogger,
-        EarlyStopping,
-        LambdaCallback,
-        ModelCheckpoint,
-        ReduceLROnPlateau,
-        TimeLimit,
+        Callback as Callback,
+        CSVLogger as CSVLogger,
+        EarlyStopping as EarlyStopping,
+        LambdaCallback as LambdaCallback,
+        ModelCheckpoint as ModelCheckpoint,
+        ReduceLROnPlateau as ReduceLROnPlateau,
+        TimeLimit as TimeLimit,
     )
-    from .constraints import MaxNorm
-    from .files import ModelFileError
-    from .gradient_check import GradientReport
-    from .history import History
+    from .constraints import MaxNorm as MaxNorm
+    from .files import ModelFileError as ModelFileError
+    from .gradient_check import GradientReport as GradientReport
+    from .history import History as History
     from .initializers import (
-        Constant,
-        GlorotNormal,
-        GlorotUniform,
-        HeNormal,
-        HeUniform,
-        Initializer,
-        LecunNormal,
-        LecunUniform,
-        Normal,
-        Orthogonal,
-        Uniform,
-        Zeros,
+        Constant as Constant,
+        GlorotNormal as GlorotNormal,
+        GlorotUniform as GlorotUniform,
+        HeNormal as HeNormal,
+        HeUniform as HeUniform,
+        Initializer as Initializer,
+        LecunNormal as LecunNormal,
+        LecunUniform as LecunUniform,
+        Normal as Normal,
+        Orthogonal as Orthogonal,
+        Uniform as Uniform,
+        Zeros as Zeros,
     )
-    from .layers import Activation, Dense, Dropout, Input, Layer
+    from .layers import Activation as Activation, Dense as Dense, Dropout as Dropout, Input as Input, Layer as Layer
     from .losses import (
-        BinaryCrossEntropy,
-        CrossEntropy,
-        Huber,
-        Loss,
-        LossFunction,
-        MeanAbsoluteError,
-        MeanSquaredError,
-        Quantile,
+        BinaryCrossEntropy as BinaryCrossEntropy,
+        CrossEntropy as CrossEntropy,
+        Huber as Huber,
+        Loss as Loss,
+        LossFunction as LossFunction,
+        MeanAbsoluteError as MeanAbsoluteError,
+        MeanSquaredError as MeanSquaredError,
+        Quantile as Quantile,
     )
-    from .metrics import Metric
-    from .model import Model, load
-    from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
-    from .own_functions import ActivationFunction
-    from .regularizers import L1, L1L2, L2, Penalty, Regularizer
+    from .metrics import Metric as Metric
+    from .model import Model as Model, load as load
+    from .optimizers import (
+        LBFGS as LBFGS,
+        SGD as SGD,
+        Adagrad as Adagrad,
+        Adam as Adam,
+        AdamW as AdamW,
+        Optimizer as Optimizer,
+        RMSprop as RMSprop,
+    )
+    from .own_functions import ActivationFunction as ActivationFunction
+    from .regularizers import L1 as L1, L1L2 as L1L2, L2 as L2, Penalty as Penalty, Regularizer as Regularizer
     from .schedules import (
-        ConstantRate,
-        CosineDecay,
-        ExponentialDecay,
-        OneCycle,
-        PiecewiseConstantDecay,
-        Schedule,
-        StepDecay,
-        Warmup,
+        ConstantRate as ConstantRate,
+        CosineDecay as CosineDecay,
+        ExponentialDecay as ExponentialDecay,
+        OneCycle as OneCycle,
+        PiecewiseConstantDecay as PiecewiseConstantDecay,
+        Schedule as Schedule,
+        StepDecay as StepDecay,
+        Warmup as Warmup,
     )
 
 __version__ = "0.1.0"
@@ -93,6 +102,7 @@ _MODULES = (
     "constraints",
     "datasets",
     "history",
+    "inference",
     "initializers",
     "layers",
     "losses",
@@ -172,23 +182,29 @@ if not (_folder / "kernels").is_dir():
     __path__.append(str(_folder.parent))
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f".{name}", __name__)
-    else:
-        from importlib.util import find_spec
+if not TYPE_CHECKING:  # which else would take any name for known
 
-        from .elsewhere import instead
+    def __getattr__(name: str) -> Any:
+        if name in _HOME_OF:
+            value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+        elif name in _MODULES:
+            value = importlib.import_module(f".{name}", __name__)
+        else:
+            raise _missing(name, sys._getframe(1).f_code.co_name == "_handle_fromlist")
+        globals()[name] = value
+        return value
 
-        hint = instead(name, __all__)
-        # "from fastnn import name" would swallow the text of an AttributeError.
-        if hint and sys._getframe(1).f_code.co_name == "_handle_fromlist" and find_spec(f"{__name__}.{name}") is None:
-            raise ImportError(f"cannot import name {name!r} from 'fastnn'{hint}")
-        raise AttributeError(f"module 'fastnn' has no attribute {name!r}{hint}")
-    globals()[name] = value
-    return value
+
+def _missing(name: str, imported: bool) -> Exception:
+    """The error about a name not here. "from fastnn import name" would swallow the text of an AttributeError."""
+    from importlib.util import find_spec
+
+    from .elsewhere import instead
+
+    hint = instead(name, __all__)
+    if imported and hint and find_spec(f"{__name__}.{name}") is None:
+        return ImportError(f"cannot import name {name!r} from 'fastnn'{hint}")
+    return AttributeError(f"module 'fastnn' has no attribute {name!r}{hint}")
 
 
 def __dir__() -> list[str]:

@@ -49,6 +49,7 @@ class CompiledPredict:
     the model trains elsewhere; but it serves one thread at a time: make one for each.
 
     Its ``state`` is an int64 array for ``fastnn.inference.predict_into(y, x, state)``, valid while this object lives.
+    It cannot be copied or pickled.
     """
 
     def __init__(self, runner: Any, inputs: int, outputs: int):
@@ -60,6 +61,12 @@ class CompiledPredict:
         self._memory = runner.arenas.parameters
         self.state, self._activations = runner.inference_state()
         self.inputs, self.outputs, self.dtype = inputs, outputs, np.dtype(runner.real)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a compiled_predict has addresses of memory, which mean nothing in a copy or another process; expected "
+            "model.compiled_predict() there, of a copy of the model"
+        )
 
     def suits(self, X: np.ndarray) -> bool:
         """Whether X is what it takes, and so few rows that one worker is the right number."""

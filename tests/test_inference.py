@@ -1,5 +1,7 @@
 """compiled_predict: the bits of predict, from Python and from functions of Numba, and its errors."""
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -158,3 +160,14 @@ def test_many_operations_are_left_to_predict():
     assert not wide.suits(np.zeros((1000, 512), np.float32))
     assert not network().compiled_predict().suits(np.zeros((1, 4), np.float32))
     assert isinstance(wide, CompiledPredict)
+
+
+@pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_it_is_neither_copied_nor_pickled(take):
+    """A copy's state would point to the memory of the first one, which may be gone."""
+    predict = network().compiled_predict()
+    with pytest.raises(TypeError, match=r"addresses of memory.*; expected model\.compiled_predict\(\) there"):
+        take(predict)
+    model = network()
+    model.predict(rows(1))  # which makes one of its own
+    assert np.array_equal(pickle.loads(pickle.dumps(model.copy())).predict(rows(1)), model.predict(rows(1)))

@@ -1,5 +1,6 @@
 """The package: what a wheel and an sdist hold, also when built from a clone without symbolic links."""
 
+import ast
 import hashlib
 import importlib.metadata
 import os
@@ -170,3 +171,13 @@ def test_command_says_its_version():
     result = run_python("-m", "fastnn", "--version", cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == f"fastnn {fastnn.__version__}"
+
+
+def test_type_checkers_know_the_public_names_and_no_others():
+    """A strict one takes "import a as a" alone for public, and any name for known where there is a __getattr__."""
+    tree = ast.parse((ROOT / "fastnn" / "__init__.py").read_text("utf-8"))
+    branches = {ast.unparse(node.test): node for node in tree.body if isinstance(node, ast.If)}
+    imports = [node for node in branches["TYPE_CHECKING"].body if isinstance(node, ast.ImportFrom)]
+    seen = [(name.asname, name.name) for node in imports for name in node.names]
+    assert sorted(seen) == sorted((name, name) for name in fastnn.__all__ if name != "__version__")
+    assert not any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in tree.body)
