@@ -28,7 +28,7 @@ import subprocess
 import sys
 
 from asv_bench.benchmarks.workloads import TRAINING, WORKLOADS
-from fastnn.dispatch import cores
+from fastnn.kernels.cores import cores
 
 #: Name -> (the distribution it needs, its module, the tasks it has).
 PEERS = {

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from asv_bench.compare import ONLY_AVX2, description, installed
-from fastnn.dispatch import cores
+from fastnn.kernels.cores import cores
 
 SHAPES = [(1, 64, 64), (32, 64, 64), (128, 784, 256), (256, 1024, 1024), (1024, 1024, 1024), (2048, 2048, 2048)]
 DTYPES = ("float32", "float64")

@@ -7,13 +7,13 @@ library that knows about GPUs.
 from __future__ import annotations
 
 import os
-import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import choice, shown, whole_number
+from .checks import choice, warn, whole_number
+from .kernels.cores import LARGEST_NUMBER, cores, number_in_environment
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -25,7 +25,6 @@ __all__ = [
     "check_plan",
     "choose_device",
     "choose_workers",
-    "cores",
     "device_empty",
     "device_rows",
     "first_not_finite",
@@ -91,10 +90,9 @@ def _warn_of_simulator() -> None:
     global _warned
     if not _warned:
         _warned = True
-        warnings.warn(
+        warn(
             "NUMBA_ENABLE_CUDASIM is set: kernels run in Numba's simulator, in Python, some 10,000 times slower than "
-            "on a GPU",
-            stacklevel=4,
+            "on a GPU"
         )
 
 
@@ -225,29 +223,14 @@ def _gpu(device: str) -> Any:
     return cuda.gpus[_index(device)]
 
 
-def cores() -> int:
-    """The processor cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))  # type: ignore[attr-defined,unused-ignore]
-    except AttributeError:
-        return os.cpu_count() or 1
-
-
 def check_threads(name: str, value: Any) -> int | None:
     """``value`` as a number of threads, or None for an automatic choice."""
-    return None if value is None else whole_number(name, value, least=1, most=1024)
+    return None if value is None else whole_number(name, value, least=1, most=LARGEST_NUMBER)
 
 
 def asked_for(threads: int | None) -> int | None:
     """The number of workers that the user asks for: ``threads``, or the environment variable ``FASTNN_THREADS``."""
-    if threads is None and os.environ.get("FASTNN_THREADS"):
-        text = os.environ["FASTNN_THREADS"]
-        if not text.isdigit() or not 1 <= int(text) <= 1024:
-            raise ValueError(
-                f"the environment variable FASTNN_THREADS is {shown(text)}; expected a whole number from 1 to 1024"
-            )
-        return int(text)
-    return threads
+    return number_in_environment("FASTNN_THREADS") if threads is None else threads
 
 
 def choose_workers(threads: int | None, flops: int) -> int:

@@ -108,10 +108,11 @@ class Trainer:
         self.model, self.runner = model, runner
         #: What the engine reads, where it can read the arrays themselves.
         self.data = Data(*examples.ready()) if examples.direct else None
-        self.examples, self.shuffle = examples, shuffle
+        self.examples = examples
         self.rows = len(examples)
         self.batch_size = min(batch_size, self.rows)
         self.batches = -(-self.rows // self.batch_size)
+        self.shuffle = shuffle and self.batches > 1  # the rows of a single batch are the same in any order
         # Of each batch, its share of the rows.
         self.shares = np.full(self.batches, self.batch_size / self.rows)
         self.shares[-1] = 1 - (self.batches - 1) * self.batch_size / self.rows
@@ -133,7 +134,7 @@ class Trainer:
         self.kept_arrays: list[np.ndarray] = []  # parameters and slots at the last snapshot
         self.before_failure = np.empty((0, 0))  # the results of the batches before one that failed, in its slice
         if hasattr(runner, "compile_training"):
-            runner.compile_training(shuffle and self.batches > 1 and self.data is not None)
+            runner.compile_training(self.shuffle and self.data is not None)
         #: Whether the parameters are elsewhere while the trainer trains.
         self.away = hasattr(runner, "to_device") and plan.update is not None
         if not self.away:
@@ -258,7 +259,7 @@ class Trainer:
 
     def _order(self, epoch: int, epochs: int) -> np.ndarray | None:
         """The row numbers of ``epochs`` epochs from ``epoch`` on, or None where rows stay in order."""
-        if not self.shuffle or self.batches == 1:  # the rows of a single batch are the same in any order
+        if not self.shuffle:
             return None
         first, order = self.orders
         if not first <= epoch <= first + len(order) // self.rows - epochs:

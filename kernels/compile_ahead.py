@@ -28,6 +28,7 @@ from numba.core.dispatcher import Dispatcher
 
 from . import jit
 from .cache import folder, in_tree, stamp
+from .cores import cores, number_in_environment
 
 __all__ = ["compile_ahead"]
 
@@ -93,20 +94,12 @@ def compile_ahead(calls: list[Any]) -> None:
 
 def processes() -> int:
     """How many processes may compile, this one included."""
-    text = os.environ.get(_SETTING, "")
-    if text:
-        if not text.isdigit() or not 1 <= int(text) <= 1024:
-            raise ValueError(f"the environment variable {_SETTING} is {text!r}; expected a whole number from 1 to 1024")
-        cores = int(text)
-    elif hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    number = number_in_environment(_SETTING) or cores()
     # A program that has Python inside would be started a second time; so would a program made of one file.
     is_python = Path(sys.executable or "").name.lower().startswith("python") and not getattr(sys, "frozen", False)
     others = sys.modules.get("multiprocessing.process")  # of a pool, say, where each core has its process already
     in_pool = others is not None and others.current_process().name != "MainProcess"
-    return min(cores, MOST_PROCESSES) if is_python and not in_pool else 1
+    return min(number, MOST_PROCESSES) if is_python and not in_pool else 1
 
 
 class _Namer(pickle.Pickler):

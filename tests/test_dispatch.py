@@ -189,10 +189,6 @@ def test_a_wrong_number_of_threads_in_the_environment(monkeypatch, text):
         dispatch.choose_workers(None, 1)
 
 
-def test_cores_are_those_that_the_process_may_use():
-    assert dispatch.cores() >= 1
-
-
 def told(choice, speeds, slices):
     """The numbers of workers that slices get where a step takes ``speeds(workers, slice)`` seconds."""
     found = []

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.dispatch import cores
+from fastnn.kernels.cores import cores
 
 
 def found(module: str, name: str) -> Any:

@@ -2,9 +2,8 @@
 
 All see the same slope: the gradient g, with that of the penalty L2 = l2 * sum(p**2), times ``scale`` (below 1 where
 the norm of the whole gradient is clipped), and clipped to -limit .. limit. Where it differs from the gradient, it
-is written over it. L1 = l1 * sum(abs(p)) is applied after the
-step as a soft threshold of rate * l1 (the proximal step of Parikh and Boyd, "Proximal Algorithms", 2014, section
-6.5.2), so that weights become exactly zero.
+is written over it. L1 = l1 * sum(abs(p)) is applied after the step as a soft threshold of rate * l1 (the proximal step
+of Parikh and Boyd, "Proximal Algorithms", 2014, section 6.5.2), so that weights become exactly zero.
 
 Every update returns OK, or NOT_FINITE where a new number is infinite or not a number. All elements are
 updated in either case.
