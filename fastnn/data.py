@@ -302,17 +302,29 @@ def class_weights(name: str, value: Any, t: Rows, classes: int) -> np.ndarray | 
 
     "balanced" gives a class rows / (classes that occur * its rows), so that all classes count alike. The label of a
     one-hot row is its largest entry; that of a single yes-or-no target is 0 or 1.
+
+    Raises a ValueError for targets that are no classes: numbers to predict, or several yes-or-no targets in a row.
     """
     if value is None:
         return None
     if not isinstance(value, dict) and not (isinstance(value, str) and value == "balanced"):
         raise TypeError(f'{name} is {shown(value)}; expected a dict {{label: weight}} or "balanced"')
-    labels = labels_of(t)
-    bad = np.flatnonzero(labels != np.floor(labels))
+    labels, most = labels_of(t), max(2, classes) - 1
+    bad = np.flatnonzero((labels != np.floor(labels)) | (labels < 0) | (labels > most))
     if len(bad):
-        raise ValueError(f"{name} was given, but y has {labels[bad[0]]:g} in row {bad[0]}, which is no class")
+        raise ValueError(
+            f"{name} was given, but y has {labels[bad[0]]:g} in row {bad[0]}, which is no class; "
+            f"expected whole numbers from 0 to {most}, or a sample_weight"
+        )
+    sums = np.concatenate([block.sum(axis=1, dtype=np.float64) for _, block in t.blocks()])
+    bad = np.flatnonzero(np.abs(sums - 1) > 1e-3) if t.width > 1 else bad
+    if len(bad):
+        raise ValueError(
+            f"{name} was given, but row {bad[0]} of y has the sum {sums[bad[0]]:g} and so not one class; "
+            "expected one-hot rows, or a sample_weight"
+        )
     labels = labels.astype(np.int64)
-    counts = np.bincount(labels, minlength=max(2, classes))
+    counts = np.bincount(labels, minlength=most + 1)
     table = np.ones(len(counts))
     if isinstance(value, dict):
         for given, weight in value.items():

@@ -41,7 +41,7 @@ def evaluate(
             f"the loss on {action} is {means[0]}: the outputs of the model are not finite or too large{suspects(model)}"
         )
     means[0] += penalty(model, runner)
-    return logs(model.metrics, means, examples.t, kept, None)
+    return logs(model.loss, model.metrics, means, examples.t, kept, None)
 
 
 def penalty(model: Model, runner: Any) -> float:

@@ -23,6 +23,8 @@ def check(model: Model) -> None:
         raise ImportError(
             'the optimizer "lbfgs" needs SciPy, which is not installed: python -m pip install "fastnn[scipy]"'
         ) from None
+    if model.count_parameters()[1] == 0:
+        raise ValueError("the optimizer is LBFGS, but no layer is trainable; expected parameters to train")
     for layer in model.layers:
         if isinstance(layer, Dropout) and layer.rate > 0:
             raise ValueError(

@@ -80,6 +80,10 @@ class Metric(Closed):
         """The metric from all rows: y_true (rows,) labels or (rows, outputs); y_pred (rows, outputs)."""
         raise NotImplementedError(f"{type(self).__name__} does not define of_epoch(y_true, y_pred)")
 
+    def of_model(self, loss: Loss, y_true: np.ndarray, y_pred: np.ndarray) -> float:
+        """``of_epoch`` for a model with this loss."""
+        return self.of_epoch(y_true, y_pred)
+
 
 def _probabilities(loss: Loss, last_activation: str) -> bool:
     """Whether the outputs are probabilities of classes."""
@@ -123,7 +127,7 @@ class Accuracy(_OfClasses):
 
 
 class TopKAccuracy(_OfClasses):
-    """The share of rows whose right class is among the ``k`` most probable.
+    """The share of rows whose right class is among the ``k`` most probable: fewer than ``k`` are more probable than it.
 
     k : 1 or more. ``compile`` raises a ValueError for a model with k classes or fewer.
     """
@@ -210,14 +214,24 @@ class _Score(Metric):
     """A metric of an epoch that ``scores`` defines."""
 
     by_rows = False
-    targets = "classes"
-    score: staticmethod[[np.ndarray, np.ndarray], float]
+    score: staticmethod[..., float]
 
     def of_epoch(self, y_true: np.ndarray, y_pred: np.ndarray) -> float:
         return self.score(y_true, y_pred)
 
 
-class Precision(_Score):
+class _ScoreOfClasses(_Score, _OfClasses):
+    """One that probabilities are needed for. Whether outputs exclude one another is known from a cross-entropy."""
+
+    targets = "classes"
+
+    def of_model(self, loss: Loss, y_true: np.ndarray, y_pred: np.ndarray) -> float:
+        several = isinstance(loss, BinaryCrossEntropy)
+        known = several or isinstance(loss, CrossEntropy)
+        return self.score(y_true, y_pred, several if known else None)
+
+
+class Precision(_ScoreOfClasses):
     """right / taken: of the rows taken for a class, the share that belongs to it; the mean over the classes.
 
     With one output, of class 1 alone. A class that was never taken counts 0.
@@ -226,7 +240,7 @@ class Precision(_Score):
     name, score = "precision", staticmethod(scores.precision)
 
 
-class Recall(_Score):
+class Recall(_ScoreOfClasses):
     """right / rows of the class: of the rows of a class, the share that was found; the mean over the classes.
 
     With one output, of class 1 alone.
@@ -235,7 +249,7 @@ class Recall(_Score):
     name, score = "recall", staticmethod(scores.recall)
 
 
-class F1(_Score):
+class F1(_ScoreOfClasses):
     """2 · right / (taken + rows of the class), the harmonic mean of precision and recall of a class; the mean over the
     classes ("macro"). With one output, of class 1 alone.
     """
@@ -243,7 +257,7 @@ class F1(_Score):
     name, score = "f1", staticmethod(scores.f1)
 
 
-class AUC(_Score):
+class AUC(_ScoreOfClasses):
     """The area under the ROC curve, exact; with several classes the mean of each one against the rest (Fawcett 2006).
 
     It is the probability that a row of the class scores higher than another row; 1/2 is guessing.
@@ -252,7 +266,7 @@ class AUC(_Score):
     name, score = "auc", staticmethod(scores.roc_auc)
 
 
-class LogLoss(_Score):
+class LogLoss(_ScoreOfClasses):
     """The mean of -log(probability of the right class), in nats: log 2 for one who guesses between two classes."""
 
     name, score = "log_loss", staticmethod(scores.log_loss)

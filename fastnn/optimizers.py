@@ -218,8 +218,8 @@ class LBFGS(Optimizer):
 
     memory : steps from which it knows the curvature, 1 or more.
 
-    ``fit`` raises a ValueError where the model has dropout, an L1 penalty or a constraint, and an ImportError without
-    SciPy.
+    ``fit`` raises a ValueError where the model has dropout, an L1 penalty, a constraint or nothing to train, and an
+    ImportError without SciPy.
     """
 
     def __init__(self, memory: int = 10):

@@ -2,7 +2,8 @@
 
 y_true holds integer labels (rows,), or numbers (rows, outputs): one-hot rows, yes-or-no targets or quantities;
 y_pred holds the outputs (rows, outputs). With one output the positive class is where it is above 0.5; with more, the
-predicted class is the largest output, unless y_true has several yes-or-no columns (``multilabel``).
+predicted class is the largest output, unless the columns are yes-or-no targets side by side. ``multilabel`` says if
+they are; None looks at y_true, whose rows then do not all sum to 1.
 
 >>> y_true = np.array([0, 0, 1, 1])
 >>> y_pred = np.array([[0.1], [0.6], [0.4], [0.9]])
@@ -24,16 +25,20 @@ def _labels(y_true: np.ndarray) -> np.ndarray:
     return y_true.astype(np.int64) if y_true.ndim == 1 else (y_true[:, 0] > 0.5).astype(np.int64)
 
 
-def _multilabel(y_true: np.ndarray) -> bool:
+def _multilabel(y_true: np.ndarray, multilabel: bool | None) -> bool:
     """Whether the rows are sets of labels, not one-hot or the probabilities of classes: some row does not sum to 1."""
     if y_true.ndim == 1 or y_true.shape[1] == 1:
         return False
+    if multilabel is not None:
+        return multilabel
     return bool((np.abs(y_true.sum(axis=1, dtype=np.float64) - 1) > 1e-3).any())  # as ``CrossEntropy`` takes them
 
 
-def _counts(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _counts(
+    y_true: np.ndarray, y_pred: np.ndarray, multilabel: bool | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(right, predicted, true) for each class, or for the positive class of one output."""
-    if _multilabel(y_true):
+    if _multilabel(y_true, multilabel):
         yes, said = y_true > 0.5, y_pred > 0.5
         return (yes & said).sum(axis=0), said.sum(axis=0), yes.sum(axis=0)
     table = confusion_matrix(y_true, y_pred)
@@ -57,25 +62,25 @@ def confusion_matrix(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
     return table.reshape(classes, classes)
 
 
-def precision(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+def precision(y_true: np.ndarray, y_pred: np.ndarray, multilabel: bool | None = None) -> float:
     """Right / predicted, of the positive class or as the mean over the classes that occur; 0 where none was."""
-    right, predicted, _ = _counts(y_true, y_pred)
+    right, predicted, _ = _counts(y_true, y_pred, multilabel)
     return _ratio(right, predicted)
 
 
-def recall(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+def recall(y_true: np.ndarray, y_pred: np.ndarray, multilabel: bool | None = None) -> float:
     """Right / true, of the positive class or as the mean over the classes that occur; 0 where there is none."""
-    right, _, true = _counts(y_true, y_pred)
+    right, _, true = _counts(y_true, y_pred, multilabel)
     return _ratio(right, true)
 
 
-def f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+def f1(y_true: np.ndarray, y_pred: np.ndarray, multilabel: bool | None = None) -> float:
     """2 · right / (predicted + true), of the positive class or as the mean over the classes that occur."""
-    right, predicted, true = _counts(y_true, y_pred)
+    right, predicted, true = _counts(y_true, y_pred, multilabel)
     return _ratio(2 * right, predicted + true)
 
 
-def roc_auc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+def roc_auc(y_true: np.ndarray, y_pred: np.ndarray, multilabel: bool | None = None) -> float:
     """The probability that a row of the class scores higher than another row, ties counting one half (Fawcett 2006).
 
     With several classes or columns, the mean of each against the rest over those that have rows of both kinds; NaN
@@ -83,7 +88,7 @@ def roc_auc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """
     if y_pred.shape[1] == 1:
         columns = [(_labels(y_true) == 1, y_pred[:, 0])]
-    elif _multilabel(y_true):
+    elif _multilabel(y_true, multilabel):
         columns = [(y_true[:, j] > 0.5, y_pred[:, j]) for j in range(y_pred.shape[1])]
     else:
         labels = _labels(y_true)
@@ -103,14 +108,14 @@ def _area(positive: np.ndarray, score: np.ndarray) -> float:
     return float((ranks[positive[order]].sum() - yes * (yes + 1) / 2) / (yes * (len(score) - yes)))
 
 
-def log_loss(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+def log_loss(y_true: np.ndarray, y_pred: np.ndarray, multilabel: bool | None = None) -> float:
     """The mean of -log(probability of what is true), with probabilities within one rounding of 0 and 1.
 
     With one output or several yes-or-no columns, the binary cross-entropy.
     """
     tiny = np.finfo(y_pred.dtype).eps
     p = np.clip(y_pred.astype(np.float64), tiny, 1 - tiny)
-    if p.shape[1] == 1 or _multilabel(y_true):
+    if p.shape[1] == 1 or _multilabel(y_true, multilabel):
         t = y_true.reshape(p.shape).astype(np.float64)
         return float(-np.mean(t * np.log(p) + (1 - t) * np.log1p(-p)))
     if y_true.ndim == 1:
@@ -126,6 +131,7 @@ def r2(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     t, y = y_true.astype(np.float64), y_pred.astype(np.float64)
     error = ((t - y) ** 2).sum(axis=0)
     spread = ((t - t.mean(axis=0)) ** 2).sum(axis=0)
+    varied = (t != t[0]).any(axis=0) & (spread > 0)  # the mean of equal numbers may be off by a rounding
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.where(spread > 0, 1 - error / spread, np.where(error > 0, 0.0, 1.0))
+        found = np.where(varied, 1 - error / spread, np.where(error > 0, 0.0, 1.0))
     return float(found.mean())

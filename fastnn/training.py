@@ -23,6 +23,7 @@ from .own_functions import suspects
 
 if TYPE_CHECKING:
     from .data import Examples, Rows
+    from .losses import Loss
     from .metrics import Metric
     from .model import Model
     from .progress import Progress
@@ -310,10 +311,11 @@ class Trainer:
     def logs(self, epoch: int, results: np.ndarray) -> dict[str, float]:
         """The loss and the metrics of an epoch, the last one trained, from the results of its batches."""
         order = self._order(epoch, 1) if self.kept is not None else None
-        return logs(self.model.metrics, self.shares @ results, self.examples.t, self.kept, order)
+        return logs(self.model.loss, self.model.metrics, self.shares @ results, self.examples.t, self.kept, order)
 
 
 def logs(
+    loss: Loss | None,
     metrics: Sequence[Metric],
     means: np.ndarray,
     t: Rows,
@@ -327,12 +329,12 @@ def logs(
         if metric.by_rows:
             found[metric.name] = metric.finish(float(next(columns)))
         else:
-            assert kept is not None
+            assert kept is not None and loss is not None
             if y_true is None:
                 y_true = t.take(slice(None) if order is None else order)
                 if y_true.shape[1] == 1 and kept.shape[1] > 1:
                     y_true = y_true[:, 0].astype(np.int64)
-            found[metric.name] = metric.of_epoch(y_true, kept)
+            found[metric.name] = metric.of_model(loss, y_true, kept)
     return found
 
 
@@ -395,7 +397,7 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
         pending = np.concatenate((pending, results)) if len(pending) else results
         if callbacks.by_batch:
             by_rows = [metric for metric in model.metrics if metric.by_rows]
-            found = logs(by_rows, results[-1], trainer.examples.t)
+            found = logs(model.loss, by_rows, results[-1], trainer.examples.t)
             trainer.tell(callbacks, "on_train_batch_end", start % batches, found)
             trainer.take_snapshot(batch)
         if progress.place is not None:

@@ -51,6 +51,17 @@ def test_several_classes(one_hot):
     assert found["loss"] == pytest.approx(expected["log_loss"], rel=1e-10)
 
 
+def test_yes_or_no_columns_stay_so_where_each_row_happens_to_have_one():
+    """What a metric means follows from the loss, not from the rows that happen to be there."""
+    X, labels = data(40)
+    model = model_for("binary_cross_entropy", 6, ["accuracy", "f1", "log_loss"])
+    rows = np.eye(6)[labels]
+    model.fit(X, rows, epochs=5)
+    found, p = model.evaluate(X, rows), model.predict(X)
+    assert found["log_loss"] == pytest.approx(found["loss"], rel=1e-12)
+    assert found["f1"] == sklearn.f1_score(rows, p > 0.5, average="macro", zero_division=0)
+
+
 def test_quantities():
     X, _ = data()
     t = X @ np.arange(8.0).reshape(4, 2) + 3
@@ -176,6 +187,10 @@ def test_accuracy_of_numbers_is_refused_before_the_fit():
         ValueError, match=r"'accuracy', which is about classes, but validation_data\[1\] has 5 in row 0"
     ):
         model.fit(X, labels > 2, validation_data=(X, np.full(300, 5.0)))
+    scored = fn.Model([fn.Input(4), fn.Dense(1, "sigmoid")])
+    scored.compile("sgd", "mse", ["log_loss"])
+    with pytest.raises(ValueError, match=r"'log_loss', which is about classes, but y has .* in row 0"):
+        scored.fit(X, X[:, 0] - 9)
     np.testing.assert_array_equal(model.get_weights()[0], before[0])
     model.fit(X, labels > 2)  # least squares may tell classes apart
     assert model.evaluate(X, labels > 2)["accuracy"] == ((model.predict(X)[:, 0] > 0.5) == (labels > 2)).mean()

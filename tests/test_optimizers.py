@@ -121,6 +121,12 @@ def dense_model(optimizer, **options):
     return model
 
 
+def frozen(optimizer):
+    model = dense_model(optimizer, trainable=False)
+    model.layers[2].trainable = False
+    return model
+
+
 def step_of(optimizer, **options):
     """(the gradients of the first step, what it did to the parameters), by parameter."""
     X, y = two_classes()
@@ -322,6 +328,7 @@ BAD = {
         *two_classes()
     ),
     "the optimizer is LBFGS, which trains on all rows": lambda: logistic("lbfgs").train_on_batch(*two_classes()),
+    "the optimizer is LBFGS, but no layer is trainable": lambda: frozen("lbfgs").fit(*two_classes(), verbose=0),
     "the optimizer is LBFGS, but layer 'dense_1' has a constraint": lambda: dense_model(
         "lbfgs", kernel_constraint="max_norm"
     ).fit(*two_classes()),

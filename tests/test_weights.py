@@ -145,7 +145,21 @@ def test_bad_input(message):
     np.testing.assert_array_equal(model.arenas.parameters, before)
 
 
-def test_class_weights_need_classes():
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (W, "which is no class"),
+        (-Y, "-1 in row .*, which is no class; expected whole numbers from 0 to 1"),
+        (1e13 * Y, "1e.13 in row .*, which is no class"),
+    ],
+)
+def test_class_weights_need_classes(y, message):
     model = compiled("mse", metrics=(), outputs=1)
-    with pytest.raises(ValueError, match="which is no class"):
-        model.fit(X, W, class_weight="balanced")
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, y, class_weight="balanced")
+
+
+def test_class_weights_need_one_class_a_row():
+    model = compiled("binary_cross_entropy", metrics=())
+    with pytest.raises(ValueError, match="row 1 of y has the sum 2 and so not one class; expected one-hot rows"):
+        model.fit(X[:3], [[1, 0], [1, 1], [0, 1]], class_weight={1: 2.0})
