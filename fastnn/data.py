@@ -175,8 +175,13 @@ def as_array(name: str, value: Any, hint: str = "") -> np.ndarray:
         value = value.to_numpy()
     try:
         array = np.asanyarray(value) if isinstance(value, np.memmap) else np.asarray(value)
-    except ValueError:
-        raise ValueError(f"{name} is ragged: its rows have different lengths; expected rows of one length") from None
+    except (TypeError, ValueError, RuntimeError) as fault:
+        if "inhomogeneous" in str(fault):
+            raise ValueError(
+                f"{name} is ragged: its rows have different lengths; expected rows of one length"
+            ) from None
+        # A tensor of which NumPy can make nothing.
+        raise TypeError(f"{name} is {shown(value)}; expected an array of numbers ({fault})") from None
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name} is {shown(value)}; expected an array of numbers")
     if array.dtype == object:

@@ -88,6 +88,13 @@ def weigh_classes(model: Model, examples: Examples, class_weight: Any) -> None:
     weights = data.class_weights("class_weight", class_weight, examples.t, model.outputs)
     if weights is not None:
         examples.weights = weights if examples.weights is None else weights * examples.weights
+        check_weights(examples, "training")
+
+
+def check_weights(examples: Examples, action: str) -> None:
+    """Raise a ValueError where no row of those for ``action`` counts: the loss would be 0, whatever the model does."""
+    if examples.weights is not None and not examples.weights.any():
+        raise ValueError(f"sample_weight is 0 in all {len(examples)} rows for {action}; expected a row that counts")
 
 
 def with_validation(
@@ -116,6 +123,8 @@ def with_validation(
         left = "training" if count == 0 else "validation"
         raise ValueError(f"validation_split is {split:g}, which leaves no rows for {left}: X has {rows} rows")
     training, validation = examples.part(slice(0, count)), examples.part(slice(count, None))
+    check_weights(training, "training")
+    check_weights(validation, "validation")
     compare_classes(model, training, validation)
     return training, validation
 

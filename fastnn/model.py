@@ -604,8 +604,9 @@ class Model:
         Raises a ValueError or TypeError for another number of arrays, another shape, or a number that is not finite.
         """
         targets = [(layer, key) for layer in self.layers for key in layer.parameters]
-        if not isinstance(weights, Iterable):
-            raise TypeError(f"weights is {shown(weights)}; expected a list of arrays, as get_weights returns")
+        if not isinstance(weights, Iterable) or isinstance(weights, (str, Mapping)):
+            hint = ": list(weights.values())" if isinstance(weights, Mapping) else ""
+            raise TypeError(f"weights is {shown(weights)}; expected a list of arrays, as get_weights returns{hint}")
         weights = list(weights)
         if len(weights) != len(targets):
             raise ValueError(f"weights has {len(weights)} arrays; expected {len(targets)}, as get_weights returns")

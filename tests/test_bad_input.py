@@ -35,6 +35,16 @@ def changed(array, place, value):
     return array
 
 
+class Tensor:
+    """One whose numbers are on a device, say."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("no: call .cpu() first")
+
+    def __repr__(self):
+        return "a tensor"
+
+
 #: name -> (X, words of the message): wrong for fit, evaluate and predict alike.
 BAD_X = {
     "empty": (np.empty((0, 3)), "X has no rows"),
@@ -55,6 +65,7 @@ BAD_X = {
     "complex": (GOOD_X + 1j, "X holds complex numbers"),
     "dates": (np.full((20, 3), np.datetime64("2020-01-01")), "X holds dates"),
     "ragged": ([[1.0, 2.0, 3.0], [1.0]], "X is ragged"),
+    "a tensor that NumPy cannot read": (Tensor(), "X is a tensor (a Tensor); expected an array of numbers (no: "),
     "masked": (np.ma.masked_equal(np.ones((20, 3)), 1), "X is a masked array"),
 }
 
@@ -115,6 +126,18 @@ BAD_FIT = {
         "validation_data[1] has the label 4 in row 3",
     ),
     "validation_data NaN": ({"validation_data": (GOOD_X * np.nan, LABELS)}, "validation_data[0] has nan in row 0"),
+    "weights of the rows to train on": (
+        {"sample_weight": np.repeat([0.0, 1.0], 10), "validation_split": 0.5},
+        "sample_weight is 0 in all 10 rows for training; expected a row that counts",
+    ),
+    "weights of the rows to validate on": (
+        {"sample_weight": np.repeat([1.0, 0.0], 10), "validation_split": 0.5},
+        "sample_weight is 0 in all 10 rows for validation; expected a row that counts",
+    ),
+    "weights of rows and classes": (
+        {"sample_weight": LABELS == 0, "class_weight": {0: 0.0}},
+        "sample_weight is 0 in all 20 rows for training; expected a row that counts",
+    ),
     "callbacks single": ({"callbacks": type("C", (), {"on_epoch_end": print})()}, "callbacks is a single callback"),
     "callbacks no callback": ({"callbacks": [3]}, "callbacks[0] is 3; expected an object with on_epoch_end"),
     "callbacks a class": (
@@ -247,6 +270,10 @@ BAD_CONSTRUCTION = {
         "expected at least 2 classes",
     ),
     "weights missing": (lambda: classifier().set_weights([np.ones((3, 5))]), "weights has 1 arrays; expected 4"),
+    "weights by name": (
+        lambda: classifier().set_weights(classifier().named_parameters()),
+        "expected a list of arrays, as get_weights returns: list(weights.values())",
+    ),
     "weights of a wrong shape": (
         lambda: classifier().set_weights([np.ones((3, 5)), np.ones(4), np.ones((5, 4)), np.ones(4)]),
         "dense_1.b was given an array of shape (4,); expected (5,)",
