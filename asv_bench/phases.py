@@ -81,6 +81,7 @@ def phases(work: Workload, milliseconds: float) -> list[tuple[str, float, int]]:
     run = runner._run_record(kept, None, 1, 0)
     program = runner._program(kept, None, "operations", True, True)
     rate = np.zeros(1)
+    run[layout.SUMMED_ROWS] = work.batch_size
     run[layout.BATCH_ROWS], run[layout.ORDER], run[layout.RATE] = work.batch_size, order.ctypes.data, rate.ctypes.data
     at, rows = run.ctypes.data, work.batch_size
     found = []

@@ -43,6 +43,9 @@ BLOCK_BYTES = 1 << 19
 #: heights of the multiplication's tiles (12, 6 and 4 rows).
 LEAST_BLOCK = 240
 
+#: Parts of a batch whose gradients are summed one by one, at most, and the rows that make one worth its calls.
+MOST_PARTS, LEAST_PART = 32, 96
+
 #: Activations whose slope follows from their output, so that they may overwrite their input.
 IN_PLACE = frozenset({"relu", "leaky_relu"})
 
@@ -162,6 +165,19 @@ class Plan:
         row = self.item_size * max(1, self.columns + self.derivative_columns)
         rows = max(LEAST_BLOCK, BLOCK_BYTES // row)
         return rows - rows % 12
+
+    def part_rows(self, batch_size: int) -> int:
+        """Rows of a part of a batch, over which gradients are summed before the parts are added; 0: there are no parts.
+
+        There are some where their gradients are few numbers beside those of the rows. Their number is a power of two,
+        for an even share of each worker, and their rows a multiple of 8, for full vectors.
+        """
+        numbers = batch_size * sum(operation.inputs + operation.outputs for operation in self.operations)
+        parts = min(MOST_PARTS, batch_size // LEAST_PART, numbers // (8 * max(1, self.length)))
+        if parts < 2:
+            return 0
+        power = 1 << parts.bit_length() - 1
+        return 8 * -(-batch_size // (8 * power))
 
     def forward_flops(self, rows: int) -> int:
         """Floating-point operations to predict ``rows`` rows."""

@@ -50,6 +50,7 @@ class SlowPath:
 
         self.tolerance = tolerance
         rows = len(data.inputs)
+        self.part_rows = self.plan.part_rows(batch_size)
         batches = -(-rows // batch_size)
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
         for done, batch in enumerate(range(first_batch, last_batch)):
@@ -253,8 +254,8 @@ class SlowPath:
         return l1, l2
 
     def form_gradient(self, parameter: Parameter) -> None:
-        """The gradient of a parameter over the whole batch."""
-        from .kernels.cpu import dense, penalties
+        """The gradient of a parameter over the whole batch: of each of its parts, if it has several, and their sum."""
+        from .kernels.cpu import penalties
 
         gradient = self.elements(self.arenas.gradients, parameter.offset, *parameter.shape)
         operation = self.plan.operations[parameter.operation]
@@ -266,14 +267,26 @@ class SlowPath:
             return
         x = self.activation(operation.x, operation.inputs)
         dy = self.derivative(operation.dy, operation.outputs)
-        nothing = gradient.reshape(-1)[:0]
-        if parameter.role == "weights":
-            dense.dense_backward_weights(gradient, nothing, dy, x, self.workspace, 0, 1)
+        if self.part_rows == 0:
+            self.sum_over_rows(gradient, dy, x)
         else:
-            dense.dense_backward_weights(gradient[:0].reshape(0, 0), gradient, dy, x[:, :0], self.workspace, 0, 1)
+            parts = [slice(row, row + self.part_rows) for row in range(0, self.rows, self.part_rows)]
+            of_parts = np.empty((len(parts), parameter.size), gradient.dtype)
+            for found, rows in zip(of_parts, parts, strict=True):
+                self.sum_over_rows(found.reshape(parameter.shape), dy[rows], x[rows])
+            self.sum_over_rows(gradient.reshape(-1), of_parts, x[: len(parts)])
         if parameter.own_penalty is not None:
             weights = self.elements(self.arenas.parameters, parameter.offset, parameter.size)
             penalties.own_penalty_slope(parameter.own_penalty[1])(gradient.reshape(-1), weights, 0, 1)
+
+    def sum_over_rows(self, gradient: np.ndarray, dy: np.ndarray, x: np.ndarray) -> None:
+        """The gradient of weights, or that of a bias, which has one dimension and asks for no x."""
+        from .kernels.cpu import dense
+
+        if gradient.ndim > 1:
+            dense.dense_backward_weights(gradient, gradient.reshape(-1)[:0], dy, x, self.workspace, 0, 1)
+        else:
+            dense.dense_backward_weights(gradient[:0].reshape(0, 0), gradient, dy, x[:, :0], self.workspace, 0, 1)
 
     def look_at_norm(self) -> tuple[float, int]:
         """The factor that brings the gradient to the norm it is clipped to, and the status."""

@@ -135,7 +135,7 @@ class Trainer:
         self.kept_arrays: list[np.ndarray] = []  # parameters and slots at the last snapshot
         self.before_failure = np.empty((0, 0))  # the results of the batches before one that failed, in its slice
         if hasattr(runner, "compile_training"):
-            runner.compile_training(self.shuffle and self.data is not None)
+            runner.compile_training(self.batch_size, self.shuffle and self.data is not None)
         #: Whether the parameters are elsewhere while the trainer trains.
         self.away = hasattr(runner, "to_device") and plan.update is not None
         if not self.away:

@@ -52,8 +52,13 @@ FAULT, OK, NOT_FINITE, CONVERGED = 0, 1, 2, 3
     PENALTIES,  # address of the penalty of each chunk of the parameters, float64
     NORMS,  # address of the squared norm of each row of the parameters' gradients, float64
     GRADIENT_ROOM,  # address of this worker's room for the gradient of a chunk of a parameter
+    SUMMED_FIRST,  # the first of the batch's rows that a gradient is summed over
+    SUMMED_ROWS,  # and how many they are
+    PARTS,  # address of the gradients of the parts of a batch, arena after arena
+    PART_LENGTH,  # elements of such an arena
+    PART_ROWS,  # rows of each part but the last; 1 where gradients are summed over the whole batch at once
     RUN_FIELDS,
-) = range(30)
+) = range(35)
 
 # An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
 # the width of the targets.
@@ -119,8 +124,10 @@ FAULT, OK, NOT_FINITE, CONVERGED = 0, 1, 2, 3
     TARGET_ROW_BYTES,
     OUTPUT_ROW_BYTES,
     ITEM_BYTES,  # bytes of a number
+    FORM_PARTS,  # address: function(run, program, first row, last row) forms the gradients of parts of the batch, or 0
+    COMBINE,  # address: function(run, parameter, first element, last element) adds them up
     PROGRAM_FIELDS,
-) = range(26)
+) = range(28)
 
 #: Options of the optimizer, at the beginning of a plan's options: the limit of a gradient's elements, then its own.
 OPTIMIZER_OPTIONS = 8
@@ -131,6 +138,9 @@ PENALTY_CHUNK = 4096
 #: Elements of a parameter that are updated as soon as their gradient is formed: 240 KB of float32, which stay in the
 #: second-level cache. Whole rows of 1024 columns or fewer are a multiple of 12, the height of a GEMM's tile.
 UPDATE_CHUNK = 60 * 1024
+
+#: Bytes of a field of a record.
+FIELD_BYTES = 8
 
 #: Places outside of the arenas.
 NOWHERE, PREDICTIONS = -1, -2

@@ -166,6 +166,14 @@ ARCHITECTURES = {
         9,
     ),
     "wide": (300, lambda: [dense(270, "relu"), dense(10, "softmax")], "cross_entropy", "adam", 260),
+    "parts": (3, lambda: [dense(4, "tanh"), fn.Dropout(0.2), dense(2, use_bias=False)], "mse", "adam", 420),
+    "parts clipped by norm": (
+        3,
+        lambda: [dense(2, "tanh", kernel_regularizer=fn.Penalty(smooth, smooth_slope)), dense(1)],
+        "mse",
+        fn.Adam(0.01, clip_norm=0.1),
+        400,
+    ),
     "label smoothing": (5, lambda: [dense(6, "relu"), dense(4, "softmax")], fn.CrossEntropy(False, 0.2), "adam", 7),
     "smoothed bits": (5, lambda: [dense(6, "relu"), dense(3, "sigmoid")], fn.BinaryCrossEntropy(False, 0.1), "adam", 7),
     "smoothed logits": (5, lambda: [dense(6, "relu"), dense(2)], fn.BinaryCrossEntropy(True, 0.3), "adam", 7),
@@ -174,6 +182,16 @@ ARCHITECTURES = {
     "quantile": (4, lambda: [dense(5, "tanh"), dense(2, "softplus")], fn.Quantile(0.8), "sgd", 6),
     "one row": (3, lambda: [dense(4, "relu"), dense(1)], "mse", "adam", 1),
 }
+
+
+def test_small_networks_with_many_rows_have_parts():
+    """What the names of the architectures promise: 4 parts, and 2 in the last batch."""
+    for name in ("parts", "parts clipped by norm"):
+        model, X, y, batch_size = problem(name, "float32")
+        part_rows = model._training_runner(y.shape[1]).plan.part_rows(batch_size)
+        assert [-(-rows // part_rows) for rows in (batch_size, len(X) % batch_size)] == [4, 2]
+    model, _, y, batch_size = problem("tiny", "float32")
+    assert model._training_runner(y.shape[1]).plan.part_rows(batch_size) == 0
 
 
 def problem(name, dtype, seed=1):

@@ -10,7 +10,6 @@ import functools
 from ..jit import formula, kernel
 from ..layout import (
     ACTIVATIONS,
-    BATCH_ROWS,
     CAPACITY,
     DERIVATIVES,
     DX,
@@ -24,6 +23,8 @@ from ..layout import (
     OUTPUTS,
     PARAMETERS,
     PREDICTIONS,
+    SUMMED_FIRST,
+    SUMMED_ROWS,
     WORKSPACE,
     B,
     W,
@@ -155,15 +156,15 @@ def plan_dense_backward(real):
 
 @functools.cache
 def plan_dense_weights(real):
-    """Rows ``first`` to ``last`` of dW over the whole batch, as ``dense_backward_weights``, for a plan."""
+    """Rows ``first`` to ``last`` of dW over the rows to be summed, as ``dense_backward_weights``, for a plan."""
 
     def weights(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
         gradient = run[GRADIENTS] + size * (operation[W] + first * units)
-        x = _activation_address(run, operation[X], inputs, 0, real) + size * first
-        dy = _derivative_address(run, operation[DY], units, 0, real)
-        rows = run[BATCH_ROWS]
+        x = _activation_address(run, operation[X], inputs, run[SUMMED_FIRST], real) + size * first
+        dy = _derivative_address(run, operation[DY], units, run[SUMMED_FIRST], real)
+        rows = run[SUMMED_ROWS]
         multiply(run[WORKSPACE], gradient, units, x, 1, inputs, dy, units, 1, 0, 0, last - first, units, rows)
         return OK
 
@@ -172,14 +173,14 @@ def plan_dense_weights(real):
 
 @functools.cache
 def plan_dense_bias(real):
-    """Numbers ``first`` to ``last`` of db over the whole batch, as ``dense_backward_weights``, for a plan."""
+    """Numbers ``first`` to ``last`` of db over the rows to be summed, as ``dense_backward_weights``, for a plan."""
 
     def bias(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         units, size = operation[OUTPUTS], item_size(real)
-        dy = _derivative_address(run, operation[DY], units, 0, real) + size * first
+        dy = _derivative_address(run, operation[DY], units, run[SUMMED_FIRST], real) + size * first
         sums = run[GRADIENTS] + size * (operation[B] + first)
-        column_sums(sums, dy, units, run[BATCH_ROWS], last - first, real)
+        column_sums(sums, dy, units, run[SUMMED_ROWS], last - first, real)
         return OK
 
     return bias

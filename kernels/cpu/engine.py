@@ -5,7 +5,8 @@ Every worker runs the same function with its own ``rank`` of ``size``. A trainin
 * **rows**: the worker takes its share of the batch's rows forward through all operations, through the
   loss and backward again. Rows do not depend on each other, so nobody waits.
 * **weights**: after a barrier, it forms its share of the gradient of every parameter over the whole
-  batch, and updates it. After another barrier the next batch begins.
+  batch, and updates it. After another barrier the next batch begins. Where the network is small beside the batch,
+  the sums over parts of the batch have been formed in the first phase (``parts.py``), and are only added.
 
 What needs the whole gradient (its norm) or whole columns of the new weights (max-norm) costs one barrier more.
 
@@ -25,9 +26,12 @@ from ..layout import (
     BLOCK,
     CAPACITY,
     COLUMNS,
+    COMBINE,
     CONSTRAINED,
     CONSTRAINT,
     CONVERGED,
+    FIELD_BYTES,
+    FORM_PARTS,
     FORWARD,
     GATHER,
     GATHER_OPERATION,
@@ -62,6 +66,7 @@ from ..layout import (
     PARAMETER_COUNT,
     PARAMETER_FIELDS,
     PARAMETER_RECORDS,
+    PART_ROWS,
     PENALTIES,
     PENALTY_CHUNK,
     PENALTY_CHUNKS,
@@ -74,6 +79,8 @@ from ..layout import (
     SOURCE,
     SOURCE_ROW_STRIDE,
     STEP,
+    SUMMED_FIRST,
+    SUMMED_ROWS,
     TARGET,
     TARGET_ROW_BYTES,
     TARGET_SOURCE,
@@ -91,7 +98,6 @@ from .workers import barrier
 
 __all__ = ["infer", "train"]
 
-WORD = 8  # bytes of a field, and of a float64
 
 #: Types of the arguments that the two engines are called with.
 _RECORD, _NUMBERS, _TABLE = types.int64[::1], types.float64[::1], types.float64[:, ::1]
@@ -130,7 +136,7 @@ def forward_rows(run_address, program, first, last):
         status = call(operation_record(operation)[FORWARD], run_address, operation, first, last)
         if status != OK:
             return status
-        operation += WORD * OPERATION_FIELDS
+        operation += FIELD_BYTES * OPERATION_FIELDS
     status = OK
     if program[LOSS] != 0:
         status = call(operation_record(program[LOSS])[FORWARD], run_address, program[LOSS], first, last)
@@ -142,7 +148,7 @@ def forward_rows(run_address, program, first, last):
         for _ in range(program[METRIC_COUNT]):
             if status == OK:
                 status = call(operation_record(metric)[FORWARD], run_address, metric, first, last)
-            metric += WORD * OPERATION_FIELDS
+            metric += FIELD_BYTES * OPERATION_FIELDS
     return status
 
 
@@ -150,7 +156,7 @@ def forward_rows(run_address, program, first, last):
 def backward_rows(run_address, program, first, last):
     """Take the derivative of the loss back through the operations, for rows ``first`` to ``last``."""
     for index in range(program[OPERATION_COUNT] - 1, program[BACKWARD_FIRST] - 1, -1):
-        operation = program[OPERATIONS] + WORD * OPERATION_FIELDS * index
+        operation = program[OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * index
         function = operation_record(operation)[BACKWARD]
         if function != 0:
             status = call(function, run_address, operation, first, last)
@@ -164,7 +170,7 @@ def penalty_terms(run_address, program, rank, size):
     """This worker's share of the terms of the penalty that regularizers add to the loss."""
     done = 0
     for index in range(program[PARAMETER_COUNT]):
-        address = program[PARAMETER_RECORDS] + WORD * PARAMETER_FIELDS * index
+        address = program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
         if parameter[PENALTY_VALUE] != 0:
             length = parameter[LENGTH] * parameter[COLUMNS]
@@ -186,19 +192,22 @@ def update_weights(run_address, program, rank, size, forms, updates):
     arena, room = run[GRADIENTS], run[GRADIENT_ROOM]
     status = OK
     for index in range(program[PARAMETER_COUNT]):
-        address = program[PARAMETER_RECORDS] + WORD * PARAMETER_FIELDS * index
+        address = program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
         first, last = share(parameter[LENGTH], rank, size)
         columns = parameter[COLUMNS]
         fused = forms and updates and parameter[UPDATE] != 0 and columns <= UPDATE_CHUNK
         rows = UPDATE_CHUNK // columns if fused else parameter[LENGTH]
-        operation = program[OPERATIONS] + WORD * OPERATION_FIELDS * parameter[OPERATION]
+        operation = program[OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * parameter[OPERATION]
         for start in range(first, last, rows):
             end = min(start + rows, last)
             if fused:
                 run[GRADIENTS] = room - program[ITEM_BYTES] * (parameter[OFFSET] + start * columns)
             if forms and status == OK:
-                status = call(parameter[GRADIENT], run_address, operation, start, end)
+                if program[FORM_PARTS] != 0:
+                    status = call(program[COMBINE], run_address, address, start * columns, end * columns)
+                else:
+                    status = call(parameter[GRADIENT], run_address, operation, start, end)
                 if status == OK and parameter[PENALTY_SLOPE] != 0:
                     status = call(parameter[PENALTY_SLOPE], run_address, address, start * columns, end * columns)
                 if status == OK and program[NORM] != 0:
@@ -229,7 +238,7 @@ def look_at_norm(run, program):
 def constrain_weights(run_address, program, rank, size):
     """This worker's share of the columns of the parameters that have a constraint."""
     for index in range(program[PARAMETER_COUNT]):
-        address = program[PARAMETER_RECORDS] + WORD * PARAMETER_FIELDS * index
+        address = program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         function = parameter_record(address)[CONSTRAINT]
         if function != 0:
             status = call(function, run_address, address, rank, size)
@@ -257,24 +266,27 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
         start = batch % batches * program[BATCH_SIZE]
         rows = min(program[BATCH_SIZE], program[ROWS] - start)
         run[BATCH_ROWS] = rows
-        run[RATE] = rates.ctypes.data + WORD * (batch - first_batch)
+        run[RATE] = rates.ctypes.data + FIELD_BYTES * (batch - first_batch)
         if program[ROW_ORDER] != 0:
-            run[ORDER] = program[ROW_ORDER] + WORD * (batch // batches * program[ROWS] + start)
+            run[ORDER] = program[ROW_ORDER] + FIELD_BYTES * (batch // batches * program[ROWS] + start)
         else:
             locate(run, program, source, target_source, weights, start)
         run[KEPT] = kept + start * program[OUTPUT_ROW_BYTES]
 
-        first, last = share(rows, rank, size)
+        run[SUMMED_FIRST], run[SUMMED_ROWS], part_rows = 0, rows, run[PART_ROWS]
+        first, last = share((rows + part_rows - 1) // part_rows, rank, size)  # parts, or rows
         status = OK
         # Blocks of about equal height: few rows left over would read all weights for themselves.
-        blocks = max(1, (last - first + program[BLOCK] // 2) // program[BLOCK])
+        blocks = max(1, (part_rows * (last - first) + program[BLOCK] // 2) // program[BLOCK])
         for number_of_block in range(blocks):
             start_of_block, end_of_block = share(last - first, number_of_block, blocks)
-            block, end = first + start_of_block, first + end_of_block
+            block, end = part_rows * (first + start_of_block), min(part_rows * (first + end_of_block), rows)
             if status == OK:
                 status = forward_rows(run_address, program, block, end)
             if status == OK:
                 status = backward_rows(run_address, program, block, end)
+            if status == OK and program[FORM_PARTS] != 0:
+                status = call(program[FORM_PARTS], run_address, program.ctypes.data, block, end)
         if program[PENALTY_CHUNKS] > 0:
             penalty_terms(run_address, program, rank, size)
 
@@ -286,7 +298,7 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
             penalty = sum_in_order(run[PENALTIES], program[PENALTY_CHUNKS])
             results[batch - first_batch, 0] = sum_in_order(run[LOSSES], rows) / rows + penalty
             for metric in range(program[METRIC_COUNT]):
-                values = run[METRICS] + WORD * metric * run[CAPACITY]
+                values = run[METRICS] + FIELD_BYTES * metric * run[CAPACITY]
                 results[batch - first_batch, 1 + metric] = sum_in_order(values, rows) / rows
         status = update_weights(run_address, program, rank, size, True, program[NORM] == 0)
 
@@ -314,7 +326,7 @@ train.signature = (_RECORD, _RECORD, _NUMBERS, _TABLE, *[_INTEGER] * 5)
 @formula
 def locate(run, program, source, target_source, weights, row):
     """Point the run record at the data from ``row`` on, for data that is read in the order it stands."""
-    run[WEIGHTS] = weights + WORD * row if weights != 0 else 0
+    run[WEIGHTS] = weights + FIELD_BYTES * row if weights != 0 else 0
     targets = target_source + row * program[TARGET_ROW_BYTES] if target_source != 0 else 0
     if program[GATHER] != 0:
         run[SOURCE] = source + row * run[SOURCE_ROW_STRIDE]
@@ -347,9 +359,9 @@ def infer(run, program, results, first_block, last_block, rank, size):
         if status != OK:
             return status
         if program[LOSS] != 0:
-            results[block - first_block, 0] = sum_in_order(run[LOSSES] + WORD * own, rows)
+            results[block - first_block, 0] = sum_in_order(run[LOSSES] + FIELD_BYTES * own, rows)
             for metric in range(program[METRIC_COUNT]):
-                values = run[METRICS] + WORD * (metric * run[CAPACITY] + own)
+                values = run[METRICS] + FIELD_BYTES * (metric * run[CAPACITY] + own)
                 results[block - first_block, 1 + metric] = sum_in_order(values, rows)
     return OK
 

@@ -16,7 +16,7 @@ from ..compile_ahead import compile_ahead
 from ..jit import COMPILED, address
 from ..layout import OK, PENALTY_CHUNK
 from ..random import shuffled_order
-from . import activations, dense, dropout, gather, gemm, losses, metrics, penalties, rows, updates
+from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, rows, updates
 from .engine import infer, train
 from .workers import ABORTED, abort, new_sync, take_core
 
@@ -109,6 +109,7 @@ class Runner:
         self.gather_operation[layout.INPUTS] = plan.inputs
         self.gather_operation[layout.OUTPUTS] = plan.target_width
         self.norms = np.zeros(max(1, sum(parameter.shape[0] for parameter in plan.parameters)))
+        self.parts = np.zeros(0, self.real)
         self.norm_limits = np.array([plan.clip_norm, -1.0])
         self.capacity = 0
         self.workers = 0
@@ -136,10 +137,10 @@ class Runner:
         loss, metrics = (calls("loss"), calls("metrics")) if with_loss else ([], [])
         compile_ahead([partial(gemm.multiplication, self.real), *loss, *further, *calls(name), *metrics])
 
-    def compile_training(self, gathered):
+    def compile_training(self, batch_size, gathered):
         """Compile what a training needs, in as many processes as there are; it is done one by one otherwise.
 
-        gathered : whether its rows are taken in another order than they stand in.
+        batch_size : rows of a batch; gathered : whether rows are taken in another order than they stand in.
         """
         if "operations" not in self.fixed_programs:
             further = [train]
@@ -149,6 +150,8 @@ class Runner:
                 further += [partial(gather.plan_gather, self.real), shuffled_order]
             roles = dict.fromkeys(parameter.role for parameter in self.plan.parameters)
             further += [partial(GRADIENTS[role], self.real) for role in roles]
+            if self.plan.part_rows(batch_size):
+                further += [parts.form_parts, partial(parts.plan_combine, self.real)]
             self._compile_ahead("operations", True, *further)
 
     def _table(self, name):
@@ -203,9 +206,12 @@ class Runner:
                 record[layout.CONSTRAINT_OPTION] = parameter.constraint
         return table
 
-    def _reserve(self, capacity, workers):
-        """Make room for batches of ``capacity`` rows and for ``workers`` workers."""
+    def _reserve(self, capacity, workers, parts=0):
+        """Make room for batches of ``capacity`` rows, for ``workers`` workers and for gradients of ``parts`` parts."""
         plan = self.plan
+        if parts * plan.length > len(self.parts):
+            self.fixed_run = None
+            self.parts = aligned_zeros(parts * plan.length, self.real)
         if capacity > self.capacity or workers > self.workers:
             self.fixed_run = None
         if capacity > self.capacity:
@@ -242,6 +248,7 @@ class Runner:
         run[layout.SCALE] = self.scales.ctypes.data
         run[layout.WORKSPACE] = self.workspace.ctypes.data
         run[layout.GRADIENT_ROOM] = self.gradient_rooms.ctypes.data
+        run[layout.PARTS], run[layout.PART_LENGTH] = self.parts.ctypes.data, self.plan.length
         return run
 
     def _run_record(self, data, kept, step, seed):
@@ -327,7 +334,8 @@ class Runner:
         order in which the epoch took the rows, or None; tolerance : the gradient's norm that ends the training;
         results : (batches, 1 + metrics).
         """
-        self._reserve(min(batch_size, len(data.inputs)), workers)
+        capacity, part_rows = min(batch_size, len(data.inputs)), self.plan.part_rows(batch_size)
+        self._reserve(capacity, workers, -(-capacity // part_rows) if part_rows else 0)
         program, run = self._training_records(data, kept, order is not None)
         run[layout.STEP], run[layout.SEED] = step, seed
         if tolerance >= 0 or self.plan.clip_norm < np.inf:
@@ -335,16 +343,19 @@ class Runner:
             program[layout.NORM_COUNT] = len(self.norms)
             self.norm_limits[1] = tolerance
             program[layout.NORM_LIMITS] = self.norm_limits.ctypes.data
-        program[layout.BATCH_SIZE] = batch_size
+        program[layout.BATCH_SIZE], run[layout.PART_ROWS] = batch_size, max(1, part_rows)
+        if part_rows:
+            program[layout.FORM_PARTS] = address(parts.form_parts)
+            program[layout.COMBINE] = address(parts.plan_combine(self.real))
         program[layout.ROW_ORDER] = 0 if order is None else order.ctypes.data
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
 
         def work(run, sync, rank, size):
             return train(run, program, rates, results, first_batch, last_batch, sync, rank, size)
 
-        status, runs = self._run(work, run, workers)
+        status, runs = self._run(work, run.copy() if workers > 1 else run, workers)
         if status == ABORTED and workers > 1 and runs[0][layout.STEP] == step:  # a thread could not start
-            status, runs = self._run(work, self._run_record(data, kept, step, seed), 1)
+            status, runs = self._run(work, run, 1)
         return status, int(runs[0][layout.STEP]) - step, results
 
     def infer(self, data, outputs, first_block, last_block, workers, kept=None):

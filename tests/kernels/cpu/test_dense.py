@@ -382,7 +382,7 @@ def test_plan(x_place, y_place, bias, real):
             layout.CAPACITY: capacity,
             layout.INPUT: x,
             layout.OUTPUT: predictions,
-            layout.BATCH_ROWS: rows,
+            layout.SUMMED_ROWS: rows,
             layout.WORKSPACE: room(real),
         },
     )
