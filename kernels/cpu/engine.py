@@ -194,8 +194,11 @@ def update_weights(run_address, program, rank, size, forms, updates):
     for index in range(program[PARAMETER_COUNT]):
         address = program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
-        first, last = share(parameter[LENGTH], rank, size)
         columns = parameter[COLUMNS]
+        # Rows that fill a cache line: two workers that write to one line wait for each other.
+        together = max(1, 64 // (program[ITEM_BYTES] * columns))
+        first, last = share((parameter[LENGTH] + together - 1) // together, rank, size)
+        first, last = first * together, min(last * together, parameter[LENGTH])
         fused = forms and updates and parameter[UPDATE] != 0 and columns <= UPDATE_CHUNK
         rows = UPDATE_CHUNK // columns if fused else parameter[LENGTH]
         operation = program[OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * parameter[OPERATION]
