@@ -45,7 +45,7 @@ AUTO_FLOPS, AUTO_ROWS = 100_000_000, 32
 
 #: Floating-point operations that make one more worker worth its two barriers a step: surely, about 20 µs of work,
 #: and where the other cores are idle.
-FLOPS_PER_WORKER, LEAST_FLOPS_PER_WORKER = 2_000_000, 200_000
+FLOPS_PER_WORKER, LEAST_FLOPS_PER_WORKER = 2_000_000, 90_000
 
 #: Seconds until another number of workers is tried again: at least, and at most, after many tries that brought nothing.
 FIRST_TRY, LAST_TRY = 0.2, 5.0
