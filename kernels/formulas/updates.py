@@ -19,6 +19,7 @@ __all__ = [
     "rmsprop_step",
     "rmsprop_velocity",
     "settled",
+    "settled_square",
     "sgd",
     "slope_of",
 ]
@@ -45,7 +46,7 @@ def adagrad(p, total, g, rate, epsilon):
 @formula
 def rmsprop_step(mean, g, rate, rho, rest, epsilon):
     """What RMSprop without momentum takes from p, and the new mean; rest = 1 - rho."""
-    square = settled(fused(rho, mean, rest * (g * g)))
+    square = settled_square(fused(rho, mean, rest * (g * g)), g)
     return rate * g / root(square + epsilon), square
 
 
@@ -62,7 +63,7 @@ def adam(p, mean, square, g, rate, correction, beta_1, rest_1, beta_2, rest_2, e
     rest_1, rest_2 : 1 - beta_1 and 1 - beta_2; kept : the share of p that decay leaves.
     """
     mean = settled(fused(beta_1, mean, rest_1 * g))
-    square = settled(fused(beta_2, square, rest_2 * (g * g)))
+    square = settled_square(fused(beta_2, square, rest_2 * (g * g)), mean)
     return fused(kept, p, -(rate * mean) / fused(correction, root(square), epsilon)), mean, square
 
 
@@ -90,6 +91,17 @@ def settled(x):
     real = type(x)
     least = real(1e-300) if real(1e-300) > real(0) else real(1e-30)
     return real(0) if abs(x) < least else x
+
+
+@formula
+def settled_square(square, above):
+    """A mean of squares, or zero where it and the number that its root divides are next to subnormal ones.
+
+    Squares of small gradients are legitimate: a gradient of 1e-17 over the root of nothing is a leap.
+    """
+    real = type(square)
+    least = real(1e-307) if real(1e-307) > real(0) else real(1e-37)
+    return real(0) if abs(square) + abs(above) < least else square
 
 
 @formula

@@ -232,6 +232,22 @@ def test_what_an_optimizer_remembers_ends_at_zero_and_not_at_a_subnormal_number(
     assert not any(slot.any() for slot in state[1:])
 
 
+def test_squares_of_small_gradients_are_remembered():
+    """A gradient of 1e-16, and a batch without one in between: a step is still of the size of the rate."""
+    adam, rmsprop = (np.zeros((3, 20), np.float32) for _ in range(2))
+    exact_adam, exact_rmsprop = np.zeros((3, 20)), np.zeros((3, 20))
+    for step, size in enumerate((1e-16, 1e-16, 0.0, 1e-16), 1):
+        g = (size * numbers(20, seed=step)).astype(np.float32)
+        further = 0.01, 0.9, 0.999, 1e-20
+        assert adam_update(*adam, g.copy(), *further, step, 0.0, *WHOLE, *NONE, 0, 1) == OK
+        exact_adam[:] = reference.adam_update(*exact_adam, g.astype(float), *further, step, 0.0, *WHOLE, *NONE)
+        further = 0.01, 0.9, 0.5, 1e-36
+        assert rmsprop_update(*rmsprop, g.copy(), *further, *WHOLE, *NONE, 0, 1) == OK
+        exact_rmsprop[:] = reference.rmsprop_update(*exact_rmsprop, g.astype(float), *further, *WHOLE, *NONE)
+    np.testing.assert_allclose(adam[0], exact_adam[0], rtol=1e-4)
+    np.testing.assert_allclose(rmsprop[0], exact_rmsprop[0], rtol=1e-4)
+
+
 def test_the_soft_threshold_keeps_nan():
     p = np.full(20, np.nan, np.float32)
     assert sgd_update(p, np.zeros_like(p), 0.1, *WHOLE, 1.0, 0.0, 0, 1) == NOT_FINITE
