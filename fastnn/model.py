@@ -413,6 +413,7 @@ class Model:
             if validation is not None:
                 validate = partial(evaluation.evaluate, self, runner, validation, interrupt, "validation_data")
             with Trainer(self, runner, training, batch_size, epochs, shuffle, in_engine) as trainer:
+                interrupt.hold()
                 end_epoch = EndOfEpoch(trainer, watchers, validate, progress, interrupt)
                 if isinstance(self.optimizer, optimizers.LBFGS):
                     lbfgs.minimize(trainer, end_epoch, self.optimizer.memory, tolerance)
@@ -433,10 +434,11 @@ class Model:
             raise ValueError("the optimizer is LBFGS, which trains on all rows for many steps; expected fit")
         batch = examples.checked(self, "train_on_batch", X, y, sample_weight)
         examples.weigh_classes(self, batch, class_weight)
-        with self._lock, DeferredInterrupt():
+        with self._lock, DeferredInterrupt() as interrupt:
             runner = self._training_runner(batch.t.width)
             self._columns = self._columns or data.column_names(X)
             with Trainer(self, runner, batch, len(batch), 1, shuffle=False) as trainer:
+                interrupt.hold()
                 _, results = trainer.run(0, 1)
             return trainer.logs(0, results)
 

@@ -50,13 +50,15 @@ GUESSED_FLOPS_PER_SECOND, GUESSED_IN_PYTHON = 1e9, 1e4
 
 
 class DeferredInterrupt:
-    """While active, Ctrl-C waits until ``check`` is called, so that no step is left half counted.
+    """After ``hold``, Ctrl-C waits until ``check`` is called, so that no step is left half counted.
 
-    Pressed again it does not wait, as for a callback that never ends.
+    Before, while functions are compiled, say, it does not; nor where it is pressed again, as for a callback that never
+    ends.
     """
 
     def __enter__(self) -> DeferredInterrupt:
         self.pending: tuple[int, FrameType | None] | None = None
+        self.holding = False
         self.previous: Any = None
         if threading.current_thread() is threading.main_thread():
             previous = signal.getsignal(signal.SIGINT)
@@ -66,11 +68,15 @@ class DeferredInterrupt:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.pending is not None:
+        if self.holding and self.pending is None:
+            self.pending = number, frame
+        else:
             self.pending = None
             self.previous(number, frame)
-        else:
-            self.pending = number, frame
+
+    def hold(self) -> None:
+        """Steps begin: from here on Ctrl-C waits."""
+        self.holding = True
 
     def check(self) -> None:
         """Do what Ctrl-C would have done, if it was pressed."""

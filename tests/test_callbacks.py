@@ -314,6 +314,27 @@ def test_the_epochs_that_end_before_ctrl_c_is_answered_count(watched):
     np.testing.assert_array_equal(model.arenas.parameters, expected.arenas.parameters)
 
 
+@pytest.mark.parametrize("during", ["compile_training", "train"])
+@pytest.mark.parametrize("act", [fn.Model.fit, fn.Model.train_on_batch])
+def test_ctrl_c_waits_for_a_step_but_not_for_the_compiler(act, during, monkeypatch):
+    def pressed(self, *arguments):
+        signal.raise_signal(signal.SIGINT)
+        waited.append(True)
+        return original(self, *arguments)
+
+    waited, model = [], compiled()
+    act(model, *data())
+    step, kind = model.step, type(model._runners["training"])
+    original = getattr(kind, during)
+    monkeypatch.setattr(kind, during, pressed)
+    with pytest.raises(KeyboardInterrupt):
+        act(model, *data())
+    monkeypatch.undo()
+    assert bool(waited) == (model.step > step) == (during == "train")
+    act(model, *data())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_an_epoch_counts_where_its_figures_fail():
     model, (X, y) = compiled(), data()
     model.compile("sgd", "cross_entropy", [lambda y_true, y_pred: 1 / 0])
