@@ -46,10 +46,10 @@ def shown_object(value: object) -> str:
 
 def nearest(value: str, options: Iterable[str]) -> str:
     """``; did you mean 'relu'?`` where one of the options is close to ``value``, or a word of it, else nothing."""
-    spelled, options = str(value).lower(), list(options)
+    spelled, options = str(value).lower(), {option.lower(): option for option in options}
     words = [option for option in options if f"_{option}_" in f"_{spelled}_"]
     close = sorted(words, key=len, reverse=True) or difflib.get_close_matches(spelled, options, n=1, cutoff=0.7)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {options[close[0]]!r}?" if close else ""
 
 
 def choice(

@@ -63,6 +63,8 @@ NEAR = {
         "did you mean 'accuracy'?",
     ),
     "HeNormal": (lambda: fn.Dense(2, kernel_initializer="HeNormal"), "did you mean 'he_normal'?"),
+    "ExponentialLR": (lambda: fn.ExponentialLR, "did you mean 'ExponentialDecay'?"),
+    "Nadam": (lambda: fn.Nadam, "did you mean 'Adam'?"),
     "gpu": (lambda: fn.Model([fn.Input(1), fn.Dense(1)]).compile("sgd", "mse", device="gpu"), "did you mean 'cuda'?"),
 }
 
@@ -313,6 +315,12 @@ def test_an_import_of_what_there_is_not_tells_the_same(name):
         exec(f"from fastnn import Dense, {name}")
     assert hint and str(caught.value) == f"cannot import name {name!r} from 'fastnn'{hint}"
     exec("from fastnn import *; from fastnn import inference")  # a module that fastnn itself does not list
+
+
+@pytest.mark.parametrize("name", ["utils", "keras"])
+def test_what_is_not_near_is_not_proposed(name):
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'$"):
+        getattr(fn, name)
 
 
 def test_only_public_names_are_proposed():
