@@ -71,6 +71,15 @@ def choice(
     raise ValueError(f"{name} is {shown(value)}; expected {others}one of {listed}{hint}")
 
 
+def dtype(name: str, value: Any) -> str:
+    """ "float32" or "float64", which ``value`` spells, or is as a type of NumPy's."""
+    if isinstance(value, np.dtype):
+        value = value.name
+    elif isinstance(value, type) and issubclass(value, np.generic):
+        value = value.__name__
+    return choice(name, value, ("float32", "float64"))
+
+
 def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """``value`` as an int if it is a whole number from ``least`` to ``most``."""
     wanted = f"a whole number of at least {least}" + ("" if most is None else f" and at most {most}")

@@ -151,7 +151,7 @@ class Layer:
         """
         self.inputs = whole_number("inputs", inputs)
         self.units = whole_number("units", self.units) if self.units else self.inputs
-        self.dtype = choice("dtype", dtype, ("float32", "float64"))
+        self.dtype = checks.dtype("dtype", dtype)
         self.seed, self.number = secrets.randbits(63) if seed is None else seed, number
 
     def lower(self, builder: Builder) -> None:

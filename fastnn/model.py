@@ -55,7 +55,7 @@ class Model:
 
     layers : an Input, then Dense, Activation and Dropout layers; seed : of the initial weights, the shuffling
     and the dropout, by default a new one for each model (``model.seed`` tells it); dtype : "float32" or
-    "float64"; name : shown in summaries.
+    "float64", or such a type of NumPy's; name : shown in summaries.
 
     Equal seed, data and settings give the same bits, for any number of threads.
 
@@ -67,11 +67,11 @@ class Model:
         layers: Iterable[Layer],
         *,
         seed: int | None = None,
-        dtype: str = "float32",
+        dtype: str | type[np.generic] | np.dtype[Any] = "float32",
         name: str | None = None,
     ):
         self._seed = secrets.randbits(62) if seed is None else whole_number("seed", seed, 0, 2**63 - 1)
-        self._dtype = choice("dtype", dtype, ("float32", "float64"))
+        self._dtype = checks.dtype("dtype", dtype)
         self.name = "model" if name is None else name
         self._layers = chain.build(layers, self._seed, self._dtype)
         self._optimizer: optimizers.Optimizer | None = None

@@ -292,6 +292,10 @@ CLASSES = {
     "loss": (lambda: model_for(fn.MeanSquaredError), "loss is the class MeanSquaredError; expected a Loss"),
     "metric": (lambda: model_for(metrics=[fn.metrics.F1]), "metrics has the class F1; expected "),
     "layer": (lambda: fn.Model([fn.Input, fn.Dense(1)]), "layers[0] is the class Input; expected a layer"),
+    "dtype of NumPy": (
+        lambda: fn.Model([fn.Input(1), fn.Dense(1)], dtype=np.float16),
+        "dtype is 'float16'; expected one of 'float32', 'float64'",
+    ),
     "dtype": (lambda: fn.Model([fn.Input(1), fn.Dense(1)], dtype=float), "dtype is the class float; expected one of"),
     "learning rate": (
         lambda: fn.Adam("1e-3"),
@@ -428,6 +432,12 @@ def test_an_own_function_is_named_where_numbers_stop_being_finite():
     model = model_for("mse", 1, None, fn.SGD(1e30))
     with pytest.raises(FloatingPointError, match=r"standardized inputs usually help$"):
         model.fit(X, LABELS, epochs=50)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.dtype("float64"), np.dtype(">f8"), "Float64"])
+def test_a_type_of_numpy_s(dtype):
+    model = fn.Model([fn.Input(1), fn.Dense(1)], dtype=dtype)
+    assert model.dtype == "float64" and model.get_weights()[0].dtype == np.float64
 
 
 # Files.
