@@ -17,6 +17,9 @@ import numpy as np
 
 __all__ = ["choice", "flag", "function", "model_file", "nearest", "number", "path", "shown", "warn", "whole_number"]
 
+#: How far from 1 the numbers of a row may sum up to, to be taken for probabilities of classes.
+SUM_TOLERANCE = 1e-3
+
 
 def shown(value: Any) -> str:
     """``value`` for an error message: short, with its type where that says more."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import dispatch
-from .checks import number, shown
+from .checks import SUM_TOLERANCE, number, shown
 
 __all__ = ["Examples", "Rows", "check_columns", "class_weights", "column_names", "inputs", "sample_weights"]
 
@@ -321,13 +321,14 @@ def class_weights(name: str, value: Any, t: Rows, classes: int) -> np.ndarray | 
             f"{name} was given, but y has {labels[bad[0]]:g} in row {bad[0]}, which is no class; "
             f"expected whole numbers from 0 to {most}, or a sample_weight"
         )
-    sums = np.concatenate([block.sum(axis=1, dtype=np.float64) for _, block in t.blocks()])
-    bad = np.flatnonzero(np.abs(sums - 1) > 1e-3) if t.width > 1 else bad
-    if len(bad):
-        raise ValueError(
-            f"{name} was given, but row {bad[0]} of y has the sum {sums[bad[0]]:g} and so not one class; "
-            "expected one-hot rows, or a sample_weight"
-        )
+    if t.width > 1:
+        sums = np.concatenate([block.sum(axis=1, dtype=np.float64) for _, block in t.blocks()])
+        bad = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+        if len(bad):
+            raise ValueError(
+                f"{name} was given, but row {bad[0]} of y has the sum {sums[bad[0]]:g} and so not one class; "
+                "expected one-hot rows, or a sample_weight"
+            )
     labels = labels.astype(np.int64)
     counts = np.bincount(labels, minlength=most + 1)
     table = np.ones(len(counts))

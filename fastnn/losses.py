@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import flag, nearest, number, shown
+from .checks import SUM_TOLERANCE, flag, nearest, number, shown
 from .data import MISSING, Rows, as_array
 from .own_functions import PLACES, OwnFunction, find_wrong_slope
 from .settings import Closed
@@ -254,7 +254,7 @@ class CrossEntropy(_CrossEntropies):
         rows = _columns(name, array, outputs, dtype)
         for first, block in rows.blocks():
             sums = block.sum(axis=1, dtype=np.float64)
-            bad = np.flatnonzero((block < 0).any(axis=1) | (np.abs(sums - 1) > 1e-3))
+            bad = np.flatnonzero((block < 0).any(axis=1) | (np.abs(sums - 1) > SUM_TOLERANCE))
             if len(bad):
                 row = int(bad[0])
                 came = f"a row of sum {sums[row]:g} and least number {block[row].min():g}"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import data
-from .checks import shown, whole_number
+from .checks import SUM_TOLERANCE, shown, whole_number
 from .layers import Dense, Dropout
 from .losses import BinaryCrossEntropy
 from .model import Model
@@ -320,7 +320,7 @@ def _probabilities(model: Model, X: Any) -> np.ndarray:
             outputs /= outputs.sum(axis=1, keepdims=True)
     if model.outputs == 1:
         outputs = np.concatenate([1 - outputs, outputs], axis=1)
-    if not (outputs.min() > -1e-6 and np.abs(outputs.sum(axis=1) - 1).max() < 1e-3):
+    if not (outputs.min() > -1e-6 and np.abs(outputs.sum(axis=1) - 1).max() < SUM_TOLERANCE):
         raise ValueError(
             f"model predicts numbers from {outputs.min():g} to {outputs.max():g}, which are no probabilities of "
             "classes; expected a last layer with softmax, or of one unit with sigmoid (or a loss with from_logits=True)"

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .checks import SUM_TOLERANCE
+
 __all__ = ["confusion_matrix", "f1", "log_loss", "precision", "r2", "recall", "roc_auc"]
 
 
@@ -31,7 +33,7 @@ def _multilabel(y_true: np.ndarray, multilabel: bool | None) -> bool:
         return False
     if multilabel is not None:
         return multilabel
-    return bool((np.abs(y_true.sum(axis=1, dtype=np.float64) - 1) > 1e-3).any())  # as ``CrossEntropy`` takes them
+    return bool((np.abs(y_true.sum(axis=1, dtype=np.float64) - 1) > SUM_TOLERANCE).any())
 
 
 def _counts(
