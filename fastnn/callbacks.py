@@ -25,6 +25,7 @@ import numpy as np
 
 from . import checks
 from .checks import choice, flag, nearest, number, shown, whole_number
+from .elsewhere import missing_from
 from .optimizers import LBFGS
 from .settings import Checked
 
@@ -40,6 +41,9 @@ __all__ = [
     "ReduceLROnPlateau",
     "TimeLimit",
 ]
+
+if not TYPE_CHECKING:  # which else would take any name for known
+    __getattr__ = missing_from(__name__)
 
 #: Parts of the names of quantities of which more is better.
 LARGER_IS_BETTER = ("accuracy", "auc", "f1", "precision", "recall", "r2")

@@ -166,9 +166,10 @@ def as_array(name: str, value: Any, hint: str = "") -> np.ndarray:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; expected numbers in every place: fill it first")
     columns: Sequence[Any] = ()
+    polars = hasattr(value, "to_dummies")
     if hasattr(value, "to_numpy"):  # pandas, polars and their kin
         columns = list(getattr(value, "columns", ()))
-        if hasattr(value, "to_dummies"):  # polars makes days and microseconds of dates beside numbers
+        if polars:  # it makes days and microseconds of dates beside numbers
             for kind, column in zip(getattr(value, "dtypes", ()), columns, strict=False):
                 if kind.is_temporal():
                     raise TypeError(f"{name} holds dates or times in column {column!r}; expected numbers")
@@ -185,7 +186,7 @@ def as_array(name: str, value: Any, hint: str = "") -> np.ndarray:
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name} is {shown(value)}; expected an array of numbers")
     if array.dtype == object:
-        array = _from_objects(name, array, columns, hint)
+        array = _from_objects(name, array, columns, hint, polars)
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         what = {"U": "text", "S": "text", "T": "text", "c": "complex numbers", "M": "dates", "m": "durations"}
         what["f"] = f"numbers of {8 * array.dtype.itemsize} bits"
@@ -195,10 +196,10 @@ def as_array(name: str, value: Any, hint: str = "") -> np.ndarray:
     return array
 
 
-def _from_objects(name: str, array: np.ndarray, columns: Sequence[Any], hint: str) -> np.ndarray:
+def _from_objects(name: str, array: np.ndarray, columns: Sequence[Any], hint: str, polars: bool) -> np.ndarray:
     """Objects as numbers, NaN for those that are missing, or an error that shows the first that is no number.
 
-    columns : the names of a data frame's columns.
+    columns : the names of a data frame's columns; polars : whether it is one of polars, else of pandas.
     """
     if all(issubclass(kind, (numbers.Real, np.bool_)) for kind in set(map(type, array.flat))):
         with contextlib.suppress(OverflowError):  # a whole number beyond what floats hold, which is looked for below
@@ -213,7 +214,8 @@ def _from_objects(name: str, array: np.ndarray, columns: Sequence[Any], hint: st
             what = "text" if text else "objects"
             where = f" in column {columns[place[1]]!r}" if columns and len(place) > 1 else ""
             if text and columns and not hint:
-                hint = f" (pandas.get_dummies({name}) makes columns of 0 and 1 from text)"
+                dummies = f"{name}.to_dummies({columns[place[-1]]!r})" if polars else f"pandas.get_dummies({name})"
+                hint = f" ({dummies} makes columns of 0 and 1 from text)"
             hint = hint if text else ""
             raise TypeError(f"{name} holds {what}, such as {shown(value)}{where}; expected numbers{hint}") from None
     return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from .checks import nearest
 
-__all__ = ["instead", "instead_in_model"]
+__all__ = ["instead", "instead_in_call", "instead_in_model", "missing_from"]
 
 MODEL, LOGITS = "fn.Model([fn.Input(64), fn.Dense(10)])", "(from_logits=True)"
 
@@ -80,6 +82,54 @@ OF_MODEL = {
     **dict.fromkeys(("get_layer", "coefs_"), "layers[1] of the layers, which begin with the Input, and its W and b"),
 }
 
+#: Arguments, and those of ours that are meant: the first that a call has.
+ARGUMENTS = {
+    **dict.fromkeys(("lr", "eta"), ("learning_rate", "initial_learning_rate", "maximum_learning_rate")),
+    "max_lr": ("maximum_learning_rate",),
+    "eps": ("epsilon",),
+    "betas": ("beta_1 and beta_2",),
+    "alpha": ("rho",),
+    **dict.fromkeys(("gamma", "factor"), ("decay_rate", "rho")),
+    **dict.fromkeys(("T_max", "step_size"), ("decay_steps", "learning_rate")),
+    "pct_start": ("rise",),
+    "div_factor": ("start_divisor",),
+    "final_div_factor": ("end_divisor",),
+    "max_grad_norm": ("clip_norm",),
+    **dict.fromkeys(("max_iter", "n_iter", "nb_epoch", "iterations"), ("epochs",)),
+    **dict.fromkeys(("batch", "bs"), ("batch_size",)),
+    "validation_fraction": ("validation_split",),
+    **dict.fromkeys(("val_data", "eval_set"), ("validation_data",)),
+    "tol": ("tolerance",),
+    **dict.fromkeys(("criterion", "objective"), ("loss",)),
+    "random_state": ("seed",),
+    **dict.fromkeys(("out_features", "output_dim", "size"), ("units",)),
+    **dict.fromkeys(("nonlinearity", "act"), ("activation",)),
+    "bias": ("use_bias",),
+    **dict.fromkeys(("weight_initializer", "init"), ("kernel_initializer",)),
+    **dict.fromkeys(("regularizer", "weight_regularizer", "l1", "l2"), ("kernel_regularizer",)),
+    **dict.fromkeys(("p", "prob", "probability", "drop_prob", "dropout"), ("rate",)),
+    **dict.fromkeys(("in_features", "input_dim", "input_size", "units", "columns"), ("shape",)),
+    **dict.fromkeys(("std", "sigma", "scale"), ("stddev",)),
+    **dict.fromkeys(("minval", "a"), ("low",)),
+    **dict.fromkeys(("maxval", "b"), ("high",)),
+    "max_norm": ("max_value",),
+    **dict.fromkeys(("l", "lambda_", "rate"), ("l1", "l2")),
+    "beta": ("delta",),
+}
+
+#: Arguments that no call has here, and what to write instead.
+OF_OTHER_CALLS = {
+    "weight_decay": "kernel_regularizer=fn.L2(weight_decay / 2) in the layers, or fn.AdamW",
+    **dict.fromkeys(
+        ("in_features", "input_dim", "input_shape", "input_size"), "fn.Input(columns) as the model's first layer"
+    ),
+    **dict.fromkeys(("seed", "random_state"), "fn.Model(layers, seed=0)"),
+    "early_stopping": "callbacks=[fn.EarlyStopping()]",
+    **dict.fromkeys(("weight", "pos_weight", "class_weights", "loss_weights"), "class_weight or sample_weight in fit"),
+    **dict.fromkeys(("validation_batch_size", "validation_steps"), "none: all rows of the validation data count"),
+    "hidden_layer_sizes": "a list of layers, such as [fn.Input(64), fn.Dense(32), fn.Dense(10)]",
+}
+
 
 def instead(name: str, ours: Iterable[str]) -> str:
     """What an error about a name that fastnn does not have goes on to say; ours : the names that it has."""
@@ -98,3 +148,23 @@ def instead_in_model(name: str, ours: Iterable[str]) -> str:
     if name.startswith("_"):  # copies and pickles ask for such names
         return ""
     return nearest(name, [known for known in ours if not known.startswith("_")])
+
+
+def instead_in_call(name: str, ours: Iterable[str]) -> str:
+    """The same for an argument of a call, or the arguments that it has."""
+    ours = list(ours)
+    meant = [known for known in ARGUMENTS.get(name, ()) if known.split()[0] in ours]
+    if meant or name in OF_OTHER_CALLS:
+        return f"; expected {(meant or [OF_OTHER_CALLS[name]])[0]}"
+    return nearest(name, ours) or (f"; expected {', '.join(ours)}" if ours else "")
+
+
+def missing_from(module: str) -> Callable[[str], Any]:
+    """``__getattr__`` of a module: the error about a name that it does not have."""
+
+    def missing(name: str) -> Any:
+        ours = getattr(sys.modules[module], "__all__", ())
+        hint = "" if name.startswith("__") else instead(name, ours)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
+
+    return missing

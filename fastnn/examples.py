@@ -52,7 +52,9 @@ def checked(
     loss.check_slope(t, getattr(last, "activation", "linear"))
     for metric in model.metrics:
         metric.check_targets(names[1], t, loss, last.activation_name)
-    return Examples(x, t, data.sample_weights(names[2], sample_weight, len(x)))
+    found = Examples(x, t, data.sample_weights(names[2], sample_weight, len(x)))
+    check_weights(found, action, names[2])
+    return found
 
 
 def inputs(model: Model, name: str, X: Any) -> data.Rows:
@@ -87,14 +89,27 @@ def weigh_classes(model: Model, examples: Examples, class_weight: Any) -> None:
     """Multiply the weights of the rows by those of their classes."""
     weights = data.class_weights("class_weight", class_weight, examples.t, model.outputs)
     if weights is not None:
+        name = "class_weight" if examples.weights is None else "sample_weight"
         examples.weights = weights if examples.weights is None else weights * examples.weights
-        check_weights(examples, "training")
+        check_weights(examples, "training", name)
 
 
-def check_weights(examples: Examples, action: str) -> None:
-    """Raise a ValueError where no row of those for ``action`` counts: the loss would be 0, whatever the model does."""
-    if examples.weights is not None and not examples.weights.any():
-        raise ValueError(f"sample_weight is 0 in all {len(examples)} rows for {action}; expected a row that counts")
+def check_weights(examples: Examples, action: str, name: str = "sample_weight") -> None:
+    """Raise a ValueError where a weight is infinite in the model's type, or no row of those for ``action`` counts: the
+    loss would be 0, whatever the model does.
+    """
+    if examples.weights is None:
+        return
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = examples.weights.astype(examples.t.dtype)
+    bad = np.flatnonzero(np.isinf(rounded))
+    if len(bad):
+        raise ValueError(
+            f"{name} gives row {bad[0]} the weight {examples.weights[bad[0]]:g}, which is too large for "
+            f"{rounded.dtype.name}; expected finite numbers"
+        )
+    if not rounded.any():
+        raise ValueError(f"{name} is 0 in all {len(examples)} rows for {action}; expected a row that counts")
 
 
 def with_validation(

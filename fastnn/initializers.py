@@ -14,12 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import checks
 from .checks import choice, number, shown
+from .elsewhere import missing_from
 from .settings import Closed
 
 __all__ = [
@@ -38,6 +39,9 @@ __all__ = [
     "Zeros",
     "get",
 ]
+
+if not TYPE_CHECKING:  # which else would take any name for known
+    __getattr__ = missing_from(__name__)
 
 Shape = tuple[int, ...]
 
@@ -90,6 +94,7 @@ class Uniform(Initializer):
         self.low, self.high = number("low", low), number("high", high)
         if self.low > self.high:
             raise ValueError(f"low is {low!r}, above high, which is {high!r}; expected low <= high")
+        number("high - low", self.high - self.low)
 
     def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
         return generator.uniform(self.low, self.high, shape)

@@ -13,16 +13,21 @@ from __future__ import annotations
 
 import math
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import checks, constraints, data, initializers, regularizers
 from .checks import choice, flag, number, shown, whole_number
+from .elsewhere import missing_from
+from .keywords import Told
 from .own_functions import ActivationFunction
 from .plan import Builder
 
 __all__ = ["ACTIVATIONS", "Activation", "Dense", "Dropout", "Input", "Layer"]
+
+if not TYPE_CHECKING:  # which else would take any name for known
+    __getattr__ = missing_from(__name__)
 
 #: The activations by name. Their formulas stand in ``kernels/formulas/activations.py``.
 ACTIVATIONS = (
@@ -62,7 +67,7 @@ def _checked_activation(value: Any) -> str | ActivationFunction:
     return choice("activation", value, ACTIVATIONS)
 
 
-class Layer:
+class Layer(Told):
     """The base of all layers. A layer of your own defines ``forward`` and ``backward``; it runs in Python.
 
     name : shown in summaries and errors, by default the kind and a number; trainable : whether training

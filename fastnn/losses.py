@@ -7,12 +7,13 @@ formulas stand in ``kernels/formulas/losses.py``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .checks import SUM_TOLERANCE, flag, nearest, number, shown
 from .data import MISSING, Rows, as_array
+from .elsewhere import missing_from
 from .own_functions import PLACES, OwnFunction, find_wrong_slope
 from .settings import Closed
 
@@ -27,6 +28,9 @@ __all__ = [
     "Quantile",
     "get",
 ]
+
+if not TYPE_CHECKING:  # which else would take any name for known
+    __getattr__ = missing_from(__name__)
 
 
 class Loss(Closed):

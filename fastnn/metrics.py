@@ -7,13 +7,14 @@ Some metrics are means over rows, which the engine adds up batch by batch. Other
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import checks, scores
 from .checks import nearest, shown, whole_number
 from .data import Rows
+from .elsewhere import missing_from
 from .losses import BinaryCrossEntropy, CrossEntropy, Loss
 from .settings import Closed
 
@@ -33,6 +34,9 @@ __all__ = [
     "TopKAccuracy",
     "get",
 ]
+
+if not TYPE_CHECKING:  # which else would take any name for known
+    __getattr__ = missing_from(__name__)
 
 
 class Metric(Closed):

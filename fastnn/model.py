@@ -20,6 +20,7 @@ from .elsewhere import instead_in_model
 from .gradient_check import GradientReport, check_gradients
 from .history import History
 from .inference import CompiledPredict
+from .keywords import Told, tells
 from .layers import Dense, Dropout, Input, Layer
 from .metrics import Metric
 from .metrics import get as get_metrics
@@ -27,6 +28,7 @@ from .own_functions import ActivationFunction
 from .plan import Plan, lower, rounded
 from .progress import Progress, check_verbose
 from .regularizers import Penalty
+from .settings import Checked, check_rounded
 from .slow_path import SlowPath
 from .training import Callbacks, DeferredInterrupt, EndOfEpoch, Trainer, run_fit
 
@@ -42,7 +44,7 @@ CHANGEABLE: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
-class Model:
+class Model(Told):
     """A chain of layers.
 
     >>> X, y = fn.datasets.digits()
@@ -219,6 +221,7 @@ class Model:
 
     # Compile.
 
+    @tells
     def compile(
         self,
         optimizer: str | optimizers.Optimizer = "adam",
@@ -255,10 +258,7 @@ class Model:
         dispatch.check_plan(device, plan, precision)
         for metric in chosen:  # whether y holds labels or one-hot rows is not known before it comes
             metric.check(loss, self.layers[-1].activation_name, self.outputs, self.outputs)
-        for layer in self.layers:
-            for part in vars(layer).values():
-                if isinstance(part, (ActivationFunction, Penalty)):
-                    part.check()
+        self._check_parts(optimizer, loss)
         with self._alone("compile"):
             self._optimizer, self._loss, self._metrics, self.threads = optimizer, loss, chosen, threads
             self._device, self._precision = device, precision
@@ -268,6 +268,17 @@ class Model:
             self.arenas.slots = self._slots
             self.step = self.epoch = 0
             self._forget_runners()
+
+    def _check_parts(self, optimizer: optimizers.Optimizer | None, loss: losses.Loss | None) -> None:
+        """Raise an error where a setting leaves its range in the model's type, or an own function has a wrong slope."""
+        parts = {"optimizer": optimizer, "loss": loss}
+        for layer in self.layers:
+            parts |= {f"{key} of {layer.name}": part for key, part in vars(layer).items()}
+        for name, part in parts.items():
+            if isinstance(part, (ActivationFunction, Penalty)):
+                part.check()
+            elif isinstance(part, Checked):
+                check_rounded(name, part, self._dtype)
 
     def to(self, device: str) -> Model:
         """Move to another device, in the middle of training too; returns the model.
@@ -316,6 +327,8 @@ class Model:
         plan, runner = self._on_device(plan), self._runners.get(kind)
         if runner is None or runner.plan != plan:
             dispatch.check_plan(plan.device, plan, plan.precision)
+            if plan.loss is not None:  # what may have been changed since compile
+                self._check_parts(self._optimizer, self._loss)
             if plan.compiled:
                 runner = dispatch.prepare(plan.device, plan, self.arenas)
             else:
@@ -347,6 +360,7 @@ class Model:
 
     # Train.
 
+    @tells
     def fit(
         self,
         X: Any,
@@ -422,6 +436,7 @@ class Model:
             watchers.notify("on_train_end")
         return self.history
 
+    @tells
     def train_on_batch(
         self, X: Any, y: Any, sample_weight: Any = None, class_weight: dict[int, float] | str | None = None
     ) -> dict[str, float]:
@@ -444,6 +459,7 @@ class Model:
 
     # Ask.
 
+    @tells
     def evaluate(self, X: Any, y: Any, verbose: int | str = "auto", sample_weight: Any = None) -> dict[str, float]:
         """The loss and the metrics on X and y, without dropout: {"loss": ..., "accuracy": ...}.
 
@@ -669,10 +685,11 @@ class Model:
     # Copies. A prepared plan holds addresses, which mean nothing elsewhere: it is made anew.
 
     def __getstate__(self) -> dict[str, Any]:
-        state = vars(self).copy()
-        for key in ("arenas", "_runners", "_quick", "_choices", "_lock", "_busy"):
-            del state[key]
-        return state
+        with self._lock:  # not in the middle of a step of another thread, which may go on before all is written
+            state = vars(self).copy()
+            for key in ("arenas", "_runners", "_quick", "_choices", "_lock", "_busy"):
+                del state[key]
+            return state | copy.deepcopy({key: state[key] for key in ("_layers", "_slots", "history")})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -680,8 +697,7 @@ class Model:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         twin = memo[id(self)] = object.__new__(type(self))
-        with self._lock:  # not in the middle of a step of another thread
-            twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return twin
 
     def copy(self) -> Model:

@@ -7,13 +7,17 @@ stand with the kernels, in ``kernels/cpu/updates.py``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import checks, schedules
 from .checks import choice, flag, number, shown, whole_number
+from .elsewhere import missing_from
 from .settings import Closed
 
 __all__ = ["LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
+
+if not TYPE_CHECKING:  # which else would take any name for known
+    __getattr__ = missing_from(__name__)
 
 
 class Optimizer(Closed):

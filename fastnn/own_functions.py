@@ -39,6 +39,7 @@ import numpy as np
 
 from . import checks
 from .checks import shown
+from .keywords import Told
 
 if TYPE_CHECKING:
     from .model import Model
@@ -55,7 +56,7 @@ STEPS = (1e-4, 1e-2)
 TOLERANCE, REACH = 1e-4, 0.03
 
 
-class OwnFunction:
+class OwnFunction(Told):
     """What ``ActivationFunction``, ``LossFunction`` and ``Penalty`` share.
 
     value, slope : Python functions; name : shown in summaries and errors, by default that of ``value``.

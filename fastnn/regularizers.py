@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .checks import choice, number, shown
+from .elsewhere import missing_from
 from .own_functions import PLACES, OwnFunction, find_wrong_slope
 from .settings import Closed
 
 __all__ = ["L1", "L1L2", "L2", "Penalty", "Regularizer", "get"]
+
+if not TYPE_CHECKING:  # which else would take any name for known
+    __getattr__ = missing_from(__name__)
 
 
 class Regularizer(Closed):

@@ -15,12 +15,13 @@ All raise a ValueError or TypeError that names an argument that is out of its ra
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import checks
 from .checks import choice, flag, number, shown, whole_number
+from .elsewhere import missing_from
 from .settings import Closed
 
 __all__ = [
@@ -35,6 +36,9 @@ __all__ = [
     "Warmup",
     "get",
 ]
+
+if not TYPE_CHECKING:  # which else would take any name for known
+    __getattr__ = missing_from(__name__)
 
 
 class Schedule(Closed):

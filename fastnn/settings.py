@@ -6,9 +6,13 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from .checks import nearest, shown_object
+import numpy as np
 
-__all__ = ["Checked", "Closed"]
+from .checks import shown_object
+from .elsewhere import instead_in_call
+from .keywords import Told
+
+__all__ = ["Checked", "Closed", "check_rounded"]
 
 
 @functools.cache
@@ -23,12 +27,28 @@ def inherited(kind: type) -> frozenset[str]:
     return frozenset(name for part in kind.__mro__[:-1] for name in arguments(part))
 
 
-def ours(value: object) -> bool:
-    """Whether the class of ``value`` is fastnn's own and not the user's, which may keep its arguments as it likes."""
-    return type(value).__module__.startswith("fastnn.")
+def of_fastnn(kind: type) -> bool:
+    """Whether a class is fastnn's own and not the user's, which may keep its arguments as it likes."""
+    return kind.__module__.startswith("fastnn.")
 
 
-class Checked:
+def check_rounded(name: str, value: Checked, dtype: str) -> None:
+    """Raise a ValueError where an argument of ``value`` leaves its range when it is rounded to ``dtype``."""
+    kind = next(filter(of_fastnn, type(value).__mro__))
+    given = {key: getattr(value, key, None) for key in arguments(kind)}
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = {
+            key: float(np.dtype(dtype).type(found)) if isinstance(found, float) else found
+            for key, found in given.items()
+        }
+    if rounded != given:
+        try:
+            kind(**rounded)
+        except ValueError as fault:
+            raise ValueError(f"{name} is {value!r}, but in {dtype} {fault}") from None
+
+
+class Checked(Told):
     """An argument that is changed is checked like one that is given, and what follows from it changes, too.
 
     On an error nothing has changed. What else the object keeps, such as what it has counted, stays.
@@ -38,7 +58,8 @@ class Checked:
 
         def __setattr__(self, name: str, value: Any) -> None:
             kind = type(self)
-            if not (ours(self) and name in vars(self) and name in arguments(kind)):  # not ours, or still in __init__
+            in_init = name not in vars(self)
+            if in_init or name not in arguments(kind) or not of_fastnn(kind):
                 super().__setattr__(name, value)
                 return
             given = {key: getattr(self, key, None) for key in arguments(kind)}
@@ -57,13 +78,10 @@ class Closed(Checked):
         def __setattr__(self, name: str, value: Any) -> None:
             kind = type(self)
             known = arguments(kind) if name in vars(self) else inherited(kind)
-            if ours(self) and name[0] != "_" and name not in known and not hasattr(kind, name):
+            if of_fastnn(kind) and name[0] != "_" and name not in known and not hasattr(kind, name):
                 self.__getattr__(name)
             super().__setattr__(name, value)
 
         def __getattr__(self, name: str) -> Any:
-            known = arguments(type(self))
-            hint = "; expected learning_rate" if name == "lr" and "learning_rate" in known else nearest(name, known)
-            if not hint and known:
-                hint = f"; expected {', '.join(known)}"
+            hint = instead_in_call(name, arguments(type(self)))
             raise AttributeError(f"{type(self).__name__} has no {name}{hint}")

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -260,9 +261,8 @@ class Trainer:
             chosen = self._order(epoch, 1)
             data = Data(*self.examples.take(rows if chosen is None else chosen[rows]))
             kept, order, begin = None if self.kept is None else self.kept[rows], None, 0
-        return end, lambda *rest: self.runner.train(
-            data, order, self.batch_size, begin, begin + end - first, *rest, kept, self.tolerance
-        )
+        place = data, order, self.batch_size, begin, begin + end - first
+        return end, partial(self.runner.train, *place, kept=kept, tolerance=self.tolerance)
 
     def _order(self, epoch: int, epochs: int) -> np.ndarray | None:
         """The row numbers of ``epochs`` epochs from ``epoch`` on, or None where rows stay in order."""

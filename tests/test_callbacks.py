@@ -78,9 +78,9 @@ def test_epoch_callbacks_leave_the_engine_its_slices(monkeypatch):
 
     train, sizes = Runner.train, []
 
-    def counted(self, data, order, batch_size, first, last, *rest):
+    def counted(self, data, order, batch_size, first, last, *rest, **further):
         sizes.append(last - first)
-        return train(self, data, order, batch_size, first, last, *rest)
+        return train(self, data, order, batch_size, first, last, *rest, **further)
 
     monkeypatch.setattr(Runner, "train", counted)
     model = compiled()
@@ -317,10 +317,10 @@ def test_the_epochs_that_end_before_ctrl_c_is_answered_count(watched):
 @pytest.mark.parametrize("during", ["compile_training", "train"])
 @pytest.mark.parametrize("act", [fn.Model.fit, fn.Model.train_on_batch])
 def test_ctrl_c_waits_for_a_step_but_not_for_the_compiler(act, during, monkeypatch):
-    def pressed(self, *arguments):
+    def pressed(self, *arguments, **further):
         signal.raise_signal(signal.SIGINT)
         waited.append(True)
-        return original(self, *arguments)
+        return original(self, *arguments, **further)
 
     waited, model = [], compiled()
     act(model, *data())

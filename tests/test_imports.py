@@ -42,6 +42,7 @@ ORDER = (
     "own_functions",
     "constraints",
     "settings",
+    "keywords",
     "history",
     "figures",
     "datasets",

@@ -417,7 +417,7 @@ def test_several_fits_at_once_in_threads():
         np.testing.assert_array_equal(weights_of(model), weights_of(expected))
 
 
-@pytest.mark.parametrize("take", [fn.Model.copy, fn.Model.get_weights])
+@pytest.mark.parametrize("take", [fn.Model.copy, fn.Model.get_weights, pickle.dumps])
 def test_a_copy_waits_for_the_fit_of_another_thread(take):
     model, taken = network(), []
     with model._lock:  # as a fit has it
@@ -427,6 +427,14 @@ def test_a_copy_waits_for_the_fit_of_another_thread(take):
         assert not taken
     thread.join(60)
     assert len(taken) == 1
+
+
+def test_what_is_pickled_is_no_longer_the_model_s():
+    """The fit of another thread may begin before all is written."""
+    model = network()
+    state = model.__getstate__()
+    assert not np.shares_memory(state["_layers"][1].W, model.layers[1].W) and state["history"] is not model.history
+    assert state["_slots"] and not any(map(np.shares_memory, state["_slots"], model.arenas.slots))
 
 
 def test_one_model_in_two_threads_is_refused():

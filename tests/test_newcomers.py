@@ -1,5 +1,6 @@
 """What people do who come from Keras, PyTorch, scikit-learn and pandas: it works, or the error says what to write."""
 
+import inspect
 import os
 import stat
 
@@ -194,6 +195,21 @@ def test_dates_of_polars_beside_numbers_are_no_numbers():
     model_for().fit(Frame(), LABELS)
 
 
+def test_text_beside_numbers_in_a_frame_of_polars():
+    class Frame:
+        columns = dtypes = ()
+
+        def to_dummies(self, columns):
+            raise NotImplementedError
+
+        def to_numpy(self):
+            return np.array([[1.0, "ant", 2.0]] * 40, object)
+
+    Frame.columns = ["a", "b", "c"]
+    words = "in column 'b'; expected numbers (X.to_dummies('b') makes columns of 0 and 1 from text)"
+    refused(words, lambda: model_for().fit(Frame(), LABELS))
+
+
 @pytest.mark.parametrize("name", MISTAKEN)
 def test_the_error_says_what_to_write(name):
     make, inputs, targets, words = MISTAKEN[name]
@@ -264,6 +280,74 @@ def test_methods_of_other_libraries(name):
     refused(f"a model has no {name!r}; expected ", lambda: HABITS[name](model))
     assert not hasattr(model, name) and not hasattr(model, "__array__")
     refused("a model has no 'predct'; did you mean 'predict'?", lambda: model.predct(X))
+
+
+#: A call, and what the error says of the argument that it does not have.
+ARGUMENTS = {
+    "Adam(lr=1e-3)": "Adam has no argument 'lr'; expected learning_rate",
+    "CosineDecay(lr=1e-3)": "CosineDecay has no argument 'lr'; expected initial_learning_rate",
+    "SGD(weight_decay=1e-4)": "SGD has no argument 'weight_decay'; expected kernel_regularizer=fn.L2(weight_decay / 2)",
+    "SGD(dampening=0.1)": "expected learning_rate, momentum, nesterov, clip_norm, clip_value",
+    'Dense(8, activation_fn="relu")': "Dense has no argument 'activation_fn'; did you mean 'activation'?",
+    "Dense(8, input_shape=(4,))": "expected fn.Input(columns) as the model's first layer",
+    "Dropout(p=0.2)": "Dropout has no argument 'p'; expected rate",
+    "Input(units=3)": "Input has no argument 'units'; expected shape",
+    "Huber(beta=1)": "Huber has no argument 'beta'; expected delta",
+    "ActivationFunction(abs, derivative=abs)": "expected value, slope, name",
+    "EarlyStopping(tol=1)": "EarlyStopping has no argument 'tol'; expected monitor, ",
+    "Model([], random_state=0)": "Model has no argument 'random_state'; expected seed",
+    "model.fit(X, y, n_epochs=3)": "fit has no argument 'n_epochs'; did you mean 'epochs'?",
+    "model.fit(x=X, y=y)": "fit has no argument 'x'; did you mean 'X'?",
+    'model.compile(optimizer="adam", criterion="mse")': "compile has no argument 'criterion'; expected loss",
+    "model.evaluate(X, y, batch_size=3)": "evaluate has no argument 'batch_size'; expected X, y, verbose, sample",
+    "model.train_on_batch(X, y, lr=3)": "train_on_batch has no argument 'lr'; expected X, y, sample_weight, class",
+}
+
+
+@pytest.mark.parametrize("call", ARGUMENTS)
+def test_arguments_of_other_libraries(call):
+    with pytest.raises(TypeError) as caught:
+        eval(call, vars(fn) | {name: getattr(fn, name) for name in fn.__all__} | {"model": model_for(), "X": X, "y": X})
+    assert ARGUMENTS[call] in str(caught.value)
+
+
+def test_what_is_wrong_with_a_call_otherwise_is_python_s_to_say():
+    for call, words in (
+        (fn.Dense, "missing 1 required positional argument: 'units'"),
+        (lambda: fn.Adam(0.1, 2, 3, 4, 5, 6), "positional arguments but 7 were given"),
+        (lambda: fn.Dense("8"), "units is '8'; expected a whole number"),
+    ):
+        refused(words, call)
+
+    def fails(shape, generator, **options):
+        return Own(lr=3)
+
+    class Own(fn.Adam):
+        def __init__(self, rate):
+            super().__init__(rate)
+
+    refused("got an unexpected keyword argument 'lr'", lambda: Own(lr=3))  # the user's own
+    refused("Own.__init__() got an unexpected", lambda: fn.Model([fn.Input(1), fn.Dense(1, kernel_initializer=fails)]))
+
+
+@pytest.mark.parametrize("call", [fn.Adam, fn.Dense, fn.Model, fn.Model.fit, fn.Model.compile])
+def test_what_tells_keeps_its_signature(call):
+    given = list(inspect.signature(call).parameters)
+    assert given[-1] not in ("arguments", "named") and len(given) > 3
+
+
+@pytest.mark.parametrize("module", ["layers", "losses", "optimizers", "metrics", "initializers", "schedules"])
+def test_names_of_other_libraries_in_a_module(module):
+    refused(
+        f"module 'fastnn.{module}' has no attribute 'Linear'; expected fn.Dense(units)",
+        lambda: getattr(fn, module).Linear,
+    )
+    assert not hasattr(getattr(fn, module), "__path__")
+
+
+def test_a_misspelled_name_of_a_module():
+    refused("has no attribute 'Dropuot'; did you mean 'Dropout'?", lambda: fn.layers.Dropuot)
+    refused("has no attribute 'EarlyStop'; did you mean 'EarlyStopping'?", lambda: fn.callbacks.EarlyStop)
 
 
 def test_lr_is_not_ignored():

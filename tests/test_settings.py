@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -43,6 +44,82 @@ def test_a_change_is_checked(name):
     if name not in ("function", "trainable"):  # functions that pickle does not take by value, and arrays
         for twin in (copy.deepcopy(part), pickle.loads(pickle.dumps(part))):
             assert repr(twin) == repr(part)
+
+
+#: name -> (optimizer, loss, options of the layer, the error): what is in its range only with 64 bits.
+ROUNDED = {
+    "epsilon": (
+        {"optimizer": fn.Adam(epsilon=1e-50)},
+        "optimizer is Adam(epsilon=1e-50), but in float32 epsilon is 0.0",
+    ),
+    "rate": ({"optimizer": fn.SGD(1e39)}, "but in float32 learning_rate is inf; expected a finite number at least 0"),
+    "momentum": ({"optimizer": fn.SGD(0.1, 1 - 1e-12)}, "but in float32 momentum is 1.0; expected a finite number"),
+    "norm": ({"optimizer": fn.SGD(clip_norm=1e-50)}, "in float32 clip_norm is 0.0; expected a finite number above 0"),
+    "delta": ({"loss": fn.Huber(1e-50)}, "loss is Huber(delta=1e-50), but in float32 delta is 0.0"),
+    "quantile": ({"loss": fn.Quantile(1 - 1e-12)}, "but in float32 quantile is 1.0; expected"),
+    "limit": (
+        {"kernel_constraint": fn.MaxNorm(1e-50)},
+        "kernel_constraint of dense_1 is MaxNorm(max_value=1e-50), but in float32 max_value is 0.0",
+    ),
+    "penalty": ({"bias_regularizer": fn.L2(1e39)}, "bias_regularizer of dense_1 is L2(l2=1e+39), but in float32 l2 is"),
+}
+
+
+def network_with(dtype, optimizer="sgd", loss="mse", **options):
+    model = fn.Model([fn.Input(1), fn.Dense(1, **options)], seed=0, dtype=dtype)
+    model.compile(optimizer, loss)
+    return model
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_a_setting_keeps_its_range_in_the_model_s_type(name):
+    parts, words = ROUNDED[name]
+    with pytest.raises(ValueError, match=re.escape(words)):
+        network_with("float32", **parts)
+    network_with("float64", **parts)
+
+
+def test_a_setting_that_is_zero_or_may_be_is_taken():
+    network_with("float32", fn.SGD(1e-50, momentum=0.0), kernel_regularizer=fn.L1L2(1e-50, 0.0))
+
+
+def test_a_setting_that_was_changed_after_compile_keeps_its_range():
+    model = network_with("float32", "adam")
+    model.optimizer.epsilon = 1e-50
+    with pytest.raises(
+        ValueError, match=r"optimizer is Adam\(epsilon=1e-50\), but in float32 epsilon is 0.0; expected"
+    ):
+        model.fit([[1.0]], [1.0])
+    assert model.step == 0
+
+
+class Smaller(fn.Adam):
+    def __init__(self):
+        super().__init__(epsilon=1e-50)
+
+
+def test_a_setting_of_a_class_of_the_user_s_keeps_its_range():
+    with pytest.raises(ValueError, match=r"but in float32 epsilon is 0\.0; expected a finite number above 0"):
+        network_with("float32", Smaller())
+
+
+@pytest.mark.parametrize("name", ["sample_weight", "class_weight"])
+def test_a_weight_is_finite_in_the_model_s_type(name):
+    model = fn.Model([fn.Input(1), fn.Dense(1, "sigmoid")], seed=0)
+    model.compile("sgd", "binary_cross_entropy")
+    given = {"sample_weight": [1.0, 1e39], "class_weight": {1: 1e39}}[name]
+    with pytest.raises(
+        ValueError, match=rf"{name} gives row 1 the weight 1e\+39, which is too large for float32; expected"
+    ):
+        model.fit([[1.0], [2.0]], [0, 1], **{name: given})
+    with pytest.raises(ValueError, match="sample_weight is 0 in all 2 rows for fit"):
+        model.fit([[1.0], [2.0]], [0, 1], sample_weight=[1e-50, 0])
+    assert model.step == 0
+
+
+def test_an_interval_has_a_finite_length():
+    with pytest.raises(ValueError, match="high - low is inf; expected a finite number"):
+        fn.Uniform(-1e308, 1e308)
 
 
 def test_an_initializer_of_a_layer_is_checked():
