@@ -68,6 +68,7 @@ OF_MODEL = {
     ),
     "load_state_dict": "set_weights(weights) or load_weights(path)",
     "backward": "gradients(X, y)",
+    "input_gradients": "jacobian(X)",
     **dict.fromkeys(("lr", "learning_rate"), "optimizer.learning_rate"),
     **dict.fromkeys(("trainable_variables", "variables"), "named_parameters() or get_weights()"),
     **dict.fromkeys(("get_config", "to_json", "save_model"), "save(path)"),

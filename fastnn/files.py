@@ -1,8 +1,9 @@
 """Models on disk, in the safetensors format: a JSON header, then the numbers. There is no pickle anywhere.
 
 The header's ``__metadata__`` holds two strings: ``fastnn``, a JSON text that says what the model is, and ``sha256``, a
-digest of the whole file with its own place zeroed. A file is checked before anything in it is believed. It is written
-to a temporary file beside the old one, which it then replaces: a crash leaves the old file or the new one.
+digest of the whole file with its own place zeroed. A file is checked before anything in it is believed. One that is
+given by its path is written to a temporary file beside the old one, which it then replaces: a crash leaves the old file
+or the new one. A file that the user has opened is written and read from where it stands.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import io
 import json
 import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -28,7 +30,10 @@ from .own_functions import OwnFunction
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["ModelFileError", "fill", "load_weights", "read_model", "save", "save_weights", "state_tensors"]
+__all__ = ["ModelFileError", "Place", "fill", "load_weights", "read_model", "save", "save_weights", "state_tensors"]
+
+#: Where a file is: its path, or a file that the user has opened in binary mode.
+Place = str | os.PathLike[str] | IO[bytes]
 
 #: Raised when the meaning of a file changes; a file with a larger number is refused.
 FORMAT = 1
@@ -162,14 +167,15 @@ def revive(text: Any, classes: Mapping[str, type], parts: Mapping[str, Any], dep
 # Writing.
 
 
-def save(model: Model, path: str | os.PathLike[str]) -> None:
+def save(model: Model, path: Place) -> None:
     """Write the model to ``path``: layers, weights, optimizer and its state, loss, metrics, seed and step.
 
     A model that is loaded from it continues with the same bits. Raises an OSError where the file cannot be written
     (an older one then stays as it was), a TypeError where a part of your own cannot be described, and a ValueError
     where a number is not finite.
     """
-    checks.model_file("path", path)
+    if not _is_open(path, "write"):
+        checks.model_file("path", path)
     classes, own = known_classes(), {}  # type: tuple[dict[str, type], dict[str, Any]]
     compiled = None
     if model.loss is not None:
@@ -201,13 +207,13 @@ def state_tensors(model: Model) -> dict[str, np.ndarray]:
     return tensors
 
 
-def save_weights(model: Model, path: str | os.PathLike[str]) -> None:
+def save_weights(model: Model, path: Place) -> None:
     """Write the weights alone, for ``load_weights`` of a model with equal layers."""
     write(path, {"format": FORMAT, "weights": True}, model.named_parameters())
 
 
-def write(path: str | os.PathLike[str], description: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a safetensors file, whole or not at all."""
+def write(path: Place, description: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file; where ``path`` is one, whole or not at all."""
     header: dict[str, Any] = {"__metadata__": {"fastnn": json.dumps(description, allow_nan=False), "sha256": "0" * 64}}
     names = {dtype: name for name, dtype in TYPES.items()}
     place = 0
@@ -227,10 +233,47 @@ def write(path: str | os.PathLike[str], description: dict[str, Any], tensors: Ma
     for array in arrays:
         digest.update(array.data)
     text = text.replace(b'"sha256":"' + b"0" * 64, b'"sha256":"' + digest.hexdigest().encode())
-    with _replacing(path) as write_bytes:
+    with _writing(path) as write_bytes:
         write_bytes(len(text).to_bytes(8, "little") + text)
         for array in arrays:
             write_bytes(array)
+
+
+def _is_open(place: Any, method: str) -> bool:
+    """Whether a place is no path but a file, open in binary mode, that has the method: "read" or "write"."""
+    if isinstance(place, io.TextIOBase):
+        raise TypeError(f"path is {shown(place)}, opened for text; expected a path, or a file opened in binary mode")
+    return not isinstance(place, (str, os.PathLike)) and callable(getattr(place, method, None))
+
+
+@contextlib.contextmanager
+def _writing(place: Any) -> Iterator[Callable[[Any], Any]]:
+    """What writes bytes to a path or to an open file."""
+    if not _is_open(place, "write"):
+        with _replacing(place) as write_bytes:
+            yield write_bytes
+    elif isinstance(place, io.RawIOBase):  # which may take a part of the bytes
+        buffered = io.BufferedWriter(place)
+        try:
+            yield buffered.write
+            buffered.flush()
+        finally:
+            buffered.detach()
+    else:
+        yield lambda content: place.write(bytes(content))
+
+
+@contextlib.contextmanager
+def _reading(place: Any) -> Iterator[tuple[BinaryIO, int]]:
+    """(a file, bytes that it has) of a path or of an open file, from where that stands."""
+    if not _is_open(place, "read"):
+        with open(checks.path("path", place), "rb") as file:
+            yield file, os.fstat(file.fileno()).st_size
+        return
+    content = place.read()
+    if not isinstance(content, bytes):
+        raise TypeError(f"path is {shown(place)}, which yields {shown(content)}; expected a file opened in binary mode")
+    yield io.BytesIO(content), len(content)
 
 
 @contextlib.contextmanager
@@ -269,9 +312,7 @@ def _replacing(path: str | os.PathLike[str]) -> Iterator[Callable[[Any], Any]]:
 # Reading.
 
 
-def read_model(
-    path: str | os.PathLike[str], parts: Mapping[str, Any] | None
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_model(path: Place, parts: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(what the file says of the model, with its layers and the arguments of ``compile`` revived; its tensors)."""
     if parts is not None and not isinstance(parts, Mapping):
         raise TypeError(f"parts is {shown(parts)}; expected a dict {{name: function or class}}")
@@ -304,7 +345,7 @@ def column_names(value: Any, inputs: int) -> list[str] | None:
     return value
 
 
-def load_weights(model: Model, path: str | os.PathLike[str]) -> None:
+def load_weights(model: Model, path: Place) -> None:
     """Set the model's weights to those in the file; its layers need the same names and shapes.
 
     Raises a ModelFileError that says what does not fit; then nothing has changed.
@@ -316,12 +357,14 @@ def load_weights(model: Model, path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Errors about the file begin with its path."""
+def naming(path: Place) -> Iterator[None]:
+    """Errors about the file begin with its path, or with its name or kind where it was open."""
     try:
         yield
     except ModelFileError as fault:
-        raise ModelFileError(f"{os.fspath(path)}: {fault}") from None
+        if isinstance(path, (str, os.PathLike)):
+            raise ModelFileError(f"{os.fspath(path)}: {fault}") from None
+        raise ModelFileError(f"{getattr(path, 'name', type(path).__name__)}: {fault}") from None
 
 
 def _check_sizes(layers: Any, tensors: Mapping[str, np.ndarray]) -> None:
@@ -355,10 +398,9 @@ def fill(wanted: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray], wh
         array[...] = tensors[name]
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read(path: Place) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(description, tensors) of a file that has been checked from its first byte to its last."""
-    with open(checks.path("path", path), "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with _reading(path) as (file, size):
         start = file.read(8)
         if size < 8 or len(start) < 8:
             what = f"has {size} bytes, too few" if size else "is empty"

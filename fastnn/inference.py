@@ -68,15 +68,17 @@ class CompiledPredict:
             "model.compiled_predict() there, of a copy of the model"
         )
 
-    def suits(self, X: np.ndarray) -> bool:
-        """Whether X is what it takes, and so few rows that one worker is the right number."""
-        return (
-            X.dtype == self.dtype
-            and 0 < len(X) <= self._most_rows
-            and X.shape[1] == self.inputs
-            and X.flags.c_contiguous
-            and X.flags.aligned
-        )
+    def few(self, X: np.ndarray) -> np.ndarray | None:
+        """The outputs for the rows of X, an array of 2 dimensions, where they are so few that one worker is the right
+        number; None where they are more, and where something is wrong with X.
+        """
+        if not 0 < len(X) <= self._most_rows or X.shape[1] != self.inputs or X.dtype.kind not in "fiub":
+            return None
+        if X.dtype != self.dtype or not X.flags.c_contiguous or not X.flags.aligned:
+            with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused
+                X = np.array(X, self.dtype, order="C")
+        outputs = np.empty((len(X), self.outputs), self.dtype)
+        return outputs if self._run(outputs, X, self.state) == 1 else None
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """The outputs for the rows of X, a C-contiguous array (rows, inputs) of the model's type: (rows, outputs).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +32,9 @@ from .slow_path import SlowPath
 from .training import Callbacks, DeferredInterrupt, EndOfEpoch, Trainer, run_fit
 
 __all__ = ["Model", "load"]
+
+#: Rows, times outputs, of which ``Model.jacobian`` keeps all activations at once.
+JACOBIAN_ROWS = 1024
 
 #: The attributes of a model that may be changed, with what checks them.
 CHANGEABLE: dict[str, Callable[[str, Any], Any]] = {
@@ -107,6 +109,7 @@ class Model(Told):
                 layer.share_memory(key, memory[f"{layer.name}.{key}"])
         self._runners: dict[str, Any] = {}
         self._quick: CompiledPredict | None = None
+        self._slow_path: SlowPath | None = None  # of jacobian
         self._choices: dict[tuple[int | None, int], dispatch.WorkerChoice] = {}
         self._lock = threading.RLock()
         self._busy = ""  # what the model is in the middle of
@@ -495,8 +498,9 @@ class Model(Told):
         if host and verbose in ("auto", 0) and type(X) is np.ndarray and X.ndim == 2:
             with self._lock:
                 quick = self._quick_predict()
-                if quick is not None and quick.suits(X):
-                    return quick(X)
+                found = None if quick is None else quick.few(X)
+                if found is not None:
+                    return found
         x, make = examples.inputs(self, "X", X), np.empty if host else partial(dispatch.device_empty, self.device)
         outputs = make((len(x), self.outputs), self._dtype)
         with self._lock, Progress("predict", verbose) as progress:
@@ -543,6 +547,30 @@ class Model(Told):
                 x = layer.forward(x)
                 layer.forget()
                 found[layer.name] = x
+        return found
+
+    def jacobian(self, X: Any) -> np.ndarray:
+        """The derivatives of the outputs by the inputs, without dropout: J[r, k, i] = ∂y[r, k] / ∂X[r, i].
+
+        X : (rows, inputs); J : (rows, outputs, inputs), of the model's type. It is found by backpropagation, exact but
+        for rounding, on one core; where an activation has a kink it is the slope that training takes.
+
+        Raises a ValueError or TypeError for an X that does not fit, as ``predict``. Needs no ``compile``.
+
+        >>> model = fn.Model([fn.Input(2), fn.Dense(1, "softplus")])
+        >>> model.set_weights([[[2], [4]], [0]])
+        >>> model.jacobian([[0, 0]])  # the slope of softplus at 0 is 1/2
+        array([[[1., 2.]]], dtype=float32)
+        """
+        data.check_columns("X", X, self._columns)
+        x = data.inputs("X", X, self.inputs, self._dtype)
+        found = np.empty((len(x), self.outputs, self.inputs), self._dtype)
+        with self._lock:
+            path = self._slow_path = self._slow_path or SlowPath(self._lower(), self.arenas)
+            block = max(1, JACOBIAN_ROWS // self.outputs)
+            for start in range(0, len(x), block):
+                part = slice(start, start + block)
+                found[part] = path.jacobian(x.take(part))
         return found
 
     def gradients(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, np.ndarray]:
@@ -650,11 +678,12 @@ class Model(Told):
 
     # Files.
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: files.Place) -> None:
         """Write the model to a safetensors file, for ``fn.load``: layers, weights, optimizer and its state, loss,
         metrics, seed and step. See ``fastnn.files``.
 
-        path : ends in .safetensors, or in nothing. Raises an OSError where the file cannot be written, a ValueError
+        path : ends in .safetensors, or in nothing; or a file opened in binary mode, such as ``io.BytesIO()``, which is
+        written from where it stands. Raises an OSError where the file cannot be written, a ValueError
         for the ending of another format, and a TypeError where a part of your own cannot be described.
 
         >>> import os, tempfile
@@ -669,12 +698,12 @@ class Model(Told):
         with self._lock:
             files.save(self, path)
 
-    def save_weights(self, path: str | os.PathLike[str]) -> None:
+    def save_weights(self, path: files.Place) -> None:
         """Write the weights alone, for ``load_weights``; path and errors as in ``save``."""
         with self._lock:
             files.save_weights(self, path)
 
-    def load_weights(self, path: str | os.PathLike[str]) -> None:
+    def load_weights(self, path: files.Place) -> None:
         """Set the weights to those of a file of equal layers; on an error nothing has changed.
 
         Raises a ModelFileError for a file that is damaged or does not fit, an OSError where it cannot be read.
@@ -687,7 +716,7 @@ class Model(Told):
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:  # not in the middle of a step of another thread, which may go on before all is written
             state = vars(self).copy()
-            for key in ("arenas", "_runners", "_quick", "_choices", "_lock", "_busy"):
+            for key in ("arenas", "_runners", "_quick", "_slow_path", "_choices", "_lock", "_busy"):
                 del state[key]
             return state | copy.deepcopy({key: state[key] for key in ("_layers", "_slots", "history")})
 
@@ -707,10 +736,11 @@ class Model(Told):
     __copy__ = copy
 
 
-def load(path: str | os.PathLike[str], parts: Mapping[str, Any] | None = None) -> Model:
+def load(path: files.Place, parts: Mapping[str, Any] | None = None) -> Model:
     """The model in the file ``path``, as ``Model.save`` wrote it; it continues training with the same bits.
 
-    parts : your own functions and classes by name, where the model has any. They are the only code of yours that runs.
+    path : of the file, or a file opened in binary mode, which is read from where it stands to its end; parts : your own
+    functions and classes by name, where the model has any. They are the only code of yours that runs.
 
     Raises a ModelFileError that says what is wrong with a file that is damaged, hostile or newer, before it takes more
     memory than the file has bytes; an OSError where the file cannot be read.

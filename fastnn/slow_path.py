@@ -6,6 +6,7 @@ Read this to see what a training step does; step through it with a debugger unde
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -133,6 +134,23 @@ class SlowPath:
             target = np.ascontiguousarray(data.targets[rows])
             status = max(status, self.measure(target, weights, kept_rows, results[block - first_block]))
         return status, results
+
+    def jacobian(self, x: np.ndarray) -> np.ndarray:
+        """The derivatives of the outputs by the inputs, without dropout: (rows, outputs, inputs).
+
+        Each row goes through once an output, forward, and backward from that output alone.
+        """
+        operations, outputs = self.plan.evaluation, self.plan.outputs
+        repeated = np.repeat(x, outputs, axis=0)
+        self.rows, self.activations, self.derivatives = len(repeated), {NOWHERE: repeated}, {}
+        for operation in operations:
+            self.forward(operation, training=False)
+        self.derivatives[len(operations)] = np.tile(np.eye(outputs, dtype=self.plan.dtype), (len(x), 1))
+        for place, operation in reversed(list(enumerate(operations))):
+            self.backward(replace(operation, dx=place, dy=place + 1))
+        found = self.derivatives[0].reshape(len(x), outputs, self.plan.inputs)
+        self.activations, self.derivatives = {}, {}
+        return found
 
     # Arrays by their places.
 

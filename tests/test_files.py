@@ -3,14 +3,17 @@
 import copy
 import functools
 import hashlib
+import io
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -544,6 +547,64 @@ def test_a_file_keeps_its_mode_and_a_link_its_target(tmp_path):
     (tmp_path / "link").symlink_to(path)
     model.save(tmp_path / "link")
     assert path.stat().st_mode & 0o777 == 0o640 and (tmp_path / "link").is_symlink()
+
+
+class InParts(io.RawIOBase):
+    """A file that takes seven bytes at a time."""
+
+    def __init__(self):
+        self.content = b""
+
+    def writable(self):
+        return True
+
+    def write(self, content):
+        self.content += bytes(content[:7])
+        return min(7, len(content))
+
+
+def test_an_open_file_is_written_and_read_from_where_it_stands(tmp_path):
+    model, (X, y) = small(), data()
+    model.fit(X, y, epochs=2, verbose=0)
+    model.save(tmp_path / "model.safetensors")
+    expected = (tmp_path / "model.safetensors").read_bytes()
+    memory, parts = io.BytesIO(), InParts()
+    memory.write(b"before")
+    model.save(memory)
+    model.save(parts)
+    assert memory.getvalue() == b"before" + expected and parts.content == expected and not parts.closed
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive, archive.open("model", "w") as file:
+        model.save(file)
+    memory.seek(6)
+    with zipfile.ZipFile(tmp_path / "archive.zip") as archive, archive.open("model") as file:
+        loaded = [fn.load(memory), fn.load(file)]
+    for each in (model, *loaded):
+        each.fit(X, y, epochs=1, verbose=0)
+        assert np.array_equal(each.predict(X), model.predict(X))
+    model.save_weights(memory := io.BytesIO())
+    other = small()
+    other.load_weights(io.BytesIO(memory.getvalue()))
+    assert np.array_equal(other.predict(X), model.predict(X))
+
+
+def test_open_files_that_will_not_do(saved, tmp_path):
+    with pytest.raises(fn.ModelFileError, match=r"^BytesIO: the file is damaged"):
+        fn.load(io.BytesIO(saved[:-1] + bytes([saved[-1] ^ 1])))
+    with pytest.raises(fn.ModelFileError, match=r"^BytesIO: the file is empty"):
+        fn.load(io.BytesIO())
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(saved[:-1])
+    with open(path, "rb") as file, pytest.raises(fn.ModelFileError, match=r"model\.safetensors: the file has .* bytes"):
+        fn.load(file)
+    text = "opened for text; expected a path, or a file opened in binary mode"
+    with pytest.raises(TypeError, match=text):
+        fn.load(io.StringIO("text"))
+    with open(tmp_path / "text", "w") as file, pytest.raises(TypeError, match=text):
+        small().save(file)
+    with tempfile.NamedTemporaryFile("w+") as file, pytest.raises(TypeError, match="which yields ''; expected"):
+        fn.load(file)
+    with pytest.raises(TypeError, match="path is b'x'"):
+        fn.load(b"x")
 
 
 def test_files_that_are_not_there_stay_the_system_s_errors(tmp_path):

@@ -31,6 +31,37 @@ def test_the_bits_of_predict(dtype, count):
     assert np.array_equal(model.predict(X[:count]), expected[:count])
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda X: X.astype("float64"),
+        lambda X: X.astype("float16"),
+        lambda X: X.astype("int64"),
+        lambda X: X > 0,
+        lambda X: X.astype(">f8"),
+        np.asfortranarray,
+        lambda X: X[::2, ::-1],
+        lambda X: np.frombuffer(b"." + X.tobytes(), X.dtype, offset=1).reshape(X.shape),
+    ],
+)
+def test_a_few_rows_of_any_type_go_straight_to_the_engine(given, monkeypatch):
+    """NumPy's own type is float64, so most users' rows are converted: that must not cost a hundred predictions."""
+    model, X = network(), given(rows(8))
+    expected = model.predict(X.astype("float32", order="C"))
+    monkeypatch.setattr("fastnn.evaluation.infer", None)
+    assert np.array_equal(model.predict(X), expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(np.nan, "nan in row 3, column 2"), (1e300, r"1e\+300 .*, which is too large for float32")]
+)
+def test_what_cannot_be_converted_is_told_as_it_came(value, message):
+    X = rows(8, "float64")
+    X[3, 2] = value
+    with pytest.raises(ValueError, match=message):
+        network().predict(X)
+
+
 def test_no_rows():
     assert network().compiled_predict()(rows(0)).shape == (0, 3)
     with pytest.raises(ValueError, match="no rows"):
@@ -156,9 +187,9 @@ def test_one_predictor_for_each_thread():
 
 def test_many_operations_are_left_to_predict():
     wide = fn.Model([fn.Input(512), fn.Dense(512), fn.Dense(512)], seed=0).compiled_predict()
-    assert wide.suits(np.zeros((1, 512), np.float32))
-    assert not wide.suits(np.zeros((1000, 512), np.float32))
-    assert not network().compiled_predict().suits(np.zeros((1, 4), np.float32))
+    assert wide.few(np.zeros((1, 512), np.float32)).shape == (1, 512)
+    assert wide.few(np.zeros((1000, 512), np.float32)) is None
+    assert network().compiled_predict().few(np.zeros((1, 4), np.float32)) is None
     assert isinstance(wide, CompiledPredict)
 
 
