@@ -145,14 +145,20 @@ def with_validation(
 
 
 def compare_classes(model: Model, training: Examples, validation: Examples) -> None:
-    """Warn where rows to validate on are of a class that no row to train on has, as in a sorted table."""
+    """Warn where rows to validate on are of a class that no row to train on has, and where the rows are sorted."""
     yes_or_no = isinstance(model.loss, BinaryCrossEntropy) and model.outputs == 1
     if yes_or_no or isinstance(model.loss, CrossEntropy):
         labels = [data.labels_of(part.t) for part in (validation, training)]
         found, known = [(part > 0.5 if yes_or_no else part).astype(np.int64) for part in labels]
-        missing = np.setdiff1d(found, known)
+        missing, steps = np.setdiff1d(found, known), np.diff(np.concatenate(labels[::-1]).astype(np.float64))
+        several = len(known) > 9 and len(np.unique(known)) > 1
+        fault = ""
         if len(missing):
+            fault = f"no row before them is of class {missing[0]}"
+        elif several and ((steps >= 0).all() or (steps <= 0).all()):
+            fault = "the rows are sorted by class"
+        if fault:
             warn(
-                f"validation_split takes the last rows of y, and no row before them is of class {missing[0]}; "
-                "shuffle the rows of X and y first, or pass validation_data"
+                f"validation_split takes the last rows of y, and {fault}; shuffle the rows of X and y first, or pass "
+                "validation_data"
             )

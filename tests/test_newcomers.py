@@ -747,9 +747,14 @@ def test_a_validation_split_of_sorted_rows_is_told(one_hot):
         model_for().fit(X, targets, validation_split=0.25)
     with pytest.warns(UserWarning, match="of class 1; shuffle the rows of X and y first, or pass validation_data"):
         detector().fit(X, y // 2, validation_split=0.5)
+    with pytest.warns(UserWarning, match="last rows of y, and the rows are sorted by class; shuffle"):
+        model_for().fit(X, targets[::-1], validation_split=0.1)
+    with pytest.warns(UserWarning, match="last rows of y, and the rows are sorted by class; shuffle"):
+        detector().fit(X, y // 2, validation_split=0.1)
     model_for().fit(
         X, np.eye(4)[LABELS] if one_hot else LABELS, validation_split=0.25
     )  # a warning is an error in tests
+    model_for().fit(X, np.zeros_like(LABELS), validation_split=0.25)
     model_for("mse", 1, None).fit(X, y, validation_split=0.25)
     detector().fit(X, np.linspace(0, 0.9, 40) + 0.1 * (LABELS == 0), validation_split=0.25)
 
