@@ -5,6 +5,7 @@ Read this to see what a training step does; step through it with a debugger unde
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -31,6 +32,11 @@ class SlowPath:
         from .kernels.cpu import gemm
 
         return np.asarray(gemm.workspace(np.dtype(self.plan.dtype).type))
+
+    @cached_property
+    def down_to_the_inputs(self) -> list[Operation]:
+        """The operations without dropout, with a place for the derivative of each, that of the inputs too."""
+        return [replace(each, dx=place, dy=place + 1) for place, each in enumerate(self.plan.evaluation)]
 
     def train(
         self,
@@ -140,14 +146,14 @@ class SlowPath:
 
         Each row goes through once an output, forward, and backward from that output alone.
         """
-        operations, outputs = self.plan.evaluation, self.plan.outputs
+        operations, outputs = self.down_to_the_inputs, self.plan.outputs
         repeated = np.repeat(x, outputs, axis=0)
         self.rows, self.activations, self.derivatives = len(repeated), {NOWHERE: repeated}, {}
         for operation in operations:
             self.forward(operation, training=False)
         self.derivatives[len(operations)] = np.tile(np.eye(outputs, dtype=self.plan.dtype), (len(x), 1))
-        for place, operation in reversed(list(enumerate(operations))):
-            self.backward(replace(operation, dx=place, dy=place + 1))
+        for operation in reversed(operations):
+            self.backward(operation)
         found = self.derivatives[0].reshape(len(x), outputs, self.plan.inputs)
         self.activations, self.derivatives = {}, {}
         return found
@@ -161,7 +167,7 @@ class SlowPath:
         return self.derivatives.setdefault(place, np.empty((self.rows, width), self.plan.dtype))
 
     def elements(self, arena: np.ndarray, place: int, *shape: int) -> np.ndarray:
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         return arena[place : place + size].reshape(shape) if place >= 0 else arena[:0]
 
     # One operation.
