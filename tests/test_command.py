@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn.__main__ import BATCH_SIZE, EPOCHS, HIDDEN, LEARNING_RATE, build_model, main
+from fastnn.__main__ import BATCH_SIZE, EPOCHS, HIDDEN, LEARNING_RATE, build_model, confusion_matrix, main
 from fastnn.kernels.jit import COMPILED
 
 EPOCH_OPTION = ["--epochs", "100" if COMPILED else "1", "--hidden", "64,64" if COMPILED else "4"]
@@ -81,6 +81,11 @@ def test_a_table_with_numbers_to_predict(capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "task: regression, because column 'price' holds numbers" in printed
     assert float(printed.split("R² on held-out rows: ")[1].split()[0]) > 0.8
+
+
+def test_the_confusion_matrix_has_a_row_for_each_true_class():
+    text = confusion_matrix(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1]), ["no", "yes"])
+    assert [line.split() for line in text.splitlines()] == [["no", "yes"], ["no", "1", "."], ["yes", "1", "2"]]
 
 
 def test_whole_numbers_with_few_values_are_classes(capsys, tmp_path):

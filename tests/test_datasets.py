@@ -54,6 +54,24 @@ def test_drawn_points(name):
     assert set(y[-20:]) == set(range(classes))
 
 
+#: What a call without arguments means; tutorials and other people's results rest on it.
+DEFAULTS = {
+    "moons": {"noise": 0.1},
+    "circles": {"factor": 0.5, "noise": 0.05},
+    "xor": {"noise": 0.0},
+    "spirals": {"classes": 2, "turns": 1.5, "noise": 0.02},
+    "blobs": {"classes": 3, "noise": 0.3},
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_defaults(name):
+    X, y = DRAWN[name]()
+    expected_X, expected_y = DRAWN[name](1000, **DEFAULTS[name], seed=0)
+    np.testing.assert_array_equal(X, expected_X)
+    np.testing.assert_array_equal(y, expected_y)
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_seed_decides(name):
     X, y = DRAWN[name](50, seed=3)

@@ -6,7 +6,7 @@ import pytest
 import fastnn as fn
 from fastnn.kernels.cpu.runner import Data
 from fastnn.kernels.jit import COMPILED
-from fastnn.kernels.layout import CONVERGED, NOT_FINITE, OK
+from fastnn.kernels.layout import CONVERGED, NOT_FINITE, OK, PARTS
 from fastnn.slow_path import SlowPath
 
 STEPS = 20 if COMPILED else 3
@@ -192,6 +192,17 @@ def test_small_networks_with_many_rows_have_parts():
         assert [-(-rows // part_rows) for rows in (batch_size, len(X) % batch_size)] == [4, 2]
     model, _, y, batch_size = problem("tiny", "float32")
     assert model._training_runner(y.shape[1]).plan.part_rows(batch_size) == 0
+
+
+def test_there_is_room_for_more_parts_of_fewer_rows():
+    """1,536 rows have a part more than 1,537: the arenas of activations stay, that of the parts moves."""
+    model, X, y, _ = problem("parts", "float32")
+    runner = model._training_runner(y.shape[1])
+    for rows, parts in ((1537, 15), (1536, 16)):
+        assert -(-rows // runner.plan.part_rows(rows)) == parts
+        runner._reserve(rows, 1, parts)
+        assert runner._run_record(Data(X, y), None, 0, 0)[PARTS] == runner.parts.ctypes.data
+        assert len(runner.parts) == parts * runner.plan.length and runner.capacity == 1537
 
 
 def problem(name, dtype, seed=1):

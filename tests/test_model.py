@@ -293,7 +293,7 @@ def test_get_and_set_weights():
     kept = model.get_weights()
     model.set_weights(start)
     assert not np.array_equal(model.predict(X), trained)
-    model.set_weights([weights.tolist() for weights in kept])
+    model.set_weights(weights.tolist() for weights in kept)
     np.testing.assert_array_equal(model.predict(X), trained)
 
 
