@@ -175,7 +175,7 @@ def as_array(name: str, value: Any, hint: str = "") -> np.ndarray:
                     raise TypeError(f"{name} holds dates or times in column {column!r}; expected numbers")
         value = value.to_numpy()
     try:
-        array = np.asanyarray(value) if isinstance(value, np.memmap) else np.asarray(value)
+        array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as fault:
         if "inhomogeneous" in str(fault):
             raise ValueError(

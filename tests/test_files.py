@@ -479,6 +479,7 @@ def test_hostile_files_are_refused(saved, tmp_path):
     assert "newer fastnn (format 2; this one reads 1)" in messages["newer"]
     assert "'hidden.W' has" in messages["data nan"] or "not finite" in messages["data nan"]
     assert "which fastnn does not have" in messages["class of Python"]
+    assert "which it does not hold" in messages["input huge"], "said before it takes memory"
     assert "does not have the digest" in messages["not signed"].replace("do not have", "does not have")
     (tmp_path / "m").write_bytes(saved)
     assert fn.load(tmp_path / "m").name == "small", "the file that all of them were made from is good"

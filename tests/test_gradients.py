@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
+from fastnn.kernels.cpu.dropout import dropout_forward
 from fastnn.kernels.jit import COMPILED
 from fastnn.layers import ACTIVATIONS
 
@@ -144,6 +145,16 @@ def test_dropout_alone_goes_back_through_its_mask():
     x = np.ones((30, 20))
     assert layer.forward(x) is not None and (layer.forward(x) == x).all()
     y = layer.forward(x, training=True)
+    expected = np.empty_like(y)
+    dropout_forward(expected, x, layer.threshold, 2.0, seed=3, step=0, layer=0, first_row=0, rank=0, size=1)
+    np.testing.assert_array_equal(y, expected, err_msg="the mask of a model's first step")
     assert set(np.unique(y)) == {0.0, 2.0} and 0.3 < (y > 0).mean() < 0.7
     np.testing.assert_array_equal(layer.backward(np.ones_like(x)), y)
     assert not np.array_equal(layer.forward(x, training=True), y), "the next step has the same mask"
+
+
+def test_layers_alone_start_with_weights_of_their_own():
+    first, second = fn.Dense(3), fn.Dense(3)
+    for layer in (first, second):
+        layer.forward(np.ones((1, 2)))
+    assert not np.array_equal(first.W, second.W)

@@ -311,6 +311,12 @@ def test_confusion_matrix_by_hand():
     drawn(figure)
 
 
+def test_a_class_of_one_row_has_all_of_it_and_one_of_none_nothing():
+    figure = fn.plots.confusion_matrix([0, 1, 2], None, [0, 0, 1])
+    shares = [[1 / 2, 1 / 2, 0], [0, 0, 1], [0, 0, 0]]
+    np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), shares)
+
+
 def counts_of(figure, classes=3):
     cells = [int(text.split("\n")[0].replace(",", "")) for text in texts(figure.axes[0])]
     return np.reshape(cells, (classes, classes)).tolist()
