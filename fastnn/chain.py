@@ -35,7 +35,7 @@ def build(layers: Iterable[Layer], seed: int, dtype: str) -> tuple[Layer, ...]:
 
 def named(layers: Iterable[Layer]) -> list[Layer]:
     """The layers as a list with a name each, or an error that says what is wrong with them."""
-    if isinstance(layers, Layer) or not isinstance(layers, Iterable):
+    if not isinstance(layers, Iterable):
         raise TypeError(f"layers is {shown(layers)}; expected a list of layers that begins with Input")
     chain = list(layers)
     for index, layer in enumerate(chain):

@@ -143,14 +143,19 @@ def test_compile_with_a_precision_that_cannot_be_changes_nothing():
     assert model.loss is None
 
 
-def test_a_layer_in_python_runs_on_the_cpu_alone():
+def test_a_layer_in_python_runs_on_the_cpu_alone(monkeypatch):
     class Twice(fn.Layer):
         kind = "twice"
 
     layer = Twice(name="twice")
     plan = types.SimpleNamespace(operations=[types.SimpleNamespace(own=layer)], dtype="float32")
-    with pytest.raises(TypeError, match="layer 'twice' is written in Python and runs on the CPU; expected \"cpu\""):
+    refused = "layer 'twice' is written in Python and runs on the CPU; expected \"cpu\""
+    with pytest.raises(TypeError, match=refused):
         dispatch.check_plan("cuda", plan, "float32")
+    monkeypatch.setenv("FASTNN_DEVICE", "cuda")
+    monkeypatch.setattr(dispatch, "missing_for_gpu", lambda index=0: None)
+    with pytest.raises(TypeError, match=refused):
+        fn.Model([fn.Input(1), layer, fn.Dense(1)]).predict([[1.0]])
 
 
 def test_a_package_that_cannot_start_is_told(monkeypatch):

@@ -74,6 +74,21 @@ def test_fit_again_continues(dropout):
     np.testing.assert_array_equal(weights_of(once), weights_of(twice))
 
 
+def test_compiled_again_the_training_starts_anew():
+    X, y = two_classes()
+    model = network(dropout=0.4)
+    start, slots = model.get_weights(), list(model.arenas.slots)  # kept, so that nobody else gets their memory
+    model.fit(X, y, epochs=2)
+    first = weights_of(model)
+    model.compile("adam", "cross_entropy", ["accuracy"])
+    assert model.step == model.epoch == 0 and not any(slot.any() for slot in model.arenas.slots)
+    moments = [slot.copy() for slot in slots]
+    model.set_weights(start)
+    model.fit(X, y, epochs=2)
+    np.testing.assert_array_equal(weights_of(model), first)
+    np.testing.assert_array_equal(slots, moments, err_msg="the old ones are left alone")
+
+
 def test_watching_an_epoch_changes_nothing():
     """Epochs run one by one for a callback have the bits of epochs that run in one call."""
     X, y = two_classes()
