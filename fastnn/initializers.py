@@ -125,19 +125,19 @@ class GlorotNormal(_Scaled):
 
 
 class GlorotUniform(GlorotNormal):
-    """U(-a, a) with a = sqrt(6 / (fan_in + fan_out)), for tanh and sigmoid (Glorot & Bengio 2010)."""
+    """U(-a, a) with a = sqrt(6 / (fan_in + fan_out)), the default of a layer (Glorot & Bengio 2010)."""
 
     uniform = True
 
 
 class HeNormal(_Scaled):
-    """N(0, 2 / fan_in), for ReLU and its kin (He et al. 2015)."""
+    """N(0, 2 / fan_in), for many layers of ReLU and its kin (He et al. 2015)."""
 
     gain = 2.0
 
 
 class HeUniform(HeNormal):
-    """U(-a, a) with a = sqrt(6 / fan_in), for ReLU and its kin (He et al. 2015)."""
+    """U(-a, a) with a = sqrt(6 / fan_in), for many layers of ReLU and its kin (He et al. 2015)."""
 
     uniform = True
 
@@ -203,10 +203,6 @@ BY_NAME: dict[str, Callable[[], Initializer]] = {
     "kaiming_normal": HeNormal,
     "kaiming_uniform": HeUniform,
 }
-
-#: The default of an activation; all others start from ``glorot_uniform``.
-BY_ACTIVATION = {name: "he_normal" for name in ("relu", "leaky_relu", "elu", "silu", "gelu", "softplus")}
-BY_ACTIVATION["selu"] = "lecun_normal"
 
 
 def get(name: str, value: Any) -> Initializer:

@@ -279,8 +279,8 @@ class Dense(Layer):
     Backward, with a = xW + b: da = dy · f'(a), dW = xᵀ da, db = the sums of da over the rows, dx = da Wᵀ.
 
     units : width of the output; activation : f, one of ``ACTIVATIONS``, an ``ActivationFunction`` of your own, or
-    None for none; use_bias : whether there is a b; kernel_initializer : of W, by default fitting to the activation
-    (He et al. 2015 for ReLU and its kin, Glorot & Bengio 2010 else); kernel_regularizer : a penalty on W, such as
+    None for none; use_bias : whether there is a b; kernel_initializer : of W, by default "glorot_uniform", and
+    "lecun_normal" for SELU; kernel_regularizer : a penalty on W, such as
     ``L2(1e-4)``; kernel_constraint : what W keeps to after each step, such as ``MaxNorm(3)``; bias_initializer,
     bias_regularizer, bias_constraint : the same for b; trainable : whether training changes W and b.
 
@@ -316,8 +316,7 @@ class Dense(Layer):
         self.activation = "linear" if activation is None else _checked_activation(activation)
         self.use_bias = flag("use_bias", use_bias)
         if kernel_initializer is None:
-            known = self.activation if isinstance(self.activation, str) else ""
-            kernel_initializer = initializers.BY_ACTIVATION.get(known, "glorot_uniform")
+            kernel_initializer = "lecun_normal" if self.activation == "selu" else "glorot_uniform"
         self.kernel_initializer = initializers.get("kernel_initializer", kernel_initializer)
         self.bias_initializer = initializers.get("bias_initializer", bias_initializer)
         self.kernel_regularizer = regularizers.get("kernel_regularizer", kernel_regularizer)

@@ -332,7 +332,8 @@ def test_copies_continue_with_the_same_bits_and_apart(duplicate):
 
 
 def diverging(rate):
-    model = fn.Model([fn.Input(2), fn.Dense(8, "relu"), fn.Dropout(0.1), fn.Dense(1)], seed=0)
+    hidden = fn.Dense(8, "relu", kernel_initializer="he_normal")
+    model = fn.Model([fn.Input(2), hidden, fn.Dropout(0.1), fn.Dense(1)], seed=0)
     model.compile(fn.SGD(rate, momentum=0.5), "mse")
     return model
 
