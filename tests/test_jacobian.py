@@ -1,7 +1,7 @@
 """model.jacobian: the derivatives of the outputs by the inputs, against central differences of predict."""
 
 import math
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -90,19 +90,10 @@ def test_it_follows_the_weights_and_leaves_the_model_as_it_is():
 
 def test_threads_wait_for_each_other():
     model, rows = network("tanh"), np.random.default_rng(0).standard_normal((200, 3))
-    expected, wrong = model.jacobian(rows), []
-
-    def work():
-        for _ in range(20):
-            if not np.array_equal(model.jacobian(rows), expected):
-                wrong.append(1)
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    expected = model.jacobian(rows)
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(model.jacobian, [rows] * 60):
+            assert np.array_equal(found, expected)
 
 
 def test_bad_input():
