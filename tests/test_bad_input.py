@@ -45,6 +45,15 @@ class Tensor:
         return "a tensor"
 
 
+class Sparse:
+    """As SciPy has them."""
+
+    nnz, shape = 2, (20, 3)
+
+    def toarray(self):
+        return GOOD_X
+
+
 #: name -> (X, words of the message): wrong for fit, evaluate and predict alike.
 BAD_X = {
     "empty": (np.empty((0, 3)), "X has no rows"),
@@ -66,6 +75,7 @@ BAD_X = {
     "dates": (np.full((20, 3), np.datetime64("2020-01-01")), "X holds dates"),
     "ragged": ([[1.0, 2.0, 3.0], [1.0]], "X is ragged"),
     "a tensor that NumPy cannot read": (Tensor(), "X is a tensor (a Tensor); expected an array of numbers (no: "),
+    "sparse": (Sparse(), "X is a sparse matrix; expected a dense array: pass X.toarray()"),
     "masked": (np.ma.masked_equal(np.ones((20, 3)), 1), "X is a masked array"),
 }
 
@@ -283,8 +293,19 @@ BAD_CONSTRUCTION = {
         "dense_1.W has nan",
     ),
     "backward before forward": (lambda: fn.Dense(2).backward(np.ones((1, 2))), "backward of layer 'dense' came before"),
+    "backward of other rows": (lambda: backward_of_other_rows(fn.Dense(2)), "dy has 3 rows; expected 2"),
+    "backward of Input": (lambda: fn.Input(2).backward(np.ones((1, 3))), "dy has 3 columns; expected 2"),
+    "a metric of a number": (
+        lambda: fn.metrics.FunctionMetric(3),
+        "function is 3; expected a function of (y_true, y_pred)",
+    ),
     "moons without rows": (lambda: fn.datasets.moons(0), "n"),
 }
+
+
+def backward_of_other_rows(layer):
+    layer.forward(np.ones((2, 1)))
+    layer.backward(np.ones((3, 2)))
 
 
 def refused(words, action):

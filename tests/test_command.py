@@ -255,6 +255,11 @@ MISTAKES = {
         ["--target", "species", "--task", "regression"],
         "line 2: column 'species' has 'a'; expected a number",
     ),
+    "a field without end": (
+        [*flowers(), f"1,1,{'a' * 200_000}"],
+        ["--target", "species"],
+        "table.csv: field larger than field limit",
+    ),
     "a decimal comma": (
         [line.replace(",", ";").replace(".", ",") for line in flowers()],
         ["--target", "species"],
@@ -294,6 +299,15 @@ def test_bytes_that_are_not_utf_8_are_told_with_their_line(capsys, tmp_path):
     error = capsys.readouterr().err
     assert f"--data {path}, line 92: the byte 0xe9 is not UTF-8; expected a text file in UTF-8 (spreadsheets" in error
     assert error.count("\n") == 1
+
+
+def test_ctrl_c_is_told_in_a_line(capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fn.Model, "fit", interrupted)
+    assert main(["--epochs", "1"]) == 130
+    assert capsys.readouterr().err == "fastnn: interrupted\n"
 
 
 def test_where_to_save_is_looked_at_before_the_training(capsys, tmp_path):

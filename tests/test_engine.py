@@ -1,5 +1,7 @@
 """The engine against its specification, the slow path: equal bits, for any number of workers."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -346,8 +348,6 @@ def test_a_worker_that_fails_leaves_nobody_spinning(monkeypatch):
 
 
 def test_a_thread_that_cannot_start_costs_nothing_but_time(monkeypatch):
-    import threading
-
     expected = train(*_with_runner(SMALL), workers=1)
     start = threading.Thread.start
     started = []
@@ -363,6 +363,22 @@ def test_a_thread_that_cannot_start_costs_nothing_but_time(monkeypatch):
     found = train(*case, workers=4)
     assert len(started) == 1
     np.testing.assert_array_equal(found[2], expected[2])
+
+
+def test_ctrl_c_while_threads_start_ends_those_that_run(monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def interrupted(thread):
+        if started:
+            raise KeyboardInterrupt
+        started.append(thread)
+        start(thread)
+
+    case = _with_runner(SMALL)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(*case, workers=4)
+    assert len(started) == 1 and not started[0].is_alive()
 
 
 def _with_runner(name):

@@ -449,6 +449,7 @@ def hostile(saved):
         "header deep": pack(b"[" * 200_000),
         "header too long": (2**62).to_bytes(8, "little") + saved[8:],
         "header cut": (len(saved) - 7).to_bytes(8, "little") + saved[8:],
+        "digest short": with_header(lambda h: put(h["__metadata__"], sha256="0")),
         "not signed": pack(unpack(saved)[0], unpack(saved)[2], sign=False),
         "empty": b"",
         "short": b"1234567",
@@ -458,6 +459,8 @@ def hostile(saved):
         "tail": saved + b"\0",
     }
     header, _, tensors = unpack(saved)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    cases["digest escaped"] = pack(text.replace(b'"sha256":"0', b'"sha256":"\\u0030'), tensors, sign=False)
     cases["data cut"] = pack(header, tensors[:-4])
     cases["data longer"] = pack(header, tensors + bytes(8))
     for bad in (np.nan, np.inf):
@@ -480,6 +483,8 @@ def test_hostile_files_are_refused(saved, tmp_path):
     assert "'hidden.W' has" in messages["data nan"] or "not finite" in messages["data nan"]
     assert "which fastnn does not have" in messages["class of Python"]
     assert "which it does not hold" in messages["input huge"], "said before it takes memory"
+    assert "has no SHA-256 digest" in messages["digest short"]
+    assert "does not stand where fastnn writes it" in messages["digest escaped"]
     assert "does not have the digest" in messages["not signed"].replace("do not have", "does not have")
     (tmp_path / "m").write_bytes(saved)
     assert fn.load(tmp_path / "m").name == "small", "the file that all of them were made from is good"

@@ -103,6 +103,16 @@ def test_lbfgs_tells_callbacks_of_each_epoch_and_answers_an_interrupt():
     assert model.epoch == 1 and np.isfinite(model.evaluate(X, y)["loss"])
 
 
+def test_lbfgs_stops_where_the_loss_is_not_finite():
+    model = fn.Model([fn.Input(1), fn.Dense(1, kernel_initializer=fn.Constant(1e200))], dtype="float64")
+    model.compile("lbfgs", "mse")
+    with pytest.raises(
+        FloatingPointError, match="the loss or a weight became NaN or infinite in epoch 1, batch 1 of 1"
+    ):
+        model.fit([[1.0], [2.0]], [0.0, 0.0], epochs=3)
+    assert model.layers[1].W == 1e200 and model.step == model.epoch == 0
+
+
 def test_lbfgs_trains_on_a_table_of_a_few_hundred_rows():
     datasets = pytest.importorskip("sklearn.datasets")
     X, y = datasets.load_diabetes(return_X_y=True)

@@ -168,6 +168,17 @@ def test_copies_files_and_threads(tmp_path):
         np.testing.assert_array_equal(twin.arenas.parameters, model.arenas.parameters)
 
 
+@WARNED
+def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_were():
+    """The loss alone: its slopes and the update would be finite."""
+    layers = [fn.Input(1), fn.Dense(1, kernel_initializer=fn.Constant(1e160)), Scale()]
+    model = fn.Model(layers, dtype="float64")
+    model.compile("adam", "mse")
+    with pytest.raises(FloatingPointError, match="epoch 1, batch 1 of 1"):
+        model.fit([[1.0]], [0.0])
+    assert model.layers[1].W == 1e160 and model.step == 0 and not any(slot.any() for slot in model.arenas.slots)
+
+
 def test_it_says_that_it_is_slow():
     X, y = data()
     for ask in ("fit", "train_on_batch", "evaluate", "gradients", "predict"):
