@@ -399,7 +399,7 @@ def _append_loss(builder: Builder, loss: Loss, metrics: Sequence[Metric], target
     last_activation = repr(last.functions) if last.functions else last.formula or "linear"
     kernel, fused = loss.lower(last_activation)
     loss.check_outputs(plan.outputs)
-    plan.target_width = target_width or 1
+    plan.target_width = target_width
     logits, y, derivative = NOWHERE, last.y, last.dy
     if fused and loss.from_logits:  # the probabilities get a place of their own
         logits, y = last.y, builder._activation(plan.outputs)
