@@ -31,9 +31,11 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 from numba import types
-from numba.core import codegen, compiler, config, serialize
+from numba.core import compiler, config, serialize
 from numba.core.dispatcher import Dispatcher
 from numba.core.runtime import rtsys
+
+from . import target
 
 __all__ = ["KernelCache"]
 
@@ -81,10 +83,7 @@ def edited() -> bool:
 @functools.cache
 def stamp() -> str:
     """A digest of everything that machine code depends on, but for the function and its signature."""
-    cpu = (
-        config.CPU_NAME or llvm.get_host_cpu_name(),
-        codegen.get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES,
-    )
+    cpu = target.name(), target.features()
     versions = sys.version, numba.__version__, llvmlite.__version__, llvm.llvm_version_info, np.__version__
     settings = sorted(
         (name, repr(value))
@@ -106,40 +105,55 @@ def user_folder() -> Path:
 
 
 @functools.cache
-def _open_folder() -> tuple[Path | None, list[str]]:
-    """The folder, if there is to be one, and what is wrong where there should be one."""
+def _open_folder() -> tuple[Path | None, str]:
+    """The folder, if there is one that can be read, and what is wrong where it cannot be written."""
     chosen = os.environ.get("FASTNN_CACHE_DIR", "")
     if chosen.lower() == "off" or not _SOURCES or edited():
-        return None, []
+        return None, ""
+    path = None
     try:
         root = Path(chosen) if chosen else user_folder()
-        path = root / stamp()
-        new = not path.is_dir()
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Not where a link points: who can place a link or a file here chooses the code that we run.
-        found = path.lstat()
-        if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-            raise PermissionError(f"others can write to {path}")
+        place = root / stamp()
+        new = not place.is_dir()
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Not where a link points: who can place a link or a file here chooses the code that we run. The system's
+        # administrator does so anyway, as whoever made the image of a container.
+        found = place.lstat()
+        if hasattr(os, "getuid") and (
+            found.st_uid not in (os.getuid(), 0) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        ):
+            raise PermissionError(f"others can write to {place}")
+        path = place
         with tempfile.TemporaryFile(dir=path):  # which also marks the folder as in use
             pass
         if new:
             _delete_old(root)
-        return path, []
+        return path, ""
     except (OSError, RuntimeError) as fault:  # RuntimeError: no home folder
-        return None, [str(fault)]
+        return path, str(fault)
 
 
 def folder() -> Path | None:
-    """The folder of this process's stamp, made if need be; None, with one warning, where none can be written."""
-    path, faults = _open_folder()
-    if faults:
+    """The folder of this process's stamp, made if need be; None where there can be none."""
+    return _open_folder()[0]
+
+
+def writable() -> bool:
+    """Whether new entries can be kept."""
+    path, fault = _open_folder()
+    return path is not None and not fault
+
+
+@functools.cache
+def _warn_once() -> None:
+    """Warn that what was not found will not be found the next time either, if that is so."""
+    if fault := _open_folder()[1]:
         warnings.warn(
-            f"fastnn compiles anew in each process, because its cache cannot be written ({faults.pop()}); "
+            f"fastnn compiles anew in each process, because its cache cannot be written ({fault}); "
             "set FASTNN_CACHE_DIR to a folder of yours, or to 'off'",
             RuntimeWarning,
             stacklevel=2,
         )
-    return path
 
 
 def _delete_old(root: Path) -> None:
@@ -266,6 +280,8 @@ class KernelCache:
         """The compiled function for ``signature``, or None: compile it."""
         result = self._load(signature, target_context)
         self.told("missed" if result is None else "loaded", self.name)
+        if result is None:
+            _warn_once()
         return result
 
     def _load(self, signature: Any, target_context: Any) -> Any:

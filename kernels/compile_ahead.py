@@ -27,7 +27,7 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from . import jit
-from .cache import folder, in_tree, stamp
+from .cache import folder, in_tree, stamp, writable
 from .cores import cores, number_in_environment
 
 __all__ = ["compile_ahead"]
@@ -57,7 +57,7 @@ def compile_ahead(calls: list[Any]) -> None:
     tree that give a function for ``address``. A function of the user's is compiled in this process.
     """
     most = processes()
-    if not jit.COMPILED or most == 1 or folder() is None:
+    if not jit.COMPILED or most == 1 or not writable():
         return
     functions = {call() if isinstance(call, functools.partial) else call: call for call in calls}
     missing = {function: _named(call) for function, call in functions.items() if not jit.on_disk(function)}

@@ -11,9 +11,12 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import cgutils
 
+from .. import target
+
 __all__ = ["INTEGER", "REGISTERS", "VECTOR_BYTES", "Vectors"]
 
-_FEATURES = llvm.get_host_cpu_features()
+#: As Numba gets them, so that the width suits the code, and the stamp of the compile cache knows it.
+_FEATURES = frozenset(target.features().split(","))
 _X86 = llvm.get_process_triple().startswith(("x86", "i686", "amd64"))
 
 
@@ -24,9 +27,9 @@ def _vector_bytes() -> int:
         if text not in ("16", "32", "64"):
             raise ValueError(f"the environment variable FASTNN_VECTOR_BYTES is {text!r}; expected 16, 32 or 64")
         return int(text)
-    if _FEATURES.get("avx512f"):
+    if "+avx512f" in _FEATURES:
         return 64
-    return 32 if _FEATURES.get("avx2") and _FEATURES.get("fma") else 16
+    return 32 if {"+avx2", "+fma"} <= _FEATURES else 16
 
 
 #: Bytes of a vector: 64 (AVX-512), 32 (AVX2) or 16 (NEON, SSE).
@@ -36,7 +39,7 @@ VECTOR_BYTES = _vector_bytes()
 REGISTERS = 32 if VECTOR_BYTES == 64 or not _X86 else 16
 
 #: Without the instruction, LLVM's fma becomes a call of the C library for each number.
-_FUSED = not _X86 or bool(_FEATURES.get("fma"))
+_FUSED = not _X86 or "+fma" in _FEATURES
 
 INTEGER = ir.IntType(64)
 _BIT, _INT32, _VOID = ir.IntType(1), ir.IntType(32), ir.VoidType()

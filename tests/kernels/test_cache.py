@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from numba import njit
@@ -134,9 +135,9 @@ def environment_of(tree, cache, **further):
     return {**os.environ, "PYTHONPATH": str(tree), "FASTNN_CACHE_DIR": str(cache), **further}
 
 
-def start(tree, cache, *arguments, **further):
+def start(tree, cache, *arguments, before="", **further):
     environment = environment_of(tree, cache, **further)
-    command = [sys.executable, "-c", PROBE, *arguments]
+    command = [sys.executable, "-c", before + PROBE, *arguments]
     return subprocess.Popen(
         command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -227,6 +228,38 @@ def test_a_folder_of_another_user_is_not_trusted(tree, filled):
     assert found["loaded"] == [] and "others can write" in err
 
 
+#: Before the probe: nothing can be written, as on a disk that is mounted for reading.
+READ_ONLY = """
+import tempfile
+def refuse(*arguments, **options):
+    raise OSError(30, "Read-only file system")
+tempfile.TemporaryFile = tempfile.mkstemp = refuse
+"""
+
+
+def test_a_filled_folder_that_can_only_be_read_serves(tree, filled):
+    before = entries(filled)
+    found, err = run(tree, filled, before=READ_ONLY)
+    assert (found["compiled"], len(found["loaded"]), err) == ([], ENTRIES, "")
+    before.pop().unlink()  # a function that nobody needed when it was filled
+    found, err = run(tree, filled, before=READ_ONLY)
+    assert (len(found["compiled"]), len(found["loaded"])) == (1, ENTRIES - 1)
+    assert err.count("RuntimeWarning") == 1 and "cannot be written ([Errno 30] Read-only file system)" in err
+    assert entries(filled) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="the folder has to be root's")
+def test_a_folder_of_root_s_serves_everybody(tree, filled):
+    """Whoever made the image of a container filled it; a user of the machine is no such person."""
+    another = READ_ONLY + "import os\nos.getuid = lambda: 12345\n"
+    found, err = run(tree, filled, before=another)
+    assert (found["compiled"], len(found["loaded"]), err) == ([], ENTRIES, "")
+    (stamp,) = filled.iterdir()
+    stamp.chmod(0o775)
+    found, err = run(tree, filled, before=another)
+    assert found["loaded"] == [] and "others can write" in err
+
+
 def test_off_switches_it_off(tree, tmp_path):
     found, err = run(tree, "off")
     assert found["loaded"] == [] and err == ""
@@ -241,6 +274,32 @@ def test_modes_do_not_share_code(tree, tmp_path):
     assert len(list(cache.iterdir())) == 2
     run(tree, cache, FASTNN_VECTOR_BYTES="16")
     assert len(list(cache.iterdir())) == 3
+
+
+#: The width for a processor's features: that of this one may be another.
+WIDTH = """
+from fastnn.kernels import cache
+from fastnn.kernels.cpu import vectors
+print(cache.stamp(), vectors.VECTOR_BYTES, vectors.REGISTERS, vectors._FUSED)
+"""
+HERE = llvm.get_host_cpu_features()
+
+
+@pytest.mark.skipif(not (HERE.get("avx2") and HERE.get("fma")), reason="the features are those of x86-64")
+def test_code_for_another_processor_is_for_that_one(monkeypatch):
+    monkeypatch.setenv("NUMBA_CPU_NAME", "x86-64")
+    for name in ("FASTNN_VECTOR_BYTES", "NUMBA_ENABLE_AVX"):
+        monkeypatch.delenv(name, raising=False)
+
+    def show(features):
+        monkeypatch.setenv("NUMBA_CPU_FEATURES", features)
+        done = subprocess.run([sys.executable, "-c", WIDTH], capture_output=True, text=True, check=False, cwd=ROOT)
+        return done.stdout.strip().partition(" ")[::2] if done.returncode == 0 else done.stderr
+
+    narrow, wide = show("-avx2,-fma"), show("+avx2,+fma")
+    assert (narrow[1], wide[1]) == ("16 16 False", "32 16 True") and narrow[0] != wide[0]
+    missing = next(name for name, there in HERE.items() if not there)
+    assert f"NUMBA_CPU_FEATURES has {missing}; expected features that this processor, " in show(f"+avx2,+{missing}")
 
 
 def test_without_the_compiler_nothing_is_kept(tree, filled):

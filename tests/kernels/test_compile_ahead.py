@@ -34,6 +34,7 @@ def folder(tmp_path, monkeypatch):
     place.mkdir()
     for module in (cache, compile_ahead):
         monkeypatch.setattr(module, "folder", lambda: place)
+        monkeypatch.setattr(module, "writable", lambda: True)
     for factory in FACTORIES:
         factory.cache_clear()
     monkeypatch.setenv("FASTNN_COMPILE_PROCESSES", "2")
@@ -174,7 +175,7 @@ REASONS = {
     "no Python": lambda patch: patch.setattr(sys, "executable", ""),
     "another program": lambda patch: patch.setattr(sys, "executable", "/bin/sh"),
     "in a pool": lambda patch: patch.setattr(multiprocessing.current_process(), "_name", "SpawnPoolWorker-1"),
-    "no cache": lambda patch: patch.setattr(compile_ahead, "folder", lambda: None),
+    "no cache that can be written": lambda patch: patch.setattr(compile_ahead, "writable", lambda: False),
     "no compiler": lambda patch: patch.setattr(jit, "COMPILED", False),
 }
 
