@@ -381,6 +381,22 @@ def test_ctrl_c_while_threads_start_ends_those_that_run(monkeypatch):
     assert len(started) == 1 and not started[0].is_alive()
 
 
+def test_ctrl_c_while_threads_end_is_raised_when_they_have_ended(monkeypatch):
+    join, pressed = threading.Thread.join, []
+
+    def interrupted(thread):
+        if not pressed:
+            pressed.append(thread)
+            raise KeyboardInterrupt
+        join(thread)
+
+    case = _with_runner(SMALL)
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(*case, workers=4)
+    assert not pressed[0].is_alive()
+
+
 def _with_runner(name):
     model, X, y, batch_size = problem(name, "float32")
     return model, model._training_runner(y.shape[1]), X, y, batch_size
