@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numba import njit
 
+from fastnn.kernels import cache
 from fastnn.kernels.cache import UnknownValueError, fingerprint
 from fastnn.kernels.formulas.own import frozen
 from fastnn.kernels.jit import COMPILED, formula
@@ -226,6 +227,23 @@ def test_a_folder_of_another_user_is_not_trusted(tree, filled):
     os.chown(stamp, 12345, -1)
     found, err = run(tree, filled)
     assert found["loaded"] == [] and "others can write" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no such modes")
+def test_a_folder_that_others_can_write_to_and_a_link_are_not_trusted(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
+    look = cache._open_folder.__wrapped__
+    place = tmp_path / cache.stamp()
+    assert look() == (place, "")
+    for mode in (0o720, 0o702):
+        place.chmod(mode)
+        assert look() == (None, f"others can write to {place}")
+    place.chmod(0o700)
+    assert look() == (place, "")
+    if sys.platform == "linux":  # where everybody can write to a link, going by its mode
+        place.rename(tmp_path / "elsewhere")
+        place.symlink_to(tmp_path / "elsewhere")
+        assert look() == (None, f"others can write to {place}")
 
 
 #: Before the probe: nothing can be written, as on a disk that is mounted for reading.
