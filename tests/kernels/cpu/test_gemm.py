@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import config
 
-from fastnn.kernels.cpu.gemm import DEPTH_BLOCK, EVICTING_STRIDE, multiply, workspace
+from fastnn.kernels.cpu.gemm import DEPTH_BLOCK, EVICTING_STRIDE, LONG_ROWS, multiply, workspace
 from fastnn.kernels.cpu.tile import NARROW_HEIGHT, TILE_HEIGHT
 from fastnn.kernels.cpu.vectors import VECTOR_BYTES
 from fastnn.kernels.jit import COMPILED, kernel
@@ -176,7 +176,8 @@ def check_guarded():
         length = VECTOR_BYTES // np.dtype(real).itemsize
         shapes = [(rows, 3, columns) for rows in range(1, TILE_HEIGHT + 2) for columns in (1, length + 1, 2 * length)]
         shapes += [(rows, 3, max(1, length // 2 - 1)) for rows in range(2, NARROW_HEIGHT + 2)]
-        for shape in [*shapes, (13, 300, length // 2), (5, 2 * length - 1, length - 1), (61, 803, 405), (5, 300, 33)]:
+        shapes += [(13, 300, length // 2), (5, 2 * length - 1, length - 1), (61, 803, 405), (5, 300, 33)]
+        for shape in [*shapes, (LONG_ROWS + 5, 3, 5)]:  # the last one packs a turned A
             rows, depth, columns = shape
             for at_end in (True, False):
                 for turned_a, turned_b in ((False, False), (True, False), (False, True)):
