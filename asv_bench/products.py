@@ -43,7 +43,7 @@ CAN_STOP = hasattr(signal, "SIGSTOP")
 
 def aligned(*shape: int, dtype: str) -> np.ndarray:
     """Standard normal numbers that begin at a cache line."""
-    from fastnn.kernels.cpu.runner import aligned_zeros
+    from fastnn.kernels.memory import aligned_zeros
 
     array = aligned_zeros(math.prod(shape), np.dtype(dtype).type).reshape(shape)
     array[...] = np.random.default_rng(math.prod(shape)).standard_normal(shape)

@@ -95,7 +95,7 @@ class Model(Told):
 
     def _set_up(self) -> None:
         """Give all layers one arena for their parameters, and start without a prepared plan."""
-        from .kernels.cpu.runner import aligned_zeros
+        from .kernels.memory import aligned_zeros
 
         plan = self._lower()
         self.arenas = SimpleNamespace(
@@ -247,7 +247,7 @@ class Model(Told):
         Raises a ValueError or TypeError that names the argument, or says why loss and last layer do not fit together,
         before anything changes; a RuntimeError where the device cannot be had.
         """
-        from .kernels.cpu.runner import aligned_zeros
+        from .kernels.memory import aligned_zeros
 
         optimizer = optimizers.get("optimizer", optimizer)
         if loss is None:

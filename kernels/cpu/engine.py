@@ -93,7 +93,7 @@ from ..layout import (
     run_record,
     share,
 )
-from ..memory import call, vector
+from ..memory import CACHE_LINE, call, vector
 from .workers import barrier
 
 __all__ = ["infer", "train"]
@@ -195,8 +195,8 @@ def update_weights(run_address, program, rank, size, forms, updates):
         address = program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
         columns = parameter[COLUMNS]
-        # Rows that fill a cache line: two workers that write to one line wait for each other.
-        together = max(1, 64 // (program[ITEM_BYTES] * columns))
+        # Rows that fill a cache line, which no two workers are to share.
+        together = max(1, CACHE_LINE // (program[ITEM_BYTES] * columns))
         first, last = share((parameter[LENGTH] + together - 1) // together, rank, size)
         first, last = first * together, min(last * together, parameter[LENGTH])
         fused = forms and updates and parameter[UPDATE] != 0 and columns <= UPDATE_CHUNK

@@ -19,7 +19,7 @@ from ..layout import (
     operation_record,
     run_record,
 )
-from ..memory import fetch, item_size, vector
+from ..memory import CACHE_LINE, fetch, item_size, vector
 
 __all__ = ["plan_gather"]
 
@@ -41,8 +41,6 @@ def copy_row(destination, source, width, stride, real):
 #: order are beyond what a processor foresees.
 FETCHED_ROWS, FETCHED_BYTES = 3, 1024
 
-LINE = 64  # bytes of a cache line
-
 
 @formula
 def row_number(run, row):
@@ -54,7 +52,7 @@ def row_number(run, row):
 def fetch_row(run, row, width):
     """Ask for the inputs of row ``row`` of the batch, ``width`` bytes."""
     source = run[SOURCE] + row_number(run, row) * run[SOURCE_ROW_STRIDE]
-    for start in range(0, width, LINE):
+    for start in range(0, width, CACHE_LINE):
         fetch(source + start)
     fetch(source + width - 1)
 

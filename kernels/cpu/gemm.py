@@ -16,7 +16,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from ..jit import COMPILED, FLAGS, address, at_address, formula
-from ..memory import item_size, vector
+from ..memory import CACHE_LINE, aligned_zeros, item_size, vector
 from .tile import (
     LONE_ROWS,
     NARROW_HEIGHT,
@@ -66,7 +66,7 @@ _PACKED_A = (DEPTH_BLOCK + _SLACK) * (ROW_BLOCK + _SLACK)
 
 #: Bytes of a worker's workspace before its room for packing: a cache line that begins with the address of
 #: the compiled multiplication.
-_HEAD = 64
+_HEAD = CACHE_LINE
 
 #: A part of the multiplication: put in its place before it is compiled. As functions of their own, each with the
 #: tiles inside, the parts would take three times as long to compile.
@@ -83,10 +83,8 @@ def workspace(real, workers: int = 1) -> np.ndarray:
     memory that the system provides when it is first touched: small products use none.
     """
     part = _HEAD + np.dtype(real).itemsize * (_PACKED_A + _PACKED_B)
-    part += -part % 64
-    memory = np.zeros(workers * part // 8 + 8, np.int64)
-    start = -memory.ctypes.data % 64 // 8
-    parts = memory[start : start + workers * part // 8].reshape(workers, -1)
+    part += -part % CACHE_LINE
+    parts = aligned_zeros(workers * part // 8, np.int64).reshape(workers, -1)
     parts[:, 0] = address(multiplication(real))
     return parts.reshape(-1)
 

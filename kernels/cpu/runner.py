@@ -15,25 +15,16 @@ from .. import layout
 from ..compile_ahead import compile_ahead
 from ..jit import COMPILED, address
 from ..layout import OK, PENALTY_CHUNK
+from ..memory import CACHE_LINE, aligned_zeros
 from ..random import shuffled_order
 from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, rows, updates
 from .engine import infer, train
 from .workers import ABORTED, abort, new_sync, take_core
 
-__all__ = ["Data", "Runner", "aligned_zeros"]
-
-#: Bytes of a cache line, where every arena begins.
-ALIGNMENT = 64
+__all__ = ["Data", "Runner"]
 
 #: What makes the function that forms the gradient of a parameter, by its role.
 GRADIENTS = {"weights": dense.plan_dense_weights, "bias": dense.plan_dense_bias}
-
-
-def aligned_zeros(length: int, real) -> np.ndarray:
-    """A zeroed flat array of ``length`` numbers of type ``real`` that begins at a cache line."""
-    memory = np.zeros(length * np.dtype(real).itemsize + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + length * np.dtype(real).itemsize].view(real)
 
 
 def operation_calls(operation, real, keeps_slope=False):
@@ -225,7 +216,7 @@ class Runner:
             self.penalties = np.zeros(max(1, self.chunks))
         if workers > self.workers:
             self.workers = workers
-            self.scales = np.ones((workers, ALIGNMENT // 8))  # a cache line for each worker
+            self.scales = aligned_zeros(workers * CACHE_LINE // 8, np.float64).reshape(workers, -1)  # a line for each
             self.workspace = gemm.workspace(self.real, workers)
             self.gradient_rooms = aligned_zeros(workers * layout.UPDATE_CHUNK, self.real).reshape(workers, -1)
 

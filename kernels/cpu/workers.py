@@ -19,15 +19,15 @@ from numba.extending import intrinsic
 
 from ..jit import COMPILED, formula
 from ..layout import OK
-from ..memory import vector
+from ..memory import CACHE_LINE, aligned_zeros, vector
 
 __all__ = ["ABORTED", "abort", "barrier", "new_sync", "take_core"]
 
 #: Status of a worker that left a barrier because another one failed or never started.
 ABORTED = 3
 
-#: 64-bit integers in a cache line. Two workers that write to one line slow each other down sixfold.
-LINE = 8
+#: 64-bit integers in a cache line.
+LINE = CACHE_LINE // 8
 
 #: Spins before a waiting worker offers its core to others: some tens of microseconds.
 SPINS = 1000
@@ -35,9 +35,7 @@ SPINS = 1000
 
 def new_sync(size: int) -> np.ndarray:
     """Zeroed synchronization memory for ``size`` workers, aligned to a cache line."""
-    memory = np.zeros((size + 2) * LINE, np.int64)
-    start = -memory.ctypes.data % (8 * LINE) // 8
-    return memory[start : start + (size + 1) * LINE]
+    return aligned_zeros((size + 1) * LINE, np.int64)
 
 
 def abort(sync: np.ndarray) -> None:
@@ -137,13 +135,13 @@ def barrier(sync, rank, size, number, status):
     """
     if size == 1:
         return status
-    own = sync + 8 * LINE * (rank + 1)
+    own = sync + CACHE_LINE * (rank + 1)
     place = 8 * (1 + number % 2)
     store_release(own + place, status)
     store_release(own, number)
     common = OK
     for other in range(size):
-        line = sync + 8 * LINE * (other + 1)
+        line = sync + CACHE_LINE * (other + 1)
         spins = 0
         while load_acquire(line) < number:
             if load_acquire(sync) != 0:
