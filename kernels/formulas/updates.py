@@ -19,7 +19,6 @@ __all__ = [
     "rmsprop_step",
     "rmsprop_velocity",
     "settled",
-    "settled_square",
     "sgd",
     "slope_of",
 ]
@@ -33,7 +32,8 @@ def sgd(p, g, rate):
 @formula
 def momentum(p, velocity, g, rate, momentum, direct, ahead):
     """p += direct * v - ahead * g with the new v, plain (1, 0) or with Nesterov's point (momentum, rate)."""
-    v = settled(fused(momentum, velocity, -rate * g))
+    v = fused(momentum, velocity, -rate * g)
+    v = settled(v, abs(v))
     return p + fused(direct, v, -ahead * g), v
 
 
@@ -46,14 +46,15 @@ def adagrad(p, total, g, rate, epsilon):
 @formula
 def rmsprop_step(mean, g, rate, rho, rest, epsilon):
     """What RMSprop without momentum takes from p, and the new mean; rest = 1 - rho."""
-    square = settled_square(fused(rho, mean, rest * (g * g)), g)
-    return rate * g / root(square + epsilon), square
+    square = fused(rho, mean, rest * (g * g))
+    return rate * g / root(square + epsilon), settled(square, fused(square, type(g)(1e7), abs(g)))
 
 
 @formula
 def rmsprop_velocity(velocity, step, momentum):
     """What RMSprop with momentum takes from p."""
-    return settled(fused(momentum, velocity, step))
+    v = fused(momentum, velocity, step)
+    return settled(v, abs(v))
 
 
 @formula
@@ -62,9 +63,13 @@ def adam(p, mean, square, g, rate, correction, beta_1, rest_1, beta_2, rest_2, e
 
     rest_1, rest_2 : 1 - beta_1 and 1 - beta_2; kept : the share of p that decay leaves.
     """
-    mean = settled(fused(beta_1, mean, rest_1 * g))
-    square = settled_square(fused(beta_2, square, rest_2 * (g * g)), mean)
-    return fused(kept, p, -(rate * mean) / fused(correction, root(square), epsilon)), mean, square
+    mean = fused(beta_1, mean, rest_1 * g)
+    square = fused(beta_2, square, rest_2 * (g * g))
+    size = abs(mean)
+    mean = settled(mean, size)
+    # The root is that of the square before it is settled, and does not wait: where that matters, the mean is zero.
+    new = fused(kept, p, -(rate * mean) / fused(correction, root(square), epsilon))
+    return new, mean, settled(square, fused(square, type(g)(1e7), size))
 
 
 @formula
@@ -82,26 +87,17 @@ def slope_of(g, p, double_l2, scale, limit):
 
 
 @formula
-def settled(x):
-    """x, or zero where it is below 1e-30 (float32) or 1e-300 (float64); NaN stays NaN.
+def settled(x, size):
+    """x, or zero where ``size`` is below 1e-30 (float32) or 1e-300 (float64); NaN stays NaN.
 
     A mean of gradients that have become zero would else end as a subnormal number, which processors are slow with, and
     stay one: 0.9 times the smallest of them rounds to itself.
+
+    size : that of x; for a mean of squares, 1e7 times it, because small gradients have small ones, and the size of what
+    its root divides: a gradient of 1e-17 over the root of nothing is a leap.
     """
     real = type(x)
-    least = real(1e-300) if real(1e-300) > real(0) else real(1e-30)
-    return real(0) if abs(x) < least else x
-
-
-@formula
-def settled_square(square, above):
-    """A mean of squares, or zero where it and the number that its root divides are next to subnormal ones.
-
-    Squares of small gradients are legitimate: a gradient of 1e-17 over the root of nothing is a leap.
-    """
-    real = type(square)
-    least = real(1e-307) if real(1e-307) > real(0) else real(1e-37)
-    return real(0) if abs(square) + abs(above) < least else square
+    return real(0) if size < (real(1e-30) if single(x) else real(1e-300)) else x
 
 
 @formula
