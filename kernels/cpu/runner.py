@@ -99,6 +99,7 @@ class Runner:
         self.gather_operation = np.zeros(layout.OPERATION_FIELDS, np.int64)
         self.gather_operation[layout.INPUTS] = plan.inputs
         self.gather_operation[layout.OUTPUTS] = plan.target_width
+        self.penalties = np.zeros(max(1, self.chunks))
         self.norms = np.zeros(max(1, sum(parameter.shape[0] for parameter in plan.parameters)))
         self.parts = np.zeros(0, self.real)
         self.norm_limits = np.array([plan.clip_norm, -1.0])
@@ -129,7 +130,7 @@ class Runner:
         compile_ahead([partial(gemm.multiplication, self.real), *loss, *further, *calls(name), *metrics])
 
     def compile_training(self, batch_size, gathered):
-        """Compile what a training needs, in as many processes as there are; it is done one by one otherwise.
+        """Compile what every training needs, in several processes; what is left is compiled when it is first used.
 
         batch_size : rows of a batch; gathered : whether rows are taken in another order than they stand in.
         """
@@ -197,12 +198,12 @@ class Runner:
                 record[layout.CONSTRAINT_OPTION] = parameter.constraint
         return table
 
-    def _reserve(self, capacity, workers, parts=0):
-        """Make room for batches of ``capacity`` rows, for ``workers`` workers and for gradients of ``parts`` parts."""
+    def _reserve(self, capacity, workers, part_count=0):
+        """Make room for batches of ``capacity`` rows, ``workers`` workers and the gradients of ``part_count`` parts."""
         plan = self.plan
-        if parts * plan.length > len(self.parts):
+        if part_count * plan.length > len(self.parts):
             self.fixed_run = None
-            self.parts = aligned_zeros(parts * plan.length, self.real)
+            self.parts = aligned_zeros(part_count * plan.length, self.real)
         if capacity > self.capacity or workers > self.workers:
             self.fixed_run = None
         if capacity > self.capacity:
@@ -213,7 +214,6 @@ class Runner:
             self.targets = aligned_zeros(plan.target_width * capacity, self.real)
             self.row_losses = np.zeros(capacity)
             self.row_metrics = np.zeros(capacity * max(1, len(plan.metrics)))
-            self.penalties = np.zeros(max(1, self.chunks))
         if workers > self.workers:
             self.workers = workers
             self.scales = aligned_zeros(workers * CACHE_LINE // 8, np.float64).reshape(workers, -1)  # a line for each
