@@ -17,8 +17,9 @@ import numpy as np
 from .jit import formula
 from .memory import item_size, matrix, vector
 
-#: Statuses of a plan's function. An exception that leaves a C function is swallowed and reads as 0.
-FAULT, OK, NOT_FINITE, CONVERGED = 0, 1, 2, 3
+#: Statuses of a plan's function, and of a worker. An exception that leaves a C function is swallowed and reads as 0.
+#: ABORTED: it left a barrier because another worker failed or never started.
+FAULT, OK, NOT_FINITE, CONVERGED, ABORTED = range(5)
 
 # The run record.
 (

@@ -330,6 +330,15 @@ def test_training_ends_where_the_gradient_is_small_for_any_number_of_workers(nam
     assert len(set(found)) == 1
 
 
+def test_a_training_that_converges_at_its_first_step_is_not_taken_for_one_whose_threads_could_not_start(monkeypatch):
+    model, X, y, _ = problem("clipped by norm", "float64")
+    runner = model._training_runner(y.shape[1])
+    calls, run = [], runner._run
+    monkeypatch.setattr(runner, "_run", lambda *arguments: calls.append(arguments) or run(*arguments))
+    status, done, _ = runner.train(Data(X, y), None, len(X), 0, 40, np.full(40, 0.05), 0, 0, 2, None, 1e9)
+    assert (status, done, len(calls)) == (CONVERGED, 0, 1)
+
+
 def test_a_worker_that_fails_leaves_nobody_spinning(monkeypatch):
     from fastnn.kernels.cpu import runner as runner_module
 

@@ -14,12 +14,12 @@ import numpy as np
 from .. import layout
 from ..compile_ahead import compile_ahead
 from ..jit import COMPILED, address
-from ..layout import OK, PENALTY_CHUNK
+from ..layout import ABORTED, OK, PENALTY_CHUNK
 from ..memory import CACHE_LINE, aligned_zeros
 from ..random import shuffled_order
 from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, rows, updates
 from .engine import infer, train
-from .workers import ABORTED, abort, new_sync, take_core
+from .workers import abort, new_sync, take_core
 
 __all__ = ["Data", "Runner"]
 

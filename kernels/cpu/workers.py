@@ -18,13 +18,10 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..jit import COMPILED, formula
-from ..layout import OK
+from ..layout import ABORTED, OK
 from ..memory import CACHE_LINE, aligned_zeros, vector
 
-__all__ = ["ABORTED", "abort", "barrier", "new_sync", "take_core"]
-
-#: Status of a worker that left a barrier because another one failed or never started.
-ABORTED = 3
+__all__ = ["abort", "barrier", "new_sync", "take_core"]
 
 #: 64-bit integers in a cache line.
 LINE = CACHE_LINE // 8

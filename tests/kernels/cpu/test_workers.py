@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fastnn.kernels.cpu import workers
-from fastnn.kernels.cpu.workers import ABORTED, abort, barrier, new_sync
+from fastnn.kernels.cpu.workers import abort, barrier, new_sync
 from fastnn.kernels.jit import COMPILED, kernel
-from fastnn.kernels.layout import NOT_FINITE, OK
+from fastnn.kernels.layout import ABORTED, NOT_FINITE, OK
 from fastnn.kernels.memory import vector
 
 ROUNDS = 3000 if COMPILED else 20
