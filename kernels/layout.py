@@ -169,22 +169,33 @@ def parameter_record(address):
 
 
 @formula
-def activation(run, place, width, first, last, real):
-    """Rows ``first`` to ``last`` of the activation of ``width`` columns at ``place``."""
+def activation_address(run, place, width, first, real):
+    """Where row ``first`` of the activation of ``width`` columns at ``place`` begins."""
     if place == NOWHERE:
         base = run[INPUT]
     elif place == PREDICTIONS:
         base = run[OUTPUT]
     else:
         base = run[ACTIVATIONS] + place * run[CAPACITY] * item_size(real)
-    return matrix(base + first * width * item_size(real), last - first, width, real)
+    return base + first * width * item_size(real)
+
+
+@formula
+def derivative_address(run, place, width, first, real):
+    """Where row ``first`` of the derivative of ``width`` columns at ``place`` begins."""
+    return run[DERIVATIVES] + (place * run[CAPACITY] + first * width) * item_size(real)
+
+
+@formula
+def activation(run, place, width, first, last, real):
+    """Rows ``first`` to ``last`` of the activation of ``width`` columns at ``place``."""
+    return matrix(activation_address(run, place, width, first, real), last - first, width, real)
 
 
 @formula
 def derivative(run, place, width, first, last, real):
     """Rows ``first`` to ``last`` of the derivative of ``width`` columns at ``place``."""
-    base = run[DERIVATIVES] + place * run[CAPACITY] * item_size(real)
-    return matrix(base + first * width * item_size(real), last - first, width, real)
+    return matrix(derivative_address(run, place, width, first, real), last - first, width, real)
 
 
 @formula

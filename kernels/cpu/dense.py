@@ -9,20 +9,14 @@ import functools
 
 from ..jit import formula, kernel
 from ..layout import (
-    ACTIVATIONS,
-    CAPACITY,
-    DERIVATIVES,
     DX,
     DY,
     GRADIENTS,
-    INPUT,
     INPUTS,
     NOWHERE,
     OK,
-    OUTPUT,
     OUTPUTS,
     PARAMETERS,
-    PREDICTIONS,
     SUMMED_FIRST,
     SUMMED_ROWS,
     WORKSPACE,
@@ -30,6 +24,8 @@ from ..layout import (
     W,
     X,
     Y,
+    activation_address,
+    derivative_address,
     operation_record,
     run_record,
     share,
@@ -101,24 +97,6 @@ def dense_backward_weights(dW, db, dy, x, workspace, rank, size):
         column_sums(at, place, _row_length(dy), dy.shape[0], last - first, db.dtype.type)
 
 
-@formula
-def _activation_address(run, place, width, first, real):
-    """Where row ``first`` of an activation begins."""
-    if place == NOWHERE:
-        base = run[INPUT]
-    elif place == PREDICTIONS:
-        base = run[OUTPUT]
-    else:
-        base = run[ACTIVATIONS] + place * run[CAPACITY] * item_size(real)
-    return base + first * width * item_size(real)
-
-
-@formula
-def _derivative_address(run, place, width, first, real):
-    """Where row ``first`` of a derivative begins."""
-    return run[DERIVATIVES] + (place * run[CAPACITY] + first * width) * item_size(real)
-
-
 @functools.cache
 def plan_dense_forward(real):
     """``dense_forward`` for a plan."""
@@ -126,8 +104,8 @@ def plan_dense_forward(real):
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
-        y = _activation_address(run, operation[Y], units, first, real)
-        x = _activation_address(run, operation[X], inputs, first, real)
+        y = activation_address(run, operation[Y], units, first, real)
+        x = activation_address(run, operation[X], inputs, first, real)
         weights = run[PARAMETERS] + size * operation[W]
         bias = run[PARAMETERS] + size * operation[B] if operation[B] >= 0 else 0
         multiply(run[WORKSPACE], y, units, x, inputs, 1, weights, units, 1, bias, 0, last - first, units, inputs)
@@ -145,8 +123,8 @@ def plan_dense_backward(real):
         if operation[DX] == NOWHERE:
             return OK
         inputs, units = operation[INPUTS], operation[OUTPUTS]
-        dx = _derivative_address(run, operation[DX], inputs, first, real)
-        dy = _derivative_address(run, operation[DY], units, first, real)
+        dx = derivative_address(run, operation[DX], inputs, first, real)
+        dy = derivative_address(run, operation[DY], units, first, real)
         weights = run[PARAMETERS] + item_size(real) * operation[W]
         multiply(run[WORKSPACE], dx, inputs, dy, units, 1, weights, 1, units, 0, 0, last - first, inputs, units)
         return OK
@@ -162,8 +140,8 @@ def plan_dense_weights(real):
         run, operation = run_record(run_address), operation_record(operation_address)
         inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
         gradient = run[GRADIENTS] + size * (operation[W] + first * units)
-        x = _activation_address(run, operation[X], inputs, run[SUMMED_FIRST], real) + size * first
-        dy = _derivative_address(run, operation[DY], units, run[SUMMED_FIRST], real)
+        x = activation_address(run, operation[X], inputs, run[SUMMED_FIRST], real) + size * first
+        dy = derivative_address(run, operation[DY], units, run[SUMMED_FIRST], real)
         rows = run[SUMMED_ROWS]
         multiply(run[WORKSPACE], gradient, units, x, 1, inputs, dy, units, 1, 0, 0, last - first, units, rows)
         return OK
@@ -178,7 +156,7 @@ def plan_dense_bias(real):
     def bias(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         units, size = operation[OUTPUTS], item_size(real)
-        dy = _derivative_address(run, operation[DY], units, run[SUMMED_FIRST], real) + size * first
+        dy = derivative_address(run, operation[DY], units, run[SUMMED_FIRST], real) + size * first
         sums = run[GRADIENTS] + size * (operation[B] + first)
         column_sums(sums, dy, units, run[SUMMED_ROWS], last - first, real)
         return OK
