@@ -13,14 +13,14 @@ from ..layout import (
     OPTION,
     OPTIONS,
     OUTPUTS,
-    TARGET,
     Y,
     activation,
     operation_record,
     run_record,
     share,
 )
-from ..memory import item_size, matrix, vector
+from ..memory import vector
+from .losses import label_of, targets
 
 __all__ = [
     "absolute_error",
@@ -47,12 +47,9 @@ def largest(x, row):
 
 
 @formula
-def label_of(target, row, classes):
+def class_of(target, row, classes):
     """The class of a row: its label, or its largest column; -1 where the label is no class."""
-    if target.shape[1] > 1 or classes == 1:
-        return largest(target, row)
-    label = target[row, 0]
-    return int(label) if label >= 0 and label < classes else -1
+    return largest(target, row) if target.shape[1] > 1 or classes == 1 else label_of(target, row, classes)
 
 
 @kernel
@@ -64,7 +61,7 @@ def categorical_accuracy(values, y, target, rank, size):
     classes = y.shape[1]
     first, last = share(y.shape[0], rank, size)
     for row in range(first, last):
-        label = label_of(target, row, classes)
+        label = class_of(target, row, classes)
         output = y[row, label] if label >= 0 else y.dtype.type(np.nan)
         better = 0  # a count and no search, so that the loop vectorizes
         for column in range(classes):
@@ -81,7 +78,7 @@ def top_k_accuracy(values, y, target, k, rank, size):
     classes = y.shape[1]
     first, last = share(y.shape[0], rank, size)
     for row in range(first, last):
-        label = label_of(target, row, classes)
+        label = class_of(target, row, classes)
         output = y[row, label] if label >= 0 else y.dtype.type(np.nan)
         above = 0
         for column in range(classes):
@@ -138,11 +135,10 @@ def absolute_error(values, y, target, rank, size):
 @formula
 def _rows(run, operation, first, last, real):
     """values, y and target of rows first .. last; the first option says which metric of the batch it is."""
-    rows, width = last - first, operation[OUTPUTS]
     number = int(vector(run[OPTIONS] + 8 * operation[OPTION], 1, np.float64)[0])
-    values = vector(run[METRICS] + 8 * (number * run[CAPACITY] + first), rows, np.float64)
+    values = vector(run[METRICS] + 8 * (number * run[CAPACITY] + first), last - first, np.float64)
     y = activation(run, operation[Y], operation[INPUTS], first, last, real)
-    return values, y, matrix(run[TARGET] + first * width * item_size(real), rows, width, real)
+    return values, y, targets(run, operation[OUTPUTS], first, last, real)
 
 
 @functools.cache
