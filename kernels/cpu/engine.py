@@ -168,7 +168,6 @@ def backward_rows(run_address, program, first, last):
 @formula
 def penalty_terms(run_address, program, rank, size):
     """This worker's share of the terms of the penalty that regularizers add to the loss."""
-    done = 0
     for index in range(program[PARAMETER_COUNT]):
         address = program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
@@ -176,8 +175,10 @@ def penalty_terms(run_address, program, rank, size):
             length = parameter[LENGTH] * parameter[COLUMNS]
             first, last = share((length + PENALTY_CHUNK - 1) // PENALTY_CHUNK, rank, size)
             if first < last:
-                done += call(parameter[PENALTY_VALUE], run_address, address, first, last)
-    return done
+                status = call(parameter[PENALTY_VALUE], run_address, address, first, last)
+                if status != OK:
+                    return status
+    return OK
 
 
 @formula
@@ -290,8 +291,8 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
                 status = backward_rows(run_address, program, block, end)
             if status == OK and program[FORM_PARTS] != 0:
                 status = call(program[FORM_PARTS], run_address, program.ctypes.data, block, end)
-        if program[PENALTY_CHUNKS] > 0:
-            penalty_terms(run_address, program, rank, size)
+        if program[PENALTY_CHUNKS] > 0 and status == OK:
+            status = penalty_terms(run_address, program, rank, size)
 
         number += 1
         status = barrier(sync, rank, size, number, status)
