@@ -38,7 +38,6 @@ from ..memory import item_size, line, matrix, vector
 __all__ = [
     "cross_entropy",
     "elementwise_loss",
-    "plan_cross_entropy",
     "plan_elementwise_loss",
     "plan_sigmoid_cross_entropy",
     "plan_softmax_cross_entropy",
@@ -346,11 +345,6 @@ def plan_fused_loss(loss, real):
 def plan_elementwise_loss(value, slope, real):
     """``elementwise_loss(value, slope)`` for a plan, as in ``plan_outputs_loss``."""
     return plan_outputs_loss(elementwise_loss(value, slope), real)
-
-
-def plan_cross_entropy(real):
-    """``cross_entropy`` for a plan, as in ``plan_outputs_loss``."""
-    return plan_outputs_loss(cross_entropy, real)
 
 
 def plan_sigmoid_cross_entropy(real):

@@ -12,7 +12,6 @@ from ..layout import (
     LOSSES,
     NOT_FINITE,
     OK,
-    ORDER,
     WEIGHTS,
     Y,
     activation,
@@ -22,6 +21,7 @@ from ..layout import (
     share,
 )
 from ..memory import item_size, matrix, vector
+from .gather import row_number
 
 __all__ = ["keep_rows", "plan_keep_rows", "plan_weigh_rows", "weigh_rows"]
 
@@ -63,8 +63,7 @@ def plan_weigh_rows(real):
         dy = derivative(run, operation[DY], operation[INPUTS], 0, last, real)
         status = OK
         for row in range(first, last):
-            number = vector(run[ORDER] + 8 * row, 1, np.int64)[0] if run[ORDER] != 0 else row
-            weight = vector(run[WEIGHTS] + 8 * number, 1, np.float64)
+            weight = vector(run[WEIGHTS] + 8 * row_number(run, row), 1, np.float64)
             status = max(status, weigh_rows(losses[row : row + 1], dy[row : row + 1], weight, 0, 1))
         return status
 

@@ -53,7 +53,6 @@ def operation_calls(operation, real, keeps_slope=False):
     fused = {
         "softmax_cross_entropy": losses.plan_softmax_cross_entropy,
         "sigmoid_cross_entropy": losses.plan_sigmoid_cross_entropy,
-        "cross_entropy": losses.plan_cross_entropy,
     }
     if formula in fused:
         return partial(fused[formula], real), None

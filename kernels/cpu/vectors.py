@@ -42,7 +42,7 @@ REGISTERS = 32 if VECTOR_BYTES == 64 or not _X86 else 16
 _FUSED = not _X86 or "+fma" in _FEATURES
 
 INTEGER = ir.IntType(64)
-_BIT, _INT32, _VOID = ir.IntType(1), ir.IntType(32), ir.VoidType()
+_INT32, _VOID = ir.IntType(32), ir.VoidType()
 
 
 class Vectors:
