@@ -41,7 +41,11 @@ __all__ = ["KernelCache"]
 
 _TREE = Path(__file__).parent
 _PACKAGE = __name__.rpartition(".")[0]
+
+#: Raised when entries are written in another way: a part of the stamp, so that older ones are not read.
 _FORMAT = 2
+
+#: Bytes of the SHA-256 digest that an entry begins with.
 _DIGEST_BYTES = 32
 
 #: Days after which folders of other stamps (older versions, other modes) are deleted.

@@ -137,7 +137,7 @@ OPTIMIZER_OPTIONS = 8
 PENALTY_CHUNK = 4096
 
 #: Elements of a parameter that are updated as soon as their gradient is formed: 240 KB of float32, which stay in the
-#: second-level cache. Whole rows of 1024 columns or fewer are a multiple of 12, the height of a GEMM's tile.
+#: second-level cache. Of 1024 columns, or 512, 256 ..., they are a multiple of 12 rows, the height of a GEMM's tile.
 UPDATE_CHUNK = 60 * 1024
 
 #: Bytes of a field of a record.

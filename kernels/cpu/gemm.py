@@ -5,7 +5,7 @@ of them needs a transposed copy. It is compiled once for each type of numbers, t
 called by its address: compiled into each caller instead, it would cost each of them seconds.
 
 A number of C has the same bits whatever rows and columns it is computed with: its products are summed in
-the order of the depth, in blocks of ``DEPTH_BLOCK`` that do not depend on anything else.
+the order of the depth, in blocks whose length follows from the depth alone.
 """
 
 import functools

@@ -21,8 +21,11 @@ import numpy as np
 from ..jit import COMPILED, contracted, formula
 
 __all__ = [
+    "at_least",
+    "at_most",
     "exp",
     "expm1",
+    "fused",
     "log",
     "log1p",
     "normal_tail",
