@@ -93,7 +93,8 @@ from ..layout import (
     run_record,
     share,
 )
-from ..memory import CACHE_LINE, call, vector
+from ..memory import CACHE_LINE, call, matrix, vector
+from .losses import row_sum
 from .workers import barrier
 
 __all__ = ["infer", "train"]
@@ -106,22 +107,8 @@ _INTEGER = types.int64
 
 @kernel
 def sum_in_order(address, length):
-    """The sum of ``length`` float64 numbers, always in the same order: eight lanes, then across them."""
-    values = vector(address, length, np.float64)
-    a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    whole = length - length % 8
-    for i in range(0, whole, 8):
-        a += values[i]
-        b += values[i + 1]
-        c += values[i + 2]
-        d += values[i + 3]
-        e += values[i + 4]
-        f += values[i + 5]
-        g += values[i + 6]
-        h += values[i + 7]
-    for i in range(whole, length):
-        a += values[i]
-    return ((a + e) + (b + f)) + ((c + g) + (d + h))
+    """The sum of ``length`` float64 numbers, always in the same order, that of ``row_sum``."""
+    return row_sum(matrix(address, 1, length, np.float64), 0, 0.0)
 
 
 @formula
