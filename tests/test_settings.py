@@ -1,6 +1,7 @@
 """What is changed in an object of fastnn is checked like its arguments, and counts."""
 
 import copy
+import inspect
 import pickle
 import re
 
@@ -182,3 +183,65 @@ def test_parts_of_the_user_s_are_left_alone():
     own = Own()
     own.alpha = own.anything = 5
     assert own.alpha == own.anything == 5
+
+
+#: What is meant where nothing is said, but for None: another number would train other models from the same program.
+DEFAULTS = {
+    "Adagrad": {"learning_rate": 0.001, "initial_accumulator_value": 0.1, "epsilon": 1e-07},
+    "Adam": {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-08},
+    "AdamW": {"learning_rate": 0.001, "weight_decay": 0.004, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-08},
+    "BinaryCrossEntropy": {"from_logits": False, "label_smoothing": 0.0},
+    "CSVLogger": {"separator": ",", "append": False},
+    "Constant": {"value": 0.0},
+    "ConstantRate": {"learning_rate": 0.001},
+    "CosineDecay": {"initial_learning_rate": 0.001, "alpha": 0.0},
+    "CrossEntropy": {"from_logits": False, "label_smoothing": 0.0},
+    "Dense": {"use_bias": True, "bias_initializer": "zeros", "trainable": True},
+    "EarlyStopping": {
+        "monitor": "val_loss",
+        "min_delta": 0.0,
+        "patience": 0,
+        "mode": "auto",
+        "restore_best_weights": True,
+        "start_from_epoch": 0,
+    },
+    "ExponentialDecay": {"initial_learning_rate": 0.001, "decay_steps": 1000, "decay_rate": 0.9, "staircase": False},
+    "Huber": {"delta": 1.0},
+    "L1": {"l1": 0.01},
+    "L1L2": {"l1": 0.01, "l2": 0.01},
+    "L2": {"l2": 0.01},
+    "LBFGS": {"memory": 10},
+    "Layer": {"trainable": True},
+    "MaxNorm": {"max_value": 2.0},
+    "Model": {"dtype": "float32"},
+    "ModelCheckpoint": {"monitor": "val_loss", "save_best_only": False, "mode": "auto", "save_weights_only": False},
+    "Normal": {"mean": 0.0, "stddev": 0.01},
+    "OneCycle": {"maximum_learning_rate": 0.01, "rise": 0.3, "start_divisor": 25.0, "end_divisor": 10000.0},
+    "Optimizer": {"learning_rate": 0.01},
+    "Orthogonal": {"gain": 1.0},
+    "Quantile": {"quantile": 0.5},
+    "RMSprop": {"learning_rate": 0.001, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-07},
+    "ReduceLROnPlateau": {
+        "monitor": "val_loss",
+        "factor": 0.1,
+        "patience": 10,
+        "mode": "auto",
+        "min_delta": 0.0001,
+        "cooldown": 0,
+        "min_lr": 0.0,
+    },
+    "SGD": {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False},
+    "StepDecay": {"initial_learning_rate": 0.001, "decay_steps": 1000, "decay_rate": 0.5},
+    "Uniform": {"low": 0.0, "high": 0.1},
+    "Warmup": {"initial": 0.0},
+}
+
+
+def test_defaults_stay_as_they_are():
+    found = {}
+    for name in fn.__all__:
+        part = getattr(fn, name)
+        if inspect.isclass(part) and not issubclass(part, (fn.History, fn.ModelFileError)):
+            parameters = inspect.signature(part).parameters.values()
+            found[name] = {p.name: p.default for p in parameters if isinstance(p.default, (bool, int, float, str))}
+    assert {name: settings for name, settings in found.items() if settings} == DEFAULTS
