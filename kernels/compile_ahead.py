@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import io
 import os
 import pickle
@@ -56,18 +57,27 @@ def compile_ahead(calls: list[Any]) -> None:
     calls : what to compile: kernels that have a ``signature``, and ``functools.partial`` objects of factories in this
     tree that give a function for ``address``. A function of the user's is compiled in this process.
     """
-    most = processes()
-    if not jit.COMPILED or most == 1 or not writable():
+    if not jit.COMPILED or not writable():
         return
     functions = {call() if isinstance(call, functools.partial) else call: call for call in calls}
     missing = {function: _named(call) for function, call in functions.items() if not jit.on_disk(function)}
+    with jit.collector_paused():  # once for all: when it goes on it looks at whatever the compiler has made
+        made_by_helpers = _compile_with_helpers(missing)
+        before = len(jit.loaded)
+        for function in missing:
+            jit.compile_now(function)
+    if made_by_helpers:
+        jit.compiled += jit.loaded[before:]  # by a helper, for this process
+        del jit.loaded[before:]
+
+
+def _compile_with_helpers(missing: dict[Any, bytes | None]) -> bool:
+    """Compile functions in several processes, into the cache or into this one; whether there were any helpers."""
     waiting = deque(item for item in missing.items() if item[1] is not None)
-    number = min(most - 1, len(waiting) // FUNCTIONS_EACH)
-    if number == 0:
-        return
+    number = min(processes() - 1, len(waiting) // FUNCTIONS_EACH)
     with contextlib.ExitStack() as stack:
-        if not _alone(stack):
-            return
+        if number == 0 or not _alone(stack):
+            return False
         started = time.monotonic()
         helpers = []
         with contextlib.suppress(OSError, RuntimeError):  # no more processes or threads to be had
@@ -85,11 +95,7 @@ def compile_ahead(calls: list[Any]) -> None:
         for helper in helpers:
             if helper.begun:
                 helper.join(max(0.0, limit - time.monotonic()))
-    before = len(jit.loaded)
-    for function in missing:
-        jit.compile_now(function)
-    jit.compiled += jit.loaded[before:]  # by a helper, for this process
-    del jit.loaded[before:]
+        return True
 
 
 def processes() -> int:
@@ -180,6 +186,7 @@ class _Helper(threading.Thread):
 def serve(expected: str) -> None:
     """What a helper does: compile what it reads, until there is no more, or the process that started it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for that process, which ends this one
+    gc.disable()  # whatever the compiler makes is needed to the end
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # so that nothing else that is printed is taken for an answer
     if stamp() != expected:

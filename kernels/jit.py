@@ -22,8 +22,9 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
+from numba.core.lowering import Lower
 from numba.core.registry import CPUDispatcher
-from numba.core.typed_passes import NativeLowering, NopythonRewrites
+from numba.core.typed_passes import IRLegalization, NativeLowering, NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes, WithLifting
 
 from .cache import KernelCache
@@ -93,11 +94,22 @@ class Part(Whole):
         return 0
 
 
+class ArrayLower(Lower):
+    """Numba's steps, but for an array's number at a constant place: it looks for a way of its own there, in vain."""
+
+    def lower_expr(self, result_type: Any, expression: Any) -> Any:
+        if expression.op == "static_getitem" and isinstance(self.typeof(expression.value.name), types.Array):
+            signature = self.fndesc.calltypes[expression]
+            return self.lower_getitem(result_type, expression, expression.value, expression.index_var, signature)
+        return super().lower_expr(result_type, expression)
+
+
 @register_pass(mutates_CFG=True, analysis_only=False)
 class Lowering(NativeLowering):
     """From Numba's code to LLVM's, without counting references to arrays: kernels allocate none."""
 
     _name = "lowering_without_reference_counts"
+    lowering_class = ArrayLower
 
     def run_pass(self, state: Any) -> Any:
         state.targetctx = state.targetctx.subtarget(enable_nrt=False)
@@ -114,7 +126,8 @@ class KernelCompiler(Compiler):
 
     def define_pipelines(self) -> Any:
         (pipeline,) = super().define_pipelines()
-        unused, instead = (WithLifting, InlineClosureLikes, NopythonRewrites), {NativeLowering: Lowering}
+        unused = WithLifting, InlineClosureLikes, NopythonRewrites, IRLegalization
+        instead = {NativeLowering: Lowering}
         pipeline.passes = [(instead.get(step, step), text) for step, text in pipeline.passes if step not in unused]
         return [pipeline]
 
@@ -162,7 +175,7 @@ class Kernel(CPUDispatcher):
         self.formula = Formula(function)
 
     def compile(self, signature: Any) -> Any:
-        with _collector_paused():
+        with collector_paused():
             return super().compile(signature)
 
     def get_call_template(self, arguments: Any, keywords: Any) -> Any:
@@ -173,7 +186,7 @@ class Kernel(CPUDispatcher):
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Without the garbage collector: it takes a tenth of the time, and the compiler keeps what it makes."""
     paused = gc.isenabled()
     gc.disable()
@@ -181,6 +194,9 @@ def _collector_paused() -> Iterator[None]:
         yield
     finally:
         if paused:
+            if gc.get_freeze_count() == 0:  # all that is there becomes old, else it would be looked through at once
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
@@ -264,7 +280,7 @@ def _entry(function: Callable[..., Any]) -> tuple[int, Any]:
         function, (signature.args, signature.return_type), {}, dict(FLAGS), pipeline_class=KernelCompiler
     )
     compiled_function._cache = KernelCache(function, _told)
-    with _collector_paused():
+    with collector_paused():
         compiled_function.compile()
     return compiled_function.address, compiled_function
 

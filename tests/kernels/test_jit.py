@@ -201,6 +201,22 @@ def test_the_garbage_collector_is_as_it_was(enabled):
         (gc.enable if was_enabled else gc.disable)()
 
 
+@pytest.mark.parametrize("freezes", [False, True])
+def test_what_the_compiler_makes_is_old_at_once(freezes):
+    """Else the collector, when it goes on, looks through all of it. What somebody froze stays frozen."""
+    if freezes:
+        gc.freeze()
+    frozen = gc.get_freeze_count()
+    try:
+        with jit.collector_paused():
+            made = [[]]
+            assert not gc.isenabled()
+        assert gc.isenabled() and gc.get_freeze_count() == frozen
+        assert freezes or any(one is made for one in gc.get_objects(generation=2))
+    finally:
+        gc.unfreeze()
+
+
 @needs_compiler
 def test_another_numba_costs_the_cache_alone(monkeypatch):
     """What the cache uses of Numba's internals may change; then functions are compiled in each process."""
