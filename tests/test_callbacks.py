@@ -202,7 +202,6 @@ BAD = {
     "baseline is 'x'": lambda: fn.EarlyStopping(baseline="x"),
     "restore_best_weights is 1": lambda: fn.EarlyStopping(restore_best_weights=1),
     "factor is 1": lambda: fn.ReduceLROnPlateau(factor=1),
-    "cooldown is -1": lambda: fn.ReduceLROnPlateau(cooldown=-1),
     "min_lr is -1": lambda: fn.ReduceLROnPlateau(min_lr=-1),
     "seconds is 0": lambda: fn.TimeLimit(0),
     "separator is ';;'": lambda: fn.CSVLogger("x", ";;"),

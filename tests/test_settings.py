@@ -185,6 +185,57 @@ def test_parts_of_the_user_s_are_left_alone():
     assert own.alpha == own.anything == 5
 
 
+#: setting -> (numbers just outside of its range, the ends that belong to it).
+RANGES = {
+    "Adagrad.initial_accumulator_value": ([-1e-9], [0]),
+    "Adagrad.epsilon": ([0], []),
+    "Adam.beta_1": ([-1e-9, 1], [0]),
+    "Adam.beta_2": ([-1e-9, 1], [0]),
+    "Adam.epsilon": ([0], []),
+    "AdamW.weight_decay": ([-1e-9], [0]),
+    "BinaryCrossEntropy.label_smoothing": ([-1e-9, 1.001], [0, 1]),
+    "CosineDecay.alpha": ([-1e-9, 1.001], [0, 1]),
+    "CrossEntropy.label_smoothing": ([-1e-9, 1.001], [0, 1]),
+    "Dropout.rate": ([-1e-9, 1], [0]),
+    "EarlyStopping.min_delta": ([-1e-9], [0]),
+    "EarlyStopping.patience": ([-1], [0]),
+    "EarlyStopping.start_from_epoch": ([-1], [0]),
+    "ExponentialDecay.decay_rate": ([0, 1.001], [1]),
+    "ExponentialDecay.decay_steps": ([0], [1]),
+    "Huber.delta": ([0], []),
+    "L1.l1": ([-1e-9], [0]),
+    "L2.l2": ([-1e-9], [0]),
+    "LBFGS.memory": ([0], [1]),
+    "MaxNorm.max_value": ([0], []),
+    "Normal.stddev": ([-1e-9], [0]),
+    "OneCycle.end_divisor": ([0.999], [1]),
+    "OneCycle.rise": ([0, 1], []),
+    "OneCycle.start_divisor": ([0.999], [1]),
+    "Quantile.quantile": ([0, 1], []),
+    "RMSprop.epsilon": ([0], []),
+    "RMSprop.momentum": ([-1e-9, 1], [0]),
+    "RMSprop.rho": ([-1e-9, 1], [0]),
+    "ReduceLROnPlateau.cooldown": ([-1], [0]),
+    "ReduceLROnPlateau.factor": ([0, 1], []),
+    "ReduceLROnPlateau.min_lr": ([-1e-9], [0]),
+    "ReduceLROnPlateau.patience": ([-1], [0]),
+    "SGD.learning_rate": ([-1e-9], [0]),
+    "SGD.momentum": ([-1e-9, 1], [0]),
+    "TimeLimit.seconds": ([0], []),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_ends_of_a_range(name):
+    kind, _, argument = name.partition(".")
+    outside, ends = RANGES[name]
+    for value in outside:
+        with pytest.raises(ValueError, match=f"{argument} is "):
+            getattr(fn, kind)(**{argument: value})
+    for value in ends:
+        assert getattr(getattr(fn, kind)(**{argument: value}), argument) == value
+
+
 #: What is meant where nothing is said, but for None: another number would train other models from the same program.
 DEFAULTS = {
     "Adagrad": {"learning_rate": 0.001, "initial_accumulator_value": 0.1, "epsilon": 1e-07},
