@@ -194,6 +194,14 @@ def test_a_callback_may_set_weights_between_epochs():
     assert not model.get_weights()[0].any()
 
 
+def test_early_stopping_begins_anew_with_each_fit():
+    stop = fn.EarlyStopping(patience=2, restore_best_weights=False)
+    fit(Script(val_loss=range(10)), stop)
+    assert (stop.best_epoch, stop.stopped_epoch) == (0, 2)
+    fit(Script(val_loss=range(10, 0, -1)), stop)
+    assert (stop.best_epoch, stop.stopped_epoch) == (9, None)
+
+
 BAD = {
     "monitor is 3": lambda: fn.EarlyStopping(3),
     "mode is 'least'": lambda: fn.EarlyStopping(mode="least"),

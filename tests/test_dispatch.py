@@ -130,7 +130,7 @@ def test_tensor_cores_need_a_real_gpu_of_some_age(monkeypatch):
     with pytest.raises(ValueError, match="precision is 'tf32', but the simulator has no tensor cores"):
         dispatch.check_plan("cuda", plan, "tf32")
     fake_gpus(monkeypatch, 2)
-    sys.modules["numba.cuda"].gpus = [types.SimpleNamespace(compute_capability=pair) for pair in ((9, 0), (7, 5))]
+    sys.modules["numba.cuda"].gpus = [types.SimpleNamespace(compute_capability=pair) for pair in ((8, 0), (7, 5))]
     dispatch.check_plan("cuda", plan, "bf16")
     with pytest.raises(ValueError, match=r"compute capability is 7.5, and its tensor cores begin with 8.0"):
         dispatch.check_plan("cuda:1", plan, "bf16")

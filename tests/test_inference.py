@@ -1,8 +1,10 @@
 """compiled_predict: the bits of predict, from Python and from functions of Numba, and its errors."""
 
 import copy
+import gc
 import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -92,11 +94,10 @@ def test_copies_predict_for_themselves():
 
 def test_it_outlives_the_model():
     model, X = network(), rows(4)
-    expected, predict = model.predict(X), model.compiled_predict()
+    expected, predict, weights = model.predict(X), model.compiled_predict(), weakref.ref(model.arenas.parameters)
     del model
-    junk = [np.ones(10_000, np.float32) for _ in range(100)]
-    assert np.array_equal(predict(X), expected)
-    del junk
+    gc.collect()
+    assert weights() is not None and np.array_equal(predict(X), expected)
 
 
 @pytest.mark.skipif(not jit.COMPILED, reason="needs the compiler")
