@@ -128,8 +128,8 @@ def _open_folder() -> tuple[Path | None, str]:
         ):
             raise PermissionError(f"others can write to {place}")
         path = place
-        with tempfile.TemporaryFile(dir=path):  # which also marks the folder as in use
-            pass
+        with tempfile.TemporaryFile(dir=path):
+            os.utime(path)  # marks the folder as in use; a file without a name does not
         if new:
             _delete_old(root)
         return path, ""
