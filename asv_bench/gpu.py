@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from asv_bench.benchmarks.workloads import ON_GPU
 from asv_bench.compare import alike, installed, version
@@ -57,13 +58,30 @@ print(time.perf_counter() - started)
 """
 
 
-def run(command: list[str], seconds: float, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=seconds
-    )
+def run(command: list[str], deadline: float, **environment: str) -> tuple[list[str], str]:
+    """(the lines that a command prints until the deadline, why it failed or "")."""
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False,
+            timeout=max(1.0, deadline - time.monotonic()),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as late:
+        shown = late.stdout or ""
+        shown = shown.decode(errors="replace") if isinstance(shown, bytes) else shown
+        return shown.strip().splitlines(), "no time left"
+    why = (done.stderr.strip() or done.stdout.strip() or "failed").splitlines()[-1][:200]
+    return done.stdout.strip().splitlines(), "" if done.returncode == 0 else why
 
 
-def measure(peer: str, workload: str, precision: str, seconds: float) -> dict | str:
+def first_fit(deadline: float) -> str:
+    """How long a whole fit takes in a new process: the second one, for which the first one leaves its kernels."""
+    for _ in range(2):
+        lines, why = run([sys.executable, "-c", FIRST_FIT], deadline)
+    what = "A whole fit of the digits, 50 epochs, in a new process with a warm cache"
+    return f"{what} failed: {why}." if why else f"{what}: {float(lines[-1]):.2f} s."
+
+
+def measure(peer: str, workload: str, precision: str, deadline: float) -> dict | str:
     """What ``peers.process`` prints, or why there is nothing."""
     distribution, module = PEERS[peer]
     if not installed(distribution):
@@ -73,13 +91,10 @@ def measure(peer: str, workload: str, precision: str, seconds: float) -> dict | 
     else:
         environment = {"PRECISION": precision}
     command = [sys.executable, "-m", "asv_bench.peers.process", module, "step", workload, "4", "5"]
-    try:
-        done = run(command, seconds, **environment)
-    except subprocess.TimeoutExpired:
-        return "no time left"
-    if done.returncode != 0:
-        return (done.stderr.strip().splitlines() or ["failed"])[-1][:200]
-    found: dict = json.loads(done.stdout.splitlines()[-1])
+    lines, why = run(command, deadline, **environment)
+    if why:
+        return why
+    found: dict = json.loads(lines[-1])
     return found
 
 
@@ -89,7 +104,7 @@ def steps_table(deadline: float) -> list[str]:
     for workload, precision in STEPS:
         work, cells, own = ON_GPU[workload], [], None
         for peer in PEERS:
-            found = measure(peer, workload, precision, max(1.0, deadline - time.monotonic()))
+            found = measure(peer, workload, precision, deadline)
             if isinstance(found, str):
                 cells.append(found)
                 continue
@@ -108,32 +123,28 @@ def gemm_table(deadline: float) -> list[str]:
     """TFLOP/s of fastnn's products and cuBLAS's."""
     lines = ["| n, precision | fastnn | cuBLAS | ratio | error, fastnn | error, cuBLAS |", "|---|---|---|---|---|---|"]
     command = [sys.executable, "-m", "asv_bench.peers.gemm_on_gpu", "512", "1024", "2048", "4096"]
-    done = run(command, max(1.0, deadline - time.monotonic()))
-    if done.returncode != 0:
-        return [f"The products could not be timed: {done.stderr.strip().splitlines()[-1]}"]
-    for line in json.loads(done.stdout.splitlines()[-1]):
+    printed, why = run(command, deadline)
+    for line in map(json.loads, printed):  # one a line, so that those count that were done in time
         own, other = line["fastnn"], line["cublas"]
+        theirs = f"{other['tflops']:.3g} | {own['tflops'] / other['tflops']:.2f}" if other else "not installed |"
+        error = f"{other['error']:.1e}" if other else ""
         lines.append(
-            f"| {line['n']}, {line['precision']} | {own['tflops']:.3g} | {other['tflops']:.3g} | "
-            f"{own['tflops'] / other['tflops']:.2f} | {own['error']:.1e} | {other['error']:.1e} |"
+            f"| {line['n']}, {line['precision']} | {own['tflops']:.3g} | {theirs} | {own['error']:.1e} | {error} |"
         )
         print(lines[-1], flush=True)
-    return lines
+    return [*lines, "", f"Not all products were timed: {why}"] if why else lines
 
 
 def tests(deadline: float) -> list[str]:
     """The output of the tests marked ``gpu``, and of a few under compute-sanitizer where that is installed."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests", "-p", "no:cacheprovider"]
-    done = run(command, max(1.0, deadline - time.monotonic()))
-    found = ["```text", "$ python -m pytest -m gpu tests", *done.stdout.strip().splitlines()[-25:]]
+    lines, why = run(command, deadline)
+    found = ["```text", "$ python -m pytest -m gpu tests", *lines[-25:], *([why] if why == "no time left" else [])]
     sanitizer = shutil.which("compute-sanitizer")
     for tool in ("memcheck", "racecheck") if sanitizer else ():
         some = ["tests/test_gpu.py", "-k", "digits_on_a_gpu and narrow"]
-        try:
-            checked = run([str(sanitizer), "--tool", tool, *command, *some], max(1.0, deadline - time.monotonic()))
-            found += [f"$ compute-sanitizer --tool {tool} ...", *checked.stdout.strip().splitlines()[-3:]]
-        except subprocess.TimeoutExpired:
-            found.append(f"$ compute-sanitizer --tool {tool}: no time left")
+        lines, why = run([str(sanitizer), "--tool", tool, *command, *some], deadline)
+        found += [f"$ compute-sanitizer --tool {tool} ...", *lines[-3:], *([why] if why == "no time left" else [])]
     return [*found, "```"]
 
 
@@ -168,16 +179,18 @@ def main() -> int:
         print(f"asv_bench.gpu needs a GPU, but {missing}", file=sys.stderr)
         return 2
     deadline = time.monotonic() + 60 * options.minutes
-    page = ["---", "orphan: true", "---", "", "# On a GPU", "", *description(), ""]
-    run([sys.executable, "-c", FIRST_FIT], 120)
-    seconds = run([sys.executable, "-c", FIRST_FIT], 120).stdout.strip()
-    page += [f"A whole fit of the digits, 50 epochs, in a new process with a warm cache: {float(seconds):.2f} s.", ""]
-    page += ["## Training steps", "", "Microseconds; in brackets how many times as long as fastnn.", ""]
-    page += [*steps_table(deadline), "", "## Matrix products", "", "TFLOP/s, and the largest error.", ""]
-    page += [*gemm_table(deadline), ""]
+    sections: list[Callable[[], list[str]]] = [
+        lambda: ["---", "orphan: true", "---", "", "# On a GPU", "", *description(), "", first_fit(deadline), ""],
+        lambda: ["## Training steps", "", "Microseconds; in brackets how many times as long as fastnn.", ""],
+        lambda: [*steps_table(deadline), "", "## Matrix products", "", "TFLOP/s, and the largest error.", ""],
+        lambda: [*gemm_table(deadline), ""],
+    ]
     if not options.no_tests:
-        page += ["## Tests", "", *tests(deadline), ""]
-    options.output.write_text("\n".join(page), encoding="utf-8")
+        sections.append(lambda: ["## Tests", "", *tests(deadline), ""])
+    page: list[str] = []
+    for section in sections:  # written as it grows: a machine may be taken away before the end
+        page += section()
+        options.output.write_text("\n".join(page), encoding="utf-8")
     print(f"written: {options.output}")
     return 0
 

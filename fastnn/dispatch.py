@@ -38,6 +38,9 @@ DEVICES = ("auto", "cpu", "cuda")
 #: How the matrix products of a float32 model are computed on a GPU.
 PRECISIONS = ("float32", "3xtf32", "tf32", "bf16")
 
+#: The oldest CUDA that there is an extra for.
+OLDEST_TOOLKIT = 12
+
 #: Floating-point operations of a training step of this many rows from which "auto" takes a GPU. An estimate, meant to
 #: err on the CPU's side, until it is measured: a step on a GPU takes some 20 µs at least, in which a few cores do about
 #: 10 million operations.
@@ -112,9 +115,10 @@ def missing_for_gpu(index: int = 0) -> str | None:
             return "no NVIDIA driver or no GPU was found (nvidia-smi shows what the driver sees)"
         driver, toolkit = _versions(cuda)
         if driver[0] < toolkit[0]:
+            older = f', or python -m pip install "fastnn[cuda{driver[0]}]"' if driver[0] >= OLDEST_TOOLKIT else ""
             return (
                 f"the driver knows CUDA {driver[0]}.{driver[1]}, which is too old for the installed toolkit of CUDA "
-                f'{toolkit[0]}.{toolkit[1]} (update the driver, or python -m pip install "fastnn[cuda{driver[0]}]")'
+                f"{toolkit[0]}.{toolkit[1]} (update the driver{older})"
             )
         if index >= len(cuda.gpus):
             return f"there is no GPU {index}: the driver sees {len(cuda.gpus)}, numbered from 0"
@@ -157,7 +161,9 @@ def missing_for_tensor_cores(device: str) -> str | None:
     """Why there are no tensor cores on a device, or None."""
     if simulated():
         return "the simulator has no tensor cores"
-    capability = tuple(_gpu(device).compute_capability)
+    from numba import cuda
+
+    capability = tuple(cuda.gpus[_index(device)].compute_capability)
     if capability < (8, 0):
         return f"the GPU's compute capability is {capability[0]}.{capability[1]}, and its tensor cores begin with 8.0"
     return None
@@ -186,10 +192,11 @@ def device_rows(device: str, name: str, value: Any, dtype: str) -> Any:
         )
     from .kernels.cuda import device_arrays
 
-    index, there = _index(device), device_arrays.device_of(value)
-    if there not in (None, index):
-        raise ValueError(f"{name} is on GPU {there}, but the model runs on GPU {index}; expected both on one")
+    index = _index(device)
     with _gpu(device):
+        there = device_arrays.device_of(value)
+        if there not in (None, index):
+            raise ValueError(f"{name} is on GPU {there}, but the model runs on GPU {index}; expected both on one")
         return device_arrays.as_rows(value, np.dtype(dtype).type)
 
 
@@ -218,9 +225,9 @@ def _index(device: str) -> int:
 
 def _gpu(device: str) -> Any:
     """A context in which the GPU of this name is the current one."""
-    from numba import cuda
+    from .kernels.cuda import memory
 
-    return cuda.gpus[_index(device)]
+    return memory.on_gpu(_index(device))
 
 
 def check_threads(name: str, value: Any) -> int | None:

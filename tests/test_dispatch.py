@@ -108,6 +108,9 @@ def test_a_driver_that_is_too_old(monkeypatch):
     fake_gpus(monkeypatch, 1, driver=(12, 8))
     with pytest.raises(RuntimeError, match=r"knows CUDA 12.8, which is too old .* 13.0 .*fastnn\[cuda12\]"):
         dispatch.choose_device("cuda")
+    fake_gpus(monkeypatch, 1, driver=(11, 4))
+    with pytest.raises(RuntimeError, match=r"knows CUDA 11.4, which is too old .* \(update the driver\); expected"):
+        dispatch.choose_device("cuda")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 The same bodies run in Numba's simulator and on a real GPU; what is marked ``gpu`` has sizes for a real one alone.
 """
 
+import gc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -314,6 +316,13 @@ class OnDevice:
         )
 
 
+def test_an_array_that_shows_its_interface_alone():
+    model, (X, _), _ = compiled("dense", "cuda")
+    there = OnDevice(X)
+    del there.shape
+    np.testing.assert_array_equal(model.predict(there), model.predict(X))
+
+
 @pytest.mark.parametrize("kind", ["as it is", "of another type", "columns first"])
 def test_arrays_on_the_gpu(kind, monkeypatch):
     X, y = data(3, 3)
@@ -404,6 +413,141 @@ def test_a_lost_gpu_leaves_what_the_last_finished_slice_has_made(monkeypatch):
     monkeypatch.undo()
     model.to("cpu").fit(X, y, batch_size=ROWS, epochs=1, verbose=0)
     assert model.step == 3
+
+
+def test_a_gpu_that_is_lost_when_the_last_slice_is_done(monkeypatch):
+    model, (X, y), _ = compiled("dense", "cuda")
+    twin = model.copy().to("cpu")
+
+    def break_down(self):
+        raise Broken
+
+    monkeypatch.setattr(memory.DeviceArenas, "fetch", break_down)
+    with pytest.raises(runners.DeviceLostError, match="GPU failed"):
+        model.fit(X, y, batch_size=5, epochs=2, verbose=0)
+    twin.fit(X, y, batch_size=5, epochs=2, verbose=0)
+    assert_same(model, twin)
+
+
+def test_a_gpu_that_is_lost_outside_of_a_fit_leaves_the_weights_as_they_were_set(monkeypatch):
+    model, (X, y), _ = compiled("dense", "cuda")
+    model.fit(X, y, batch_size=5, verbose=0)
+    weights = [2 * array for array in model.get_weights()]
+    model.set_weights(weights)
+
+    def break_down(*arguments):
+        raise Broken
+
+    monkeypatch.setattr(runners.Runner, "_infer", break_down)
+    with pytest.raises(runners.DeviceLostError, match="GPU failed"):
+        model.evaluate(X, y)
+    assert all((a == b).all() for a, b in zip(weights, model.get_weights(), strict=True))
+
+
+def test_a_gpu_stays_current_where_none_was(monkeypatch):
+    """Arrays may die at any time, and the driver frees memory only where a GPU is current."""
+    made = []
+    monkeypatch.setattr(memory.cuda.gpus, "closed", True)
+    monkeypatch.setattr(memory.cuda, "current_context", made.append)
+    for _ in range(2):  # the simulator's GPU is current as soon as it is asked for
+        with memory.on_gpu(0):
+            pass
+    assert made == [0]
+
+
+def test_no_room_for_what_numba_asks_for_itself(monkeypatch):
+    model, (X, y), _ = compiled("dense", "cuda")
+
+    def full(*arguments, **options):
+        raise Broken(2, "Call to cuMemHostAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+
+    monkeypatch.setattr(memory.cuda, "pinned_array", full)
+    with pytest.raises(MemoryError, match=r"the GPU has no room for what is needed: .*; the model is unchanged"):
+        model.fit(X, y, verbose=0)
+    monkeypatch.undo()
+    weights = [2 * array for array in model.get_weights()]
+    model.set_weights(weights)  # and what comes next reads the weights of now
+    assert model.step == 0
+    model.fit(X, y, verbose=0)
+    assert model.step == 1
+
+
+def test_memory_of_models_that_nobody_has_is_taken_before_it_is_said_that_there_is_none(monkeypatch):
+    kept, get = [running.put(np.zeros(3))], memory.cuda.device_array
+    kept.append(kept)  # as a model refers to itself
+    gone = weakref.ref(kept[0])
+
+    def array(*arguments):
+        if gone() is not None:
+            raise Broken(2, "Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+        return get(*arguments)
+
+    monkeypatch.setattr(memory.cuda, "device_array", array)
+    gc.disable()
+    try:
+        del kept
+        assert memory.allocate((2, 3), np.float32).shape == (2, 3)
+    finally:
+        gc.enable()
+
+
+class Builder:
+    """What stands in for a graph builder of cuda.core, and counts those that are not closed."""
+
+    open = 0
+
+    @classmethod
+    def from_handle(cls, handle):
+        return cls()
+
+    def create_graph_builder(self):
+        return self
+
+    def begin_building(self):
+        Builder.open += 1
+        return self
+
+    def end_building(self):
+        return self
+
+    def complete(self):
+        return self
+
+    def launch(self, stream):
+        pass
+
+    def close(self):
+        Builder.open -= 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_capture_is_closed_whether_it_succeeds_or_not(fails, monkeypatch):
+    """Numba remembers the streams of its last launches: a builder left open would keep its stream in capture."""
+    from fastnn.kernels.cuda.engine import Replay
+
+    pytest.importorskip("cuda.core")
+    monkeypatch.setattr("cuda.core.Stream", Builder)
+    steps = []
+
+    class Place:
+        handle = type("Handle", (), {"handle": 1})
+
+        def at(self, handle):
+            return handle
+
+    def step(stream):
+        if fails and isinstance(stream, Builder):
+            raise RuntimeError("not in a capture")
+        steps.append(stream)
+
+    replay = Replay(step, Place())
+    replay.captures = True
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        replay.run(12)
+    assert Builder.open == 0
+    assert len(steps) == (12 if fails else 1 + 8 + 1)  # launched one by one; or once, and then captured
+    assert [str(w.message)[:30] for w in warned] == ["no CUDA graph could be capture"] * fails
 
 
 def test_out_of_device_memory(monkeypatch):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from numba import cuda
+from numba.cuda.cudadrv import driver
 
 from .launch import SIMULATED, THREADS, Stream, element, elements_of, kernel, launch
 from .memory import allocate, upload
@@ -39,9 +40,19 @@ def is_on_gpu(value):
 
 
 def device_of(value):
-    """The number of the GPU that has an object's numbers, or None where it does not tell."""
-    device = None if SIMULATED else dlpack_device(value)
-    return None if device is None else device[1]
+    """The number of the GPU that has an object's numbers, or None where nobody knows. It asks the driver, so that some
+    GPU has to be current."""
+    if SIMULATED:
+        return None
+    device = dlpack_device(value)
+    if device is not None:
+        return device[1]
+    address = driver.binding.CUdeviceptr(interface_of(value)["data"][0])
+    ordinal = driver.binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    try:
+        return int(driver.driver.cuPointerGetAttribute(ordinal, address))
+    except driver.CudaAPIError:  # of no memory at all, as that of an empty array
+        return None
 
 
 def interface_of(value):

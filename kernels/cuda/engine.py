@@ -6,6 +6,7 @@ captured once as a CUDA graph and replayed: a launch from Python costs 10 to 30 
 there is no graph (in the simulator, or if the capture fails) each kernel is launched by itself.
 """
 
+import contextlib
 import warnings
 
 from .launch import SIMULATED
@@ -47,10 +48,10 @@ class Replay:
 
         try:
             self._core_stream = Stream.from_handle(int(self.stream.handle.handle))
-            builder = self._core_stream.create_graph_builder().begin_building()
-            for _ in range(size):
-                self.step(self.stream.at(builder))
-            self.graphs[size] = builder.end_building().complete()
+            with contextlib.closing(self._core_stream.create_graph_builder().begin_building()) as builder:
+                for _ in range(size):
+                    self.step(self.stream.at(builder))
+                self.graphs[size] = builder.end_building().complete()
         except Exception as fault:
             self.captures = False
             warnings.warn(f"no CUDA graph could be captured, so steps start more slowly: {fault}", stacklevel=2)

@@ -6,7 +6,9 @@ has those of the last finished slice. The model's own arrays get them where some
 and when the fit ends.
 """
 
+import contextlib
 import functools
+import gc
 import math
 
 import numpy as np
@@ -15,13 +17,48 @@ from numba.cuda.cudadrv.driver import CudaAPIError
 
 from .launch import SIMULATED
 
-__all__ = ["DeviceArenas", "DeviceData", "allocate", "device_errors", "upload"]
+__all__ = ["DeviceArenas", "DeviceData", "DeviceLostError", "allocate", "device_errors", "on_gpu", "upload"]
 
 #: The driver's number for "out of memory".
 OUT_OF_MEMORY = 2
 
+#: Contexts of lost GPUs in which nothing is freed any more, until the process ends.
+GIVEN_UP = contextlib.ExitStack()
+
 #: Data sets that are kept on the device during a fit: training and validation, each with targets and weights, and room.
 KEPT_ARRAYS = 8
+
+
+class DeviceLostError(RuntimeError):
+    """The GPU does not answer any more."""
+
+
+@contextlib.contextmanager
+def on_gpu(index):
+    """A context in which the GPU of this number is the current one; afterwards it is again the one that was before.
+
+    Where there was none, this one stays: arrays are freed whenever nobody has them any more, which the driver does only
+    where a GPU is current. What the driver refuses becomes a MemoryError or a ``DeviceLostError``.
+    """
+    try:
+        if cuda.gpus.current is None:
+            cuda.current_context(index)
+        with cuda.gpus[index]:
+            yield
+    except device_errors() as fault:
+        if is_out_of_memory(fault):
+            raise no_room(None, *free_and_total()) from None
+        give_up(index)
+        raise DeviceLostError(
+            f"the GPU failed: {fault}. The model has the weights and the optimizer's state of the last finished slice; "
+            'model.to("cpu") goes on without the GPU'
+        ) from fault
+
+
+def give_up(index):
+    """Let nobody free the memory of a GPU that is lost: each array would only report the same error."""
+    if not SIMULATED:
+        GIVEN_UP.enter_context(cuda.gpus[index].get_primary_context().defer_cleanup())
 
 
 @functools.cache
@@ -41,14 +78,18 @@ def free_and_total():
 
 
 def no_room(wanted, free, total):
+    """The error for an array of so many bytes, or None where it is not known how many."""
+    size = "what is needed" if wanted is None else f"{wanted:,} bytes"
     known = f"{free:,.0f} of {total:,.0f} bytes are free" if math.isfinite(free) else "the device said no"
     return MemoryError(
-        f"the GPU has no room for {wanted:,} bytes: {known}; the model is unchanged. Expected less data or a smaller "
+        f"the GPU has no room for {size}: {known}; the model is unchanged. Expected less data or a smaller "
         'batch_size, or model.to("cpu")'
     )
 
 
 def is_out_of_memory(fault):
+    if isinstance(fault, MemoryError):
+        return True
     return getattr(fault, "code", None) == OUT_OF_MEMORY or "OUT_OF_MEMORY" in str(fault).upper().replace(" ", "_")
 
 
@@ -57,12 +98,16 @@ def allocate(shape, dtype):
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
         return cuda.device_array(shape, dtype)
-    except MemoryError:
+    except (MemoryError, *device_errors()) as fault:
+        if not is_out_of_memory(fault):
+            raise
+    gc.collect()  # models refer to themselves, and so keep their memory for a while when nobody has them any more
+    try:
+        return cuda.device_array(shape, dtype)
+    except (MemoryError, *device_errors()) as fault:
+        if not is_out_of_memory(fault):
+            raise
         raise no_room(size, *free_and_total()) from None
-    except device_errors() as fault:
-        if is_out_of_memory(fault):
-            raise no_room(size, *free_and_total()) from None
-        raise
 
 
 def upload(array, to=None):
@@ -130,16 +175,17 @@ class DeviceArenas:
             self.push()
 
     def begin(self):
+        if not self.copies:  # before any work: a slice that is done must not find that there is no room
+            shapes = [(device.shape, device.dtype) for device, _ in self.arrays]
+            self.copies = [[cuda.pinned_array(*shape) for shape in shapes] for _ in range(2)]
         self.push()
         self.resident, self.complete = True, None
 
     def end(self):
         """The numbers to the host, which has them from now on."""
-        try:
-            if self.resident:
-                self.fetch()
-        finally:
-            self.resident = False
+        if self.resident:
+            self.fetch()
+        self.resident = False
 
     def take_snapshot(self):
         """Keep the numbers of now, on the device."""
@@ -155,17 +201,14 @@ class DeviceArenas:
 
     def keep_copy(self):
         """Copy what a finished slice has made to the host; the copy before stays until this one is complete."""
-        if not self.copies:
-            shapes = [(device.shape, device.dtype) for device, _ in self.arrays]
-            self.copies = [[cuda.pinned_array(*shape) for shape in shapes] for _ in range(2)]
         turn = 0 if self.complete is None else 1 - self.complete
         for host, (device, _) in zip(self.copies[turn], self.arrays, strict=True):
             device.copy_to_host(host)
         self.complete = turn
 
     def rescue(self):
-        """The device is lost: what the last finished slice has made, to the host's arrays."""
-        if self.complete is not None:
+        """A slice has failed: what the last finished one has made, to the host's arrays, which have what was before."""
+        if self.resident and self.complete is not None:
             for (_, host), kept in zip(self.arrays, self.copies[self.complete], strict=True):
                 host[:] = kept
         self.resident, self.arenas.on_device = False, None

@@ -17,7 +17,7 @@ from . import narrow_kernels, tables
 from .engine import Replay
 from .launch import SIMULATED, THREADS, Stream, ceiling, launch
 from .layered import Layers, evaluation_kernel
-from .memory import DeviceArenas, DeviceData, allocate, device_errors, is_on_device, upload
+from .memory import DeviceArenas, DeviceData, DeviceLostError, allocate, is_on_device, on_gpu, upload
 from .narrow_kernels import ROW_THREADS
 from .paths import block_rows, path_of, row_bytes
 from .row_functions import loss_of
@@ -37,10 +37,6 @@ KINDS = {
 }
 
 
-class DeviceLostError(RuntimeError):
-    """The GPU does not answer any more."""
-
-
 def quiet():
     """Nothing; but in the simulator, without NumPy's warnings of numbers that are not finite, which a status tells."""
     if not SIMULATED:
@@ -49,12 +45,17 @@ def quiet():
 
 
 def on_its_gpu(method):
-    """Run a method of a runner with the runner's GPU as the current one."""
+    """Run a method of a runner with the runner's GPU as the current one; if that fails, the host gets what the last
+    finished slice has made."""
 
     @functools.wraps(method)
     def run(self, *arguments, **options):
-        with cuda.gpus[self.index]:
-            return method(self, *arguments, **options)
+        try:
+            with on_gpu(self.index):
+                return method(self, *arguments, **options)
+        except (MemoryError, DeviceLostError):
+            self.remote.rescue()
+            raise
 
     return run
 
@@ -69,7 +70,7 @@ class Runner:
     def __init__(self, plan, arenas, index=0):
         self.plan, self.arenas, self.index = plan, arenas, index
         self.real = np.float64 if plan.dtype == "float64" else np.float32
-        with cuda.gpus[index]:
+        with on_gpu(index):
             self.remote = DeviceArenas.of(arenas)
             self.stream = Stream(cuda.stream(), plan.precision)
             self.options = upload(np.array(plan.options or [0.0], np.float64))
@@ -92,11 +93,11 @@ class Runner:
         """Parameters and slots back to the host's arenas."""
         self.remote.end()
 
-    @on_its_gpu
     def end_fit(self):
         """The fit is over, one way or another: give its memory back."""
         try:
-            self.to_host()
+            if self.remote.resident:
+                self.to_host()
         finally:
             self.data.forget()
             self.replay, self.replayed, self.order = None, (), None
@@ -238,7 +239,7 @@ class Runner:
                 self.end_fit()
 
     def _guarded(self, work, *arguments):
-        """``work(*arguments)``; where the device is lost, the host gets what the last finished slice has made."""
+        """``work(*arguments)``; a function of the user's own that cannot be compiled is named."""
         try:
             with quiet():
                 return work(*arguments)
@@ -250,12 +251,6 @@ class Runner:
                 f"{' or '.join(own)} cannot be compiled for the GPU: {reason(fault)}; expected arithmetic, "
                 'comparisons and functions of math on single numbers, or model.to("cpu")'
             ) from None
-        except device_errors() as fault:
-            self.remote.rescue()
-            raise DeviceLostError(
-                f"the GPU failed: {fault}. The model has the weights and the optimizer's state of the last finished "
-                'slice; model.to("cpu") goes on without the GPU'
-            ) from fault
 
     def _own_functions(self):
         """What the plan has of the user's own functions, by name."""
