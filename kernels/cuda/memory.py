@@ -211,7 +211,7 @@ class DeviceArenas:
         if self.resident and self.complete is not None:
             for (_, host), kept in zip(self.arrays, self.copies[self.complete], strict=True):
                 host[:] = kept
-        self.resident, self.arenas.on_device = False, None
+        self.resident = False
 
 
 class DeviceData:
