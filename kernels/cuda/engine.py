@@ -17,6 +17,19 @@ __all__ = ["Replay"]
 GRAPH_STEPS = (64, 8, 1)
 
 
+@contextlib.contextmanager
+def stream_for_capture():
+    """A stream that has nothing to do with the default one, so that other threads may copy during the capture."""
+    from cuda.core import Stream
+    from numba.cuda.cudadrv.driver import binding, driver
+
+    handle = driver.cuStreamCreate(int(binding.CUstream_flags.CU_STREAM_NON_BLOCKING))
+    try:
+        yield Stream.from_handle(int(handle))
+    finally:
+        driver.cuStreamDestroy(handle)
+
+
 class Replay:
     """Runs ``step(stream)`` again and again; ``step`` launches kernels with the same arguments every time.
 
@@ -48,7 +61,10 @@ class Replay:
 
         try:
             self._core_stream = Stream.from_handle(int(self.stream.handle.handle))
-            with contextlib.closing(self._core_stream.create_graph_builder().begin_building()) as builder:
+            with (
+                stream_for_capture() as stream,
+                contextlib.closing(stream.create_graph_builder().begin_building()) as builder,
+            ):
                 for _ in range(size):
                     self.step(self.stream.at(builder))
                 self.graphs[size] = builder.end_building().complete()

@@ -89,7 +89,9 @@ class Stream:
     def __init__(self, handle: Any = 0, precision: str = "float32"):
         self.handle, self.precision = handle, precision
         self.status = cuda.to_device(np.full(2, OK, np.int64))
-        cuda.synchronize()  # a stream of ``cuda.core`` would not wait for the default one
+        # A stream of ``cuda.core`` would not wait for the default one; and the driver refuses to wait for the whole GPU
+        # while another thread captures a graph.
+        cuda.default_stream().synchronize()
         self.rooms: dict[Any, Any] = {}
 
     def at(self, handle: Any) -> "Stream":
