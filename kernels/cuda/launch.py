@@ -5,6 +5,7 @@ In Numba's simulator (``NUMBA_ENABLE_CUDASIM=1``), where every thread is one of 
 
 import functools
 import numbers
+import threading
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..layout import OK
 __all__ = [
     "FOUND",
     "GATE",
+    "LOCK",
     "SIMULATED",
     "THREADS",
     "Stream",
@@ -45,6 +47,9 @@ ALIGNMENT = None if SIMULATED else 16
 
 #: How Numba compiles what kernels call.
 DEVICE_OPTIONS: dict[str, Any] = {} if SIMULATED else {"forceinline": True}
+
+#: Held during a launch: numba-cuda fails where two threads load a kernel at once.
+LOCK = threading.RLock()
 
 #: Places of a stream's status: whether updates may run, and what kernels found.
 GATE, FOUND = 0, 1
@@ -132,13 +137,14 @@ def launch(kernel, blocks, threads, stream, *arguments, shared=0):
     """
     if np.prod(blocks) == 0:
         return
-    # Numba warns of a small grid, which a small network has.
-    warns, config.CUDA_LOW_OCCUPANCY_WARNINGS = config.CUDA_LOW_OCCUPANCY_WARNINGS, 0
-    try:
-        configured = kernel[blocks, threads, stream.handle, shared]
-    finally:
-        config.CUDA_LOW_OCCUPANCY_WARNINGS = warns
-    configured(*arguments)
+    with LOCK:
+        # Numba warns of a small grid, which a small network has.
+        warns, config.CUDA_LOW_OCCUPANCY_WARNINGS = config.CUDA_LOW_OCCUPANCY_WARNINGS, 0
+        try:
+            configured = kernel[blocks, threads, stream.handle, shared]
+        finally:
+            config.CUDA_LOW_OCCUPANCY_WARNINGS = warns
+        configured(*arguments)
 
 
 def elements_of(array):

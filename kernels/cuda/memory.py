@@ -41,8 +41,11 @@ def on_gpu(index):
     where a GPU is current. What the driver refuses becomes a MemoryError or a ``DeviceLostError``.
     """
     try:
+        current = cuda.gpus.current
+        if not SIMULATED:
+            cuda.gpus[index].get_primary_context()  # when numba-cuda first does so, no GPU is current afterwards
         if cuda.gpus.current is None:
-            cuda.current_context(index)
+            cuda.current_context(index if current is None else current.id)
         with cuda.gpus[index]:
             yield
     except device_errors() as fault:

@@ -32,7 +32,7 @@ from numba import cuda, float32, int32, uint32
 from numba.cuda.cudadrv import driver
 
 from . import gemm
-from .launch import THREADS, ceiling, device, elements_of, kernel, launch, room
+from .launch import LOCK, THREADS, ceiling, device, elements_of, kernel, launch, room
 from .ptx import (
     commit_copies,
     copy_4_bytes,
@@ -331,7 +331,8 @@ def is_aligned(array):
 def launch_with_memory(kernel, blocks, threads, shared_bytes, stream, *arguments):
     """``launch`` with dynamic shared memory, of which CUDA grants more than 48 KB only where it is asked to."""
     compiled = kernel.compile(tuple(map(kernel.typeof_pyval, arguments)))
-    function = compiled._codelibrary.get_cufunc()
+    with LOCK:
+        function = compiled._codelibrary.get_cufunc()
     attribute = driver.binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     driver.driver.cuKernelSetAttribute(attribute, shared_bytes, function.handle, function.device.id)
     launch(kernel, blocks, threads, stream, *arguments, shared=shared_bytes)
