@@ -270,7 +270,7 @@ def check_columns(name: str, value: Any, known: list[str] | None) -> None:
 
 def device_inputs(name: str, value: Any, width: int, dtype: str, device: str) -> Rows:
     """X, which is on a GPU, as rows of ``width`` finite numbers; its numbers stay there."""
-    shape = tuple(value.shape if hasattr(value, "shape") else value.__cuda_array_interface__["shape"])
+    shape = dispatch.device_shape(value)
     if len(shape) != 2 or shape[1] != width or shape[0] == 0:
         raise ValueError(f"{name} has shape {shape}; expected 2-D, (rows, {width}), with at least one row")
     array = dispatch.device_rows(device, name, value, dtype)

@@ -27,6 +27,7 @@ __all__ = [
     "choose_workers",
     "device_empty",
     "device_rows",
+    "device_shape",
     "first_not_finite",
     "on_gpu",
     "path_of",
@@ -182,6 +183,11 @@ def on_gpu(value: Any) -> bool:
     if known or isinstance(value, np.ndarray) or not hasattr(value, "__dlpack_device__"):
         return bool(known)
     return int(value.__dlpack_device__()[0]) in (2, 13)  # DLPack's numbers for a GPU's memory
+
+
+def device_shape(value: Any) -> tuple[int, ...]:
+    """The shape of an array on a GPU, which may show its interface alone."""
+    return tuple(value.shape if hasattr(value, "shape") else value.__cuda_array_interface__["shape"])
 
 
 def device_rows(device: str, name: str, value: Any, dtype: str) -> Any:
