@@ -29,7 +29,10 @@ pytestmark = pytest.mark.skipif(not COMPILED, reason="the compiler is disabled, 
 PROBE = """
 import json, sys
 import numpy as np
+from numba.core.compiler import CompilerBase
 from fastnn.kernels import jit, probe
+compile_extra, seen = CompilerBase.compile_extra, []
+CompilerBase.compile_extra = lambda self, function: (seen.append(function.__name__), compile_extra(self, function))[1]
 x = np.arange(3, dtype=np.float32)
 probe.scale(x)
 out = {"scale": x.tolist(), "index": "none"}
@@ -43,7 +46,7 @@ if "--index" in sys.argv:
         out["index"] = float(probe.pick(np.zeros(4, np.float32)[:2], 1))
     except IndexError:
         out["index"] = "IndexError"
-out["compiled"], out["loaded"] = sorted(jit.compiled), sorted(jit.loaded)
+out["compiled"], out["loaded"], out["seen by the compiler"] = sorted(jit.compiled), sorted(jit.loaded), seen
 print(json.dumps(out))
 """
 
@@ -166,6 +169,7 @@ def test_the_second_process_compiles_nothing(first, tree, filled):
     assert found["scale"] == [0, 2, 4] and found["plan"] == 42
     second, err = run(tree, filled)
     assert (second["compiled"], second["loaded"]) == ([], found["compiled"])
+    assert found["seen by the compiler"] and not second["seen by the compiler"]
     assert (second["scale"], second["plan"], err) == (found["scale"], found["plan"], "")
     assert len(entries(filled)) == ENTRIES
 
