@@ -1,6 +1,6 @@
 """Everything that needs a GPU, in one command: the tests marked ``gpu``, and fastnn beside its peers.
 
-python -m asv_bench.gpu [--minutes 8] [--no-tests] [--output docs/explanation/gpu_results.md]
+python -m asv_bench.gpu [--minutes 8] [--sections fit steps products tests] [--output docs/explanation/gpu_results.md]
 
 It needs a GPU, the extra ``cuda12`` or ``cuda13``, and for the peers PyTorch and JAX for CUDA (what is missing is
 left out). The page that it writes names the GPU and is ready to be committed.
@@ -13,21 +13,37 @@ agree. Each peer runs in a process of its own.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
+import itertools
 import json
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from typing import IO, NamedTuple
 
 from asv_bench.benchmarks.workloads import ON_GPU
 from asv_bench.compare import alike, installed, version
+from fastnn.kernels.cores import cores
 
 ROOT = pathlib.Path(__file__).parents[1]
+
+#: What a section yields: all its lines so far, as often as there are more.
+Lines = Iterator[list[str]]
+
+#: Seconds that a peer may take for one line of the table.
+LONGEST = 90.0
+
+#: Seconds that a process has to end when it is asked to.
+ASKED = 5.0
 
 #: (workload, precision) of a table's line.
 STEPS = [("tiny", "float32"), ("digits", "float32"), ("mnist", "float32"), ("wide", "float32"), ("wide", "tf32")]
@@ -37,9 +53,9 @@ STEPS += [("huge", "float32"), ("huge", "tf32")]
 PEERS = {
     "fastnn": ("numba-cuda", "with_fastnn_on_gpu"),
     "torch, CUDA graph": ("torch", "with_torch_graph"),
+    "jax": ("optax", "with_jax"),
     "torch, eager": ("torch", "with_torch_on_gpu"),
     "torch.compile": ("torch", "with_torch_compiled_on_gpu"),
-    "jax": ("optax", "with_jax"),
 }
 
 #: How far losses may be from fastnn's: relative, more where factors are rounded to 10 bits.
@@ -59,26 +75,66 @@ print(time.perf_counter() - started)
 
 
 def run(command: list[str], deadline: float, **environment: str) -> tuple[list[str], str]:
-    """(the lines that a command prints until the deadline, why it failed or "")."""
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False,
-            timeout=max(1.0, deadline - time.monotonic()),
+    """(the lines that a command prints until the deadline, why it failed or ""); if it fails, stderr gets all.
+
+    It and the processes that it started are ended at the deadline. They write to files: one that cannot be ended would
+    keep a pipe open.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment, stdin=subprocess.DEVNULL,
+            stdout=out, stderr=err, start_new_session=True,
         )  # fmt: skip
-    except subprocess.TimeoutExpired as late:
-        shown = late.stdout or ""
-        shown = shown.decode(errors="replace") if isinstance(shown, bytes) else shown
-        return shown.strip().splitlines(), "no time left"
-    why = (done.stderr.strip() or done.stdout.strip() or "failed").splitlines()[-1][:200]
-    return done.stdout.strip().splitlines(), "" if done.returncode == 0 else why
+        try:
+            process.wait(max(1.0, deadline - time.monotonic()))
+            late = False
+        except subprocess.TimeoutExpired:
+            late = True
+        finally:
+            end(process)
+        shown, said = (lines_of(file) for file in (out, err))
+    if late or process.returncode != 0:
+        print(f"$ {' '.join(command)}", *shown[-500:], *said[-500:], sep="\n", file=sys.stderr, flush=True)
+    why = (said or shown or [f"exit status {process.returncode}"])[-1][:200]
+    return shown, "no time left" if late else "" if process.returncode == 0 else why
 
 
-def first_fit(deadline: float) -> str:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it started; one that still runs is asked first: pytest then says what it found."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        if process.poll() is None and os.name == "posix":
+            process.send_signal(signal.SIGINT)
+            process.wait(ASKED)
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits in the driver for ever
+        process.wait(10)
+
+
+def lines_of(file: IO[bytes]) -> list[str]:
+    file.seek(0)
+    return file.read().decode(errors="replace").strip().splitlines()
+
+
+def records(lines: list[str]) -> list[dict]:
+    """The lines of JSON among those that a process printed; it may have been ended in the middle of one."""
+    found = []
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return [record for record in found if isinstance(record, dict)]
+
+
+def first_fit(deadline: float) -> Lines:
     """How long a whole fit takes in a new process: the second one, for which the first one leaves its kernels."""
+    what = "A whole fit of the digits, 50 epochs, in a new process with a warm cache"
     for _ in range(2):
         lines, why = run([sys.executable, "-c", FIRST_FIT], deadline)
-    what = "A whole fit of the digits, 50 epochs, in a new process with a warm cache"
-    return f"{what} failed: {why}." if why else f"{what}: {float(lines[-1]):.2f} s."
+        if why:
+            break
+    yield [f"{what} failed: {why}." if why else f"{what}: {float(lines[-1]):.2f} s."]
 
 
 def measure(peer: str, workload: str, precision: str, deadline: float) -> dict | str:
@@ -86,79 +142,99 @@ def measure(peer: str, workload: str, precision: str, deadline: float) -> dict |
     distribution, module = PEERS[peer]
     if not installed(distribution):
         return "not installed"
-    if peer == "jax":
-        environment = {"JAX_DEFAULT_MATMUL_PRECISION": "tensorfloat32" if precision == "tf32" else "highest"}
-    else:
-        environment = {"PRECISION": precision}
-    command = [sys.executable, "-m", "asv_bench.peers.process", module, "step", workload, "4", "5"]
-    lines, why = run(command, deadline, **environment)
-    if why:
-        return why
-    found: dict = json.loads(lines[-1])
-    return found
+    if time.monotonic() >= deadline:
+        return "no time left"
+    matrix_products = "tensorfloat32" if precision == "tf32" else "highest"
+    environment = {"PRECISION": precision, "JAX_DEFAULT_MATMUL_PRECISION": matrix_products, "JAX_PLATFORMS": "cuda"}
+    command = [sys.executable, "-m", "asv_bench.peers.process", module, "step", workload, "4", "3"]
+    lines, why = run(command, min(deadline, time.monotonic() + LONGEST), **environment)
+    if why == "no time left" and time.monotonic() < deadline:
+        return f"not done in {LONGEST:.0f} s"
+    found = records(lines)
+    return why or (found[-1] if found else "it printed no times")
 
 
-def steps_table(deadline: float) -> list[str]:
-    """A line for each workload and precision: µs a step, and in brackets how many times as long as fastnn."""
-    lines = ["| network, batch, precision | " + " | ".join(PEERS) + " |", "|---|" + "---|" * len(PEERS)]
-    for workload, precision in STEPS:
-        work, cells, own = ON_GPU[workload], [], None
-        for peer in PEERS:
-            found = measure(peer, workload, precision, deadline)
-            if isinstance(found, str):
-                cells.append(found)
-                continue
-            microseconds = 1e6 * statistics.median(found["seconds"])
-            own = own or (microseconds, found["result"])
-            agrees = alike(found["result"], own[1], TOLERANCES[precision])
-            ratio = "" if peer == "fastnn" else f" ({microseconds / own[0]:.3g})" if agrees else " (losses differ)"
-            cells.append(f"{microseconds:.3g}{ratio}")
-        name = f"{'-'.join(map(str, work.sizes))}, {work.batch_size}, {precision}"
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        print(lines[-1], flush=True)
-    return lines
+def steps(deadline: float) -> Lines:
+    """A line for each workload and precision: µs a step, and in brackets how many times as long as fastnn.
+
+    One peer after the other, so that the slowest is the one for which no time may be left.
+    """
+    cells = {(line, peer): "" for line in STEPS for peer in PEERS}
+    own: dict[tuple[str, str], tuple[float, list[float]]] = {}
+    faults: list[str] = []
+    for peer, line in itertools.product(PEERS, STEPS):
+        found = measure(peer, *line, deadline)
+        if isinstance(found, str):
+            known = found in ("not installed", "no time left")
+            cells[line, peer] = found if known else "failed"
+            faults += [] if known else [f"- {peer}, {', '.join(line)}: `{found}`"]
+        else:
+            microseconds, losses = 1e6 * statistics.median(found["seconds"]), found["result"]
+            if peer == "fastnn":
+                own[line] = microseconds, losses
+            mine, tolerance = own.get(line), TOLERANCES[line[1]]
+            ratio = f" ({microseconds / mine[0]:.3g})" if mine and peer != "fastnn" else ""
+            if mine and not alike(losses, mine[1], tolerance):
+                ratio = " (losses differ)"
+            if not alike(losses, losses, tolerance):
+                ratio = " (losses not finite)"
+            cells[line, peer] = f"{microseconds:.3g}{ratio}"
+        print(f"{peer}, {', '.join(line)}: {cells[line, peer]}", flush=True)
+        table = ["| network, batch, precision | " + " | ".join(PEERS) + " |", "|---|" + "---|" * len(PEERS)]
+        for workload, precision in STEPS:
+            work = ON_GPU[workload]
+            name = f"{'-'.join(map(str, work.sizes))}, {work.batch_size}, {precision}"
+            table.append(f"| {name} | " + " | ".join(cells[(workload, precision), peer] for peer in PEERS) + " |")
+        yield ["Microseconds; in brackets how many times as long as fastnn.", "", *table, "", *faults]
 
 
-def gemm_table(deadline: float) -> list[str]:
+def products(deadline: float) -> Lines:
     """TFLOP/s of fastnn's products and cuBLAS's."""
-    lines = ["| n, precision | fastnn | cuBLAS | ratio | error, fastnn | error, cuBLAS |", "|---|---|---|---|---|---|"]
+    lines = ["TFLOP/s, and the largest error.", ""]
+    lines += ["| n, precision | fastnn | cuBLAS | ratio | error, fastnn | error, cuBLAS |", "|---|---|---|---|---|---|"]
     command = [sys.executable, "-m", "asv_bench.peers.gemm_on_gpu", "512", "1024", "2048", "4096"]
     printed, why = run(command, deadline)
-    for line in map(json.loads, printed):  # one a line, so that those count that were done in time
-        own, other = line["fastnn"], line["cublas"]
+    for record in records(printed):  # one a line, so that those count that were done in time
+        own, other = record["fastnn"], record["cublas"]
         theirs = f"{other['tflops']:.3g} | {own['tflops'] / other['tflops']:.2f}" if other else "not installed |"
         error = f"{other['error']:.1e}" if other else ""
         lines.append(
-            f"| {line['n']}, {line['precision']} | {own['tflops']:.3g} | {theirs} | {own['error']:.1e} | {error} |"
+            f"| {record['n']}, {record['precision']} | {own['tflops']:.3g} | {theirs} | {own['error']:.1e} | {error} |"
         )
         print(lines[-1], flush=True)
-    return [*lines, "", f"Not all products were timed: {why}"] if why else lines
+    yield [*lines, "", f"Not all products were timed: `{why}`"] if why else lines
 
 
-def tests(deadline: float) -> list[str]:
-    """The output of the tests marked ``gpu``, and of a few under compute-sanitizer where that is installed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests", "-p", "no:cacheprovider"]
-    lines, why = run(command, deadline)
-    found = ["```text", "$ python -m pytest -m gpu tests", *lines[-25:], *([why] if why == "no time left" else [])]
-    sanitizer = shutil.which("compute-sanitizer")
-    for tool in ("memcheck", "racecheck") if sanitizer else ():
-        some = ["tests/test_gpu.py", "-k", "digits_on_a_gpu and narrow"]
-        lines, why = run([str(sanitizer), "--tool", tool, *command, *some], deadline)
-        found += [f"$ compute-sanitizer --tool {tool} ...", *lines[-3:], *([why] if why == "no time left" else [])]
-    return [*found, "```"]
+def tests(deadline: float) -> Lines:
+    """The end of what the tests marked ``gpu`` print, and a few under compute-sanitizer where that is installed.
+
+    Those of whole models look at the GPU's memory, and run alone; those of the kernels in several processes, where
+    pytest-xdist is installed, because compiling them takes the most time.
+    """
+    command = ["python", "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-v", "--tb=short", "-W", "default"]
+    together = ["-n", str(min(8, cores()))] if installed("pytest-xdist") else []
+    commands = [[*command, "tests/test_gpu.py"], [*command, *together, "tests/kernels/cuda"]]
+    for tool in ("memcheck", "racecheck") if shutil.which("compute-sanitizer") else ():
+        one = ["tests/test_gpu.py", "-k", "digits_on_a_gpu and narrow"]
+        commands.append(["compute-sanitizer", "--tool", tool, *command, *one])
+    found: list[str] = []
+    for command in commands:
+        lines, why = run([sys.executable if part == "python" else part for part in command], deadline)
+        found += [f"$ {' '.join(command)}", *lines[-25:], *([why] if why == "no time left" or not lines else []), ""]
+        yield ["```text", *found[:-1], "```"]
 
 
-def description() -> list[str]:
+def description(deadline: float) -> Lines:
     """The GPU, the driver, the versions, the date."""
     from numba import cuda
     from numba.cuda.cudadrv.driver import driver
 
-    device = cuda.get_current_device()
+    device = cuda.gpus[0]
     name = device.name.decode() if isinstance(device.name, bytes) else device.name
     capability = ".".join(map(str, device.compute_capability))
     names = ["fastnn", "numba", "numba-cuda", "torch", "jax"]
     versions = ", ".join(f"{name} {version(name)}" for name in names if installed(name))
-    return [
+    yield [
         f"- GPU: {name}, compute capability {capability}, CUDA {'.'.join(map(str, driver.get_version()))}",
         f"- versions: {versions}",
         f"- date: {datetime.date.today().isoformat()}",
@@ -166,33 +242,64 @@ def description() -> list[str]:
     ]
 
 
+class Section(NamedTuple):
+    """A part of the page.
+
+    share : of the time; lines : its lines as far as they are known, each time that there are more, until the deadline.
+    """
+
+    title: str
+    share: int
+    lines: Callable[[float], Lines]
+
+
+SECTIONS = {
+    "machine": Section("# On a GPU", 1, description),
+    "fit": Section("## A first fit", 2, first_fit),
+    "steps": Section("## Training steps", 8, steps),
+    "products": Section("## Matrix products", 2, products),
+    "tests": Section("## Tests", 8, tests),
+}
+
+
+def write(sections: list[Section], stop: float, output: pathlib.Path) -> bool:
+    """Write the page, and say whether no section broke off.
+
+    It is written anew with every line: a machine may be taken away before the end.
+    """
+    page, whole = ["---", "orphan: true", "---", ""], True
+    for number, section in enumerate(sections):
+        left = stop - time.monotonic()
+        deadline = time.monotonic() + left * section.share / sum(other.share for other in sections[number:])
+        lines: list[str] = []
+        try:
+            for lines in section.lines(deadline):
+                output.write_text("\n".join([*page, section.title, "", *lines, ""]), encoding="utf-8")
+        except Exception as fault:
+            traceback.print_exc()
+            lines, whole = [*lines, "", f"Broken off: `{fault!r}`"], False
+        page += [section.title, "", *lines, ""]
+        output.write_text("\n".join(page), encoding="utf-8")
+    return whole
+
+
 def main() -> int:
     from fastnn import dispatch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=8.0, help="what all may take (%(default)s)")
-    parser.add_argument("--no-tests", action="store_true", help="leave the tests out")
+    parser.add_argument("--sections", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), metavar="SECTION")
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "docs" / "explanation" / "gpu_results.md")
     options = parser.parse_args()
     missing = "NUMBA_ENABLE_CUDASIM is set" if dispatch.simulated() else dispatch.missing_for_gpu()
     if missing:
         print(f"asv_bench.gpu needs a GPU, but {missing}", file=sys.stderr)
         return 2
-    deadline = time.monotonic() + 60 * options.minutes
-    sections: list[Callable[[], list[str]]] = [
-        lambda: ["---", "orphan: true", "---", "", "# On a GPU", "", *description(), "", first_fit(deadline), ""],
-        lambda: ["## Training steps", "", "Microseconds; in brackets how many times as long as fastnn.", ""],
-        lambda: [*steps_table(deadline), "", "## Matrix products", "", "TFLOP/s, and the largest error.", ""],
-        lambda: [*gemm_table(deadline), ""],
-    ]
-    if not options.no_tests:
-        sections.append(lambda: ["## Tests", "", *tests(deadline), ""])
-    page: list[str] = []
-    for section in sections:  # written as it grows: a machine may be taken away before the end
-        page += section()
-        options.output.write_text("\n".join(page), encoding="utf-8")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    chosen = [section for name, section in SECTIONS.items() if name in ("machine", *options.sections)]
+    whole = write(chosen, time.monotonic() + 60 * options.minutes, options.output)
     print(f"written: {options.output}")
-    return 0
+    return 0 if whole else 1
 
 
 if __name__ == "__main__":

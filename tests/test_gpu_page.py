@@ -1,0 +1,109 @@
+"""The page that ``asv_bench.gpu`` writes: what is known stays, whatever a section or a process of it does."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from asv_bench import gpu
+
+
+def test_a_section_that_fails_leaves_what_was_known(tmp_path, capsys):
+    def whole(deadline):
+        yield ["first"]
+        yield ["first", "second"]
+
+    def broken(deadline):
+        yield ["as far as this"]
+        raise OSError("the machine went away")
+
+    output = tmp_path / "page.md"
+    sections = [gpu.Section("## A", 1, whole), gpu.Section("## B", 1, broken), gpu.Section("## C", 1, whole)]
+    assert not gpu.write(sections, time.monotonic() + 60, output)
+    page = output.read_text("utf-8")
+    assert page.count("first\nsecond\n") == 2
+    assert "## B\n\nas far as this\n\nBroken off: `OSError('the machine went away')`\n\n## C\n" in page
+    assert "the machine went away" in capsys.readouterr().err
+    assert gpu.write(sections[:1], time.monotonic() + 60, output)
+
+
+def test_the_page_is_there_before_the_next_line_is_known(tmp_path):
+    output = tmp_path / "page.md"
+
+    def slow(deadline):
+        yield ["known"]
+        assert output.read_text("utf-8").endswith("## A\n\nknown\n")
+        yield ["known", "too"]
+
+    assert gpu.write([gpu.Section("## A", 1, slow)], time.monotonic() + 60, output)
+
+
+def test_time_that_a_section_leaves_goes_to_the_next(tmp_path):
+    deadlines = []
+
+    def quick(deadline):
+        deadlines.append(deadline)
+        yield []
+
+    start = time.monotonic()
+    gpu.write([gpu.Section("", share, quick) for share in (1, 2, 1)], start + 100, tmp_path / "page.md")
+    assert [round(deadline - start) for deadline in deadlines] == [25, 67, 100]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_a_process_that_hangs_is_ended_with_those_that_it_started(tmp_path, monkeypatch):
+    """Also where it does not listen when it is asked to end."""
+    monkeypatch.setattr(gpu, "ASKED", 0.1)
+    file = tmp_path / "file"
+    hangs = "trap '' INT; (while true; do echo >> \"$1\"; sleep 0.05; done) & echo child; wait"
+    lines, why = gpu.run(["sh", "-c", hangs, "sh", str(file)], time.monotonic() + 1)
+    assert (lines, why) == (["child"], "no time left")
+    size = file.stat().st_size
+    time.sleep(0.3)
+    assert file.stat().st_size == size > 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_a_process_that_takes_too_long_may_say_what_it_found():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell traps no signal that it finds ignored
+    try:
+        lines, why = gpu.run(["sh", "-c", "trap 'echo found; exit 1' INT; sleep 60 & wait"], time.monotonic() + 1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (lines, why) == (["found"], "no time left")
+
+
+def test_why_a_process_failed(capsys):
+    lines, why = gpu.run([sys.executable, "-c", "print(1); raise ValueError('so')"], time.monotonic() + 60)
+    assert (lines, why) == (["1"], "ValueError: so")
+    assert "Traceback" in capsys.readouterr().err
+    lines, why = gpu.run([sys.executable, "-c", "import os; os._exit(3)"], time.monotonic() + 60)
+    assert (lines, why) == ([], "exit status 3")
+
+
+def test_records_among_other_lines():
+    assert gpu.records(["a warning", json.dumps({"n": 1}), "3", '{"n": 2', ""]) == [{"n": 1}]
+
+
+def test_steps_of_peers_that_fail_differ_or_are_not_there(monkeypatch):
+    """A ratio is given beside fastnn alone, and where the losses agree."""
+
+    def measure(peer, workload, precision, deadline):
+        if peer == "torch.compile":
+            return "not installed"
+        if workload == "tiny" and peer in ("fastnn", "jax"):
+            return "it broke"
+        losses = [float("nan")] * 3 if (peer, workload) == ("fastnn", "huge") else [3.0 if peer == "jax" else 1.0] * 3
+        return {"seconds": [1e-6, 2e-6, 9e-6] if peer == "fastnn" else [4e-6] * 3, "result": losses}
+
+    monkeypatch.setattr(gpu, "measure", measure)
+    *_, lines = gpu.steps(time.monotonic() + 60)
+    rows = {line.split(" | ")[0]: line.strip(" |").split(" | ")[1:] for line in lines if line.startswith("| ")}
+    assert rows["| 2-16-1, 32, float32"] == ["failed", "4", "failed", "4", "not installed"]
+    digits = ["2", "4 (2)", "4 (losses differ)", "4 (2)", "not installed"]
+    assert rows["| 64-64-64-10, 32, float32"] == digits
+    assert rows["| 4096-4096-4096-10, 256, tf32"][:2] == ["2 (losses not finite)", "4 (losses differ)"]
+    assert "- jax, tiny, float32: `it broke`" in lines
