@@ -19,6 +19,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import statistics
@@ -95,7 +96,8 @@ def run(command: list[str], deadline: float, **environment: str) -> tuple[list[s
         shown, said = (lines_of(file) for file in (out, err))
     if late or process.returncode != 0:
         print(f"$ {' '.join(command)}", *shown[-500:], *said[-500:], sep="\n", file=sys.stderr, flush=True)
-    why = (said or shown or [f"exit status {process.returncode}"])[-1][:200]
+    named = [line for line in said if re.match(r"[\w.]+(Error|Exception): ", line)]
+    why = (named or said or shown or [f"exit status {process.returncode}"])[-1][:200]
     return shown, "no time left" if late else "" if process.returncode == 0 else why
 
 
@@ -178,7 +180,7 @@ def steps(deadline: float) -> Lines:
                 ratio = " (losses differ)"
             if not alike(losses, losses, tolerance):
                 ratio = " (losses not finite)"
-            cells[line, peer] = f"{microseconds:.3g}{ratio}"
+            cells[line, peer] = (f"{microseconds:.3g}" if microseconds < 1000 else f"{microseconds:,.0f}") + ratio
         print(f"{peer}, {', '.join(line)}: {cells[line, peer]}", flush=True)
         table = ["| network, batch, precision | " + " | ".join(PEERS) + " |", "|---|" + "---|" * len(PEERS)]
         for workload, precision in STEPS:
@@ -238,7 +240,7 @@ def description(deadline: float) -> Lines:
         f"- GPU: {name}, compute capability {capability}, CUDA {'.'.join(map(str, driver.get_version()))}",
         f"- versions: {versions}",
         f"- date: {datetime.date.today().isoformat()}",
-        f"- command: `python -m asv_bench.gpu {' '.join(sys.argv[1:])}`",
+        "- command: `python -m asv_bench.gpu`",
     ]
 
 

@@ -77,7 +77,10 @@ def test_a_process_that_takes_too_long_may_say_what_it_found():
 
 
 def test_why_a_process_failed(capsys):
-    lines, why = gpu.run([sys.executable, "-c", "print(1); raise ValueError('so')"], time.monotonic() + 60)
+    fails = (
+        "import atexit, sys; atexit.register(print, 'a last word', file=sys.stderr); print(1); raise ValueError('so')"
+    )
+    lines, why = gpu.run([sys.executable, "-c", fails], time.monotonic() + 60)
     assert (lines, why) == (["1"], "ValueError: so")
     assert "Traceback" in capsys.readouterr().err
     lines, why = gpu.run([sys.executable, "-c", "import os; os._exit(3)"], time.monotonic() + 60)
@@ -97,13 +100,13 @@ def test_steps_of_peers_that_fail_differ_or_are_not_there(monkeypatch):
         if workload == "tiny" and peer in ("fastnn", "jax"):
             return "it broke"
         losses = [float("nan")] * 3 if (peer, workload) == ("fastnn", "huge") else [3.0 if peer == "jax" else 1.0] * 3
-        return {"seconds": [1e-6, 2e-6, 9e-6] if peer == "fastnn" else [4e-6] * 3, "result": losses}
+        return {"seconds": [1e-6, 2e-6, 9e-6] if peer == "fastnn" else [4e-3] * 3, "result": losses}
 
     monkeypatch.setattr(gpu, "measure", measure)
     *_, lines = gpu.steps(time.monotonic() + 60)
     rows = {line.split(" | ")[0]: line.strip(" |").split(" | ")[1:] for line in lines if line.startswith("| ")}
-    assert rows["| 2-16-1, 32, float32"] == ["failed", "4", "failed", "4", "not installed"]
-    digits = ["2", "4 (2)", "4 (losses differ)", "4 (2)", "not installed"]
+    assert rows["| 2-16-1, 32, float32"] == ["failed", "4,000", "failed", "4,000", "not installed"]
+    digits = ["2", "4,000 (2e+03)", "4,000 (losses differ)", "4,000 (2e+03)", "not installed"]
     assert rows["| 64-64-64-10, 32, float32"] == digits
-    assert rows["| 4096-4096-4096-10, 256, tf32"][:2] == ["2 (losses not finite)", "4 (losses differ)"]
+    assert rows["| 4096-4096-4096-10, 256, tf32"][:2] == ["2 (losses not finite)", "4,000 (losses differ)"]
     assert "- jax, tiny, float32: `it broke`" in lines
