@@ -44,7 +44,7 @@ Lines = Iterator[list[str]]
 LONGEST = 90.0
 
 #: Seconds that a process has to end when it is asked to.
-ASKED = 5.0
+ASKED = 15.0
 
 #: (workload, precision) of a table's line.
 STEPS = [("tiny", "float32"), ("digits", "float32"), ("mnist", "float32"), ("wide", "float32"), ("wide", "tf32")]
@@ -214,7 +214,7 @@ def tests(deadline: float) -> Lines:
     pytest-xdist is installed, because compiling them takes the most time.
     """
     command = ["python", "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-v", "--tb=short", "-W", "default"]
-    together = ["-n", str(min(8, cores()))] if installed("pytest-xdist") else []
+    together = ["-n", str(min(16, cores()))] if installed("pytest-xdist") else []
     commands = [[*command, "tests/test_gpu.py"], [*command, *together, "tests/kernels/cuda"]]
     for tool in ("memcheck", "racecheck") if shutil.which("compute-sanitizer") else ():
         one = ["tests/test_gpu.py", "-k", "digits_on_a_gpu and narrow"]
