@@ -203,6 +203,11 @@ def device_rows(device: str, name: str, value: Any, dtype: str) -> Any:
         there = device_arrays.device_of(value)
         if there not in (None, index):
             raise ValueError(f"{name} is on GPU {there}, but the model runs on GPU {index}; expected both on one")
+        if not device_arrays.readable(value):
+            raise TypeError(
+                f"{name} is on the GPU, in numbers of a type that cannot be read there; expected bool, integers, or "
+                "floats of 2, 4 or 8 bytes"
+            )
         return device_arrays.as_rows(value, np.dtype(dtype).type)
 
 

@@ -370,6 +370,15 @@ def test_arrays_on_the_gpu_that_do_not_fit():
         model.predict(X[3:], output="gpu")
 
 
+@pytest.mark.parametrize("kind", ["<V2", "<c8", ">f4", "bfloat16"])
+def test_arrays_on_the_gpu_of_a_type_that_kernels_cannot_read(kind):
+    model, (X, _), _ = compiled("dense", "cuda")
+    there = OnDevice(X)
+    there.__cuda_array_interface__ = {**there.__cuda_array_interface__, "typestr": kind}
+    with pytest.raises(TypeError, match="X is on the GPU, in numbers of a type that cannot be read there"):
+        model.predict(there)
+
+
 def test_arrays_on_another_gpu(monkeypatch):
     from fastnn.kernels.cuda import device_arrays
 

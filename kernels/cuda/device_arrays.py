@@ -14,10 +14,13 @@ from numba.cuda.cudadrv import driver
 from .launch import SIMULATED, THREADS, Stream, element, elements_of, kernel, launch
 from .memory import allocate, upload
 
-__all__ = ["as_rows", "device_of", "first_not_finite", "is_on_gpu"]
+__all__ = ["as_rows", "device_of", "first_not_finite", "is_on_gpu", "readable"]
 
 #: DLPack's numbers for memory of a GPU: its own, and memory that it shares with the host.
 DLPACK_KINDS = (2, 13)
+
+#: DLPack's number for CUDA's default stream.
+LEGACY_STREAM = 1
 
 #: More numbers than any array has.
 NONE = np.iinfo(np.int64).max
@@ -61,7 +64,8 @@ def interface_of(value):
     if found is None:
         from cuda.core.utils import StridedMemoryView
 
-        view = StridedMemoryView.from_dlpack(value, stream_ptr=-1)
+        view = StridedMemoryView.from_dlpack(value, stream_ptr=LEGACY_STREAM)  # which waits for whoever writes there
+        cuda.default_stream().synchronize()
         strides = None if view.strides is None else tuple(step * view.dtype.itemsize for step in view.strides)
         found = {
             "data": (view.ptr, True),
@@ -71,6 +75,18 @@ def interface_of(value):
             "version": 3,
         }
     return found
+
+
+def readable(value):
+    """Whether kernels can read an object's numbers: bool, integers, and floats of 2, 4 or 8 bytes, but no bfloat16."""
+    if getattr(value, "__cuda_ndarray__", False):
+        kind = value.dtype
+    else:
+        try:
+            kind = np.dtype(interface_of(value)["typestr"])
+        except (NotImplementedError, TypeError):  # a type that cuda.core, or NumPy, has no name for
+            return False
+    return kind.kind in "biuf" and kind.isnative and kind.itemsize <= 8
 
 
 def as_array(value):
