@@ -61,6 +61,8 @@ def compile_ahead(calls: list[Any]) -> None:
         return
     functions = {call() if isinstance(call, functools.partial) else call: call for call in calls}
     missing = {function: _named(call) for function, call in functions.items() if not jit.on_disk(function)}
+    if not missing:
+        return
     with jit.collector_paused():  # once for all: when it goes on it looks at whatever the compiler has made
         made_by_helpers = _compile_with_helpers(missing)
         before = len(jit.loaded)
