@@ -722,6 +722,7 @@ class Model(Told):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._slots = [np.array(slot) for slot in self._slots]  # joblib gives large arrays as memory that is only read
         self._set_up()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:

@@ -137,6 +137,21 @@ def test_statuses_of_predict_into():
     assert np.array_equal(y, good)
 
 
+@pytest.mark.parametrize(
+    "change", [np.asfortranarray, lambda a: np.repeat(a, 2, axis=1)[:, ::2], lambda a: a.view("i4")]
+)
+def test_predict_into_takes_no_rows_that_lie_elsewhere(change):
+    """It reads and writes at addresses, so another layout would be other numbers, or the memory of others."""
+    predict = network().compiled_predict()
+    x, y = rows(2), np.full((2, 3), 7, np.float32)
+    assert predict_into(y, change(x), predict.state) == 0
+    other = change(y)
+    for first, last in ((0, 2), (0, 1)):  # a single row of a column-major array is none of a row-major one
+        assert predict_into(other[first:last], x[first:last], predict.state) == 0
+        assert predict_into(y[first:last], change(x)[first:last], predict.state) == 0
+    assert np.array_equal(other, change(y)) and np.all(y == 7)
+
+
 def test_errors_name_what_came():
     predict = network().compiled_predict()
     for wrong in ([[0.0] * 5], rows(2, "float64"), rows(4)[:, ::-1], rows(2)[0], np.asfortranarray(rows(3))):

@@ -453,6 +453,23 @@ def test_what_is_pickled_is_no_longer_the_model_s():
     assert state["_slots"] and not any(map(np.shares_memory, state["_slots"], model.arenas.slots))
 
 
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_a_pickle_that_is_mapped_from_a_file_trains_in_memory_of_its_own(mode, tmp_path):
+    """joblib passes arrays above a megabyte to other processes as files that can only be read."""
+    joblib = pytest.importorskip("joblib")
+    X, y = two_classes()
+    model = network()
+    model.fit(X, y, verbose=0)
+    joblib.dump(model, tmp_path / "model")
+    before = (tmp_path / "model").read_bytes()
+    mapped = joblib.load(tmp_path / "model", mmap_mode=mode)
+    assert all(slot.flags.writeable and not isinstance(slot, np.memmap) for slot in mapped.arenas.slots)
+    for each in (model, mapped):
+        each.fit(X, y, verbose=0)
+    assert np.array_equal(mapped.predict(X), model.predict(X))
+    assert (tmp_path / "model").read_bytes() == before
+
+
 def test_one_model_in_two_threads_is_refused():
     X, y = two_classes()
     model = network()

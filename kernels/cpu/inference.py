@@ -2,7 +2,7 @@
 thread, with activations of its own.
 """
 
-from ..jit import kernel
+from ..jit import formula, kernel
 from ..layout import (
     BATCH_ROWS,
     CAPACITY,
@@ -21,24 +21,27 @@ from .engine import forward_rows
 __all__ = ["predict_into"]
 
 
+@formula
+def _fits(x, item, row_bytes):
+    """Whether x, (rows, width), holds floating-point numbers of ``item`` bytes, row after row of ``row_bytes`` each."""
+    real = x.dtype.type(0.5) != 0 and x.itemsize == item
+    side_by_side = x.shape[1] < 2 or x.strides[1] == item
+    row_after_row = x.shape[0] < 2 or x.strides[0] == row_bytes
+    return real and x.shape[1] * item == row_bytes and (x.shape[0] == 0 or (side_by_side and row_after_row))
+
+
 @kernel
 def predict_into(y, x, state):
     """y = the model's outputs for the rows of x, without dropout. It can be called from functions of Numba, too.
 
     y : (rows, outputs); x : (rows, inputs); both C-contiguous and of the model's type; state : what
-    ``Model.compiled_predict().state`` holds: a run record and a program. Returns 1; 0 where widths or types do not
-    fit, and 2 where x has a number that is not finite: y then is as it was.
+    ``Model.compiled_predict().state`` holds: a run record and a program. Returns 1; 0 where widths, types or strides
+    do not fit, and 2 where x has a number that is not finite: y then is as it was.
     """
     run, program = state[:RUN_FIELDS], state[RUN_FIELDS:]
-    rows, item = x.shape[0], x.itemsize
-    fits = (
-        y.shape[0] == rows
-        and x.itemsize == program[ITEM_BYTES]
-        and y.itemsize == program[ITEM_BYTES]
-        and x.shape[1] * item == program[INPUT_ROW_BYTES]
-        and y.shape[1] * item == program[OUTPUT_ROW_BYTES]
-    )
-    if not fits:
+    rows, item = x.shape[0], program[ITEM_BYTES]
+    fits = _fits(x, item, program[INPUT_ROW_BYTES]) and _fits(y, item, program[OUTPUT_ROW_BYTES])
+    if not fits or y.shape[0] != rows:
         return FAULT
     bad = False
     for row in range(rows):
