@@ -6,6 +6,7 @@ stand with the kernels, in ``kernels/cpu/updates.py``.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -251,6 +252,10 @@ MOST_SLOTS, MOST_SETTINGS = 2, 7
 def check(name: str, optimizer: Optimizer) -> None:
     """Raise an error where the engine could not run an optimizer, as one of the user's own."""
     kind = type(optimizer).__name__
+    if inspect.ismethod(optimizer.update):
+        raise TypeError(
+            f"{name}.update is a method, with self; expected a function: write @staticmethod above {kind}.update"
+        )
     if callable(optimizer.update):
         checks.function(f"{name}.update", optimizer.update, ("p", "g", "slots", "rate", "step", "settings"))
     elif optimizer.update not in UPDATES and not isinstance(optimizer, LBFGS):

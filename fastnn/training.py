@@ -20,6 +20,7 @@ import numpy as np
 from . import checks
 from .callbacks import Callback
 from .checks import nearest, shown
+from .history import number_text
 from .own_functions import suspects
 
 if TYPE_CHECKING:
@@ -361,7 +362,7 @@ class EndOfEpoch:
         self.trainer, self.callbacks, self.validate = trainer, callbacks, validate
         self.progress, self.interrupt = progress, interrupt
         self.first_epoch = trainer.model.epoch
-        self.finished = 0
+        self.finished, self.figures = 0, ""
 
     @property
     def watched(self) -> bool:
@@ -378,8 +379,19 @@ class EndOfEpoch:
         if self.validate is not None:
             found.update({f"val_{name}": value for name, value in self.validate().items()})
         model.history.append(found)
+        self.figures = losses_text(found)
         self.progress.epoch(self.finished, trainer.epochs, found)
         trainer.tell(self.callbacks, "on_epoch_end", self.finished - 1, found)
+
+    def state(self, begun: np.ndarray) -> str:
+        """Where the fit is: the epoch that has begun with these results so far, or, if there are none, the last one."""
+        figures = losses_text({"loss": begun[:, 0].mean()}) if len(begun) else self.figures
+        return f"epoch {self.finished + (len(begun) > 0)}/{self.trainer.epochs}  {figures}"
+
+
+def losses_text(found: dict[str, float]) -> str:
+    """The losses among an epoch's figures, for a line."""
+    return "  ".join(f"{key} {number_text(found[key])}" for key in ("loss", "val_loss") if key in found)
 
 
 def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
@@ -406,13 +418,13 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
             found = logs(model.loss, by_rows, results[-1], trainer.examples.t)
             trainer.tell(callbacks, "on_train_batch_end", start % batches, found)
             trainer.take_snapshot(batch)
-        if progress.place is not None:
-            progress.show(batch / last, f"epoch {-(-batch // batches)}/{epochs}  loss {results[-1, 0]:.4f}")
         while end_epoch.finished < batch // batches:
             end_epoch(pending[:batches])
             pending = pending[batches:]
             if callbacks.touching:
                 trainer.take_snapshot(batch)
+        if progress.place is not None:
+            progress.show(batch / last, end_epoch.state(pending))
         interrupt.check()  # not before: the epochs that the slice has ended count
 
 

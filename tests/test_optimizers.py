@@ -297,6 +297,9 @@ BAD = {
     r"optimizer.update is a function of \(p, g\); expected a function of \(p, g, slots, rate, step, settings\)": (
         lambda: logistic(of_ones_own(lambda p, g: None))
     ),
+    r"optimizer.update is a method, with self; expected a function: write @staticmethod above Mine.update": (
+        lambda: logistic(type("Mine", (fn.Optimizer,), {"update": lambda self, p, g, slots, rate, step, settings: 0})())
+    ),
     "optimizer.update is 'adan'; expected Mine.update to be a static method": lambda: logistic(of_ones_own("adan")),
     "optimizer.update is ''; expected Mine.update to be": lambda: logistic(of_ones_own()),
     "optimizer.slots is 3; expected a whole number of at least 0 and at most 2": (

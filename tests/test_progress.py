@@ -291,8 +291,21 @@ def test_a_fit_in_a_notebook(notebook):
     X, y = fn.datasets.moons(200)
     model = fn.Model([fn.Input(2), fn.Dense(4, "tanh"), fn.Dense(2, "softmax")], seed=0, name="moons")
     model.compile("adam", "cross_entropy")
-    model.fit(X, y, epochs=3, validation_split=0.2)
-    assert notebook[-1][1]["text/plain"].startswith("moons  epoch 3/3  loss ")
+    history = model.fit(X, y, epochs=3, validation_split=0.2)
+    losses = f"loss {history['loss'][-1]:.4f}  val_loss {history['val_loss'][-1]:.4f}"
+    assert notebook[-1][1]["text/plain"].startswith(f"moons  epoch 3/3  {losses}  ")
+
+
+def test_within_an_epoch_the_loss_is_the_mean_so_far(terminal):
+    X, y = fn.datasets.moons(200)
+    model = fn.Model([fn.Input(2), fn.Dense(4, "tanh"), fn.Dense(2, "softmax")], seed=0)
+    model.compile("adam", "cross_entropy")
+    batches = []
+    by_batch = fn.LambdaCallback(on_train_batch_end=lambda batch, logs: batches.append(logs["loss"]))
+    model.fit(X, y, batch_size=20, epochs=2, callbacks=[by_batch])
+    for count, epoch in ((3, 1), (13, 2)):  # the third batch of each epoch
+        mean = sum(batches[count - 3 : count]) / 3
+        assert f"epoch {epoch}/2  loss {mean:.4f}" in states(terminal)[count - 1]
 
 
 def test_lbfgs_shows_its_iterations(terminal):
