@@ -142,6 +142,11 @@ BAD = {
     "metrics has 'f1', which is about classes, but the model predicts numbers": ("mse", 1, ["f1"]),
     "metrics has 'auc', which is about classes": ("mse", 1, ["auc"]),
     "metrics has 'top_5_accuracy', but the model has 3 outputs; expected more than 5": ("cross_entropy", 3, ["top_k"]),
+    "metrics has 'top_3_accuracy', but the model has 3 outputs; expected more than 3": (
+        "cross_entropy",
+        3,
+        [metrics.TopKAccuracy(3)],
+    ),
     "metrics has 'top_2_accuracy', but the model has 3 outputs that are not exclusive": (
         "binary_cross_entropy",
         3,

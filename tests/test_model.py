@@ -268,6 +268,8 @@ def test_activations_are_the_outputs_of_the_layers():
     hidden = np.tanh(X.astype(float) @ model.layers[1].W + model.layers[1].b)
     np.testing.assert_allclose(found["dense_1"], hidden, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found["dense_2"], model.predict(X))
+    kept = [value for layer in model.layers for key, value in vars(layer).items() if key in ("_x", "_y")]
+    assert kept and all(value is None for value in kept)  # the layers hold no rows
 
 
 def test_gradients_are_those_of_the_reported_loss():
