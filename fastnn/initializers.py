@@ -125,7 +125,7 @@ class GlorotNormal(_Scaled):
 
 
 class GlorotUniform(GlorotNormal):
-    """U(-a, a) with a = sqrt(6 / (fan_in + fan_out)), the default of a layer (Glorot & Bengio 2010)."""
+    """U(-a, a) with a = sqrt(6 / (fan_in + fan_out)), the default but for SELU (Glorot & Bengio 2010)."""
 
     uniform = True
 
