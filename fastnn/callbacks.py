@@ -244,7 +244,8 @@ class ModelCheckpoint(_Monitor):
 
     filepath : where to; ``{epoch}`` and the names of the logs may stand in it, as in
     "model-{epoch:03d}-{val_loss:.3f}.safetensors", with epochs from 1; monitor, mode : as in ``EarlyStopping``;
-    save_weights_only : without layers and the optimizer's state.
+    save_weights_only : without layers and the optimizer's state; initial_value_threshold : the value that the
+    first file has to beat, such as that of the best model of an earlier fit: each fit begins without one.
 
     A file is replaced whole or not at all. Raises a ValueError for a name with the ending of another format, as
     ``Model.save``; the fit raises an OSError where the file cannot be written.
@@ -259,11 +260,19 @@ class ModelCheckpoint(_Monitor):
         save_best_only: bool = False,
         mode: str = "auto",
         save_weights_only: bool = False,
+        initial_value_threshold: float | None = None,
     ):
         super().__init__(monitor, mode, 0.0)
+        limit = initial_value_threshold
+        self.initial_value_threshold = None if limit is None else number("initial_value_threshold", limit)
         self.filepath = checks.model_file("filepath", filepath, in_folder=False)
         self.save_best_only = flag("save_best_only", save_best_only)
         self.save_weights_only = flag("save_weights_only", save_weights_only)
+
+    def on_train_begin(self) -> None:
+        super().on_train_begin()
+        if self.initial_value_threshold is not None:
+            self.best = self.sign * self.initial_value_threshold
 
     def check_logs(self, reported: Sequence[str]) -> None:
         if self.save_best_only:

@@ -1,6 +1,7 @@
 """Callbacks: when they are called, what they do, and what they refuse."""
 
 import csv
+import math
 import signal
 import time
 from pathlib import Path
@@ -158,6 +159,20 @@ def test_checkpoints(tmp_path):
     assert fn.ModelCheckpoint(Path("m")).filepath == "m"
 
 
+def test_a_checkpoint_of_an_earlier_fit_has_to_be_beaten(tmp_path):
+    beaten = {"least": ("val_loss", [3, 2, 4, 1], 2.5), "most": ("val_accuracy", [0.1, 0.6, 0.2, 0.5], 0.5)}
+    for name, (monitor, values, threshold) in beaten.items():
+        path = tmp_path / name / "{epoch}"
+        path.parent.mkdir()
+        fit(
+            Script(**{monitor: values}),
+            fn.ModelCheckpoint(path, monitor, save_best_only=True, initial_value_threshold=threshold),
+            epochs=4,
+        )
+    assert {path.name for path in (tmp_path / "least").iterdir()} == {"2", "4"}
+    assert {path.name for path in (tmp_path / "most").iterdir()} == {"2"}
+
+
 def test_csv_log(tmp_path):
     path = tmp_path / "log.csv"
     _, history = fit(fn.CSVLogger(path), epochs=3)
@@ -214,6 +229,7 @@ BAD = {
     "seconds is 0": lambda: fn.TimeLimit(0),
     "separator is ';;'": lambda: fn.CSVLogger("x", ";;"),
     "save_best_only is 1": lambda: fn.ModelCheckpoint("x", save_best_only=1),
+    "initial_value_threshold is nan": lambda: fn.ModelCheckpoint("x", initial_value_threshold=math.nan),
     "on_epoch_end is 3": lambda: fn.LambdaCallback(on_epoch_end=3),
     "LambdaCallback was given nothing": fn.LambdaCallback,
     "monitor is 'val_loss', which is not reported; there is 'loss', 'accuracy' .validation_data": lambda: fit(
