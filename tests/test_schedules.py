@@ -73,7 +73,7 @@ def test_a_length_that_is_left_to_the_fit():
     assert fn.CosineDecay(0.4).resolved(50)([25, 50]) == pytest.approx([0.2, 0])
     assert fn.Warmup(fn.CosineDecay(0.4), 10).resolved(60)([10, 35, 60]) == pytest.approx([0.4, 0.2, 0])
     assert fn.Warmup(fn.CosineDecay(0.4), 10).resolved(11)([10, 11]) == pytest.approx([0.4, 0])
-    assert fn.Warmup(fn.CosineDecay(0.4), 10).resolved(5)([0, 5]) == pytest.approx([0, 0.2])  # it ends while it warms up
+    assert fn.Warmup(fn.CosineDecay(0.4), 10).resolved(5)([0, 5]) == pytest.approx([0, 0.2])  # ends in the warm-up
     own = fn.Warmup(fn.CosineDecay(0.4, 7), 10)
     assert own.resolved(60) is own
     with pytest.raises(ValueError, match="has no length of its own"):
