@@ -79,10 +79,9 @@ def infer(
         section = rows.part(part)
         arrays = section.ready() if isinstance(section, Examples) else (section.ready(),)
         started = time.perf_counter()
-        blocks = -(-len(section) // plan.block)
         workers = dispatch.choose_workers(model.threads, plan.forward_flops(len(section)))
         places = [None if array is None else array[part] for array in (outputs, kept)]
-        status, results = runner.infer(Data(*arrays), places[0], 0, blocks, workers, places[1])
+        status, results = runner.infer(Data(*arrays), places[0], workers, places[1])
         if status not in (OK, NOT_FINITE):
             raise RuntimeError(f"the engine stopped with status {status}: a fault of fastnn, please report it")
         if status == NOT_FINITE:

@@ -116,18 +116,17 @@ class SlowPath:
         self,
         data: Any,
         outputs: np.ndarray | None,
-        first_block: int,
-        last_block: int,
         workers: int = 1,
         kept: np.ndarray | None = None,
     ) -> tuple[int, np.ndarray]:
-        """Predict blocks of rows into ``outputs``, or evaluate them where it is None; returns (status, results)."""
+        """Predict all rows into ``outputs``, or evaluate them where it is None; returns (status, results)."""
         from .kernels.layout import OK
 
         plan, status = self.plan, int(OK)
-        results = np.zeros((last_block - first_block, 1 + len(plan.metrics)))
-        for block in range(first_block, last_block):
-            rows = slice(block * plan.block, min((block + 1) * plan.block, len(data.inputs)))
+        blocks = -(-len(data.inputs) // plan.block)
+        results = np.zeros((blocks, 1 + len(plan.metrics)))
+        for block in range(blocks):
+            rows = slice(block * plan.block, (block + 1) * plan.block)
             x = np.ascontiguousarray(data.inputs[rows])
             self.rows, self.activations, self.derivatives = len(x), {NOWHERE: x}, {}
             for operation in plan.prediction if outputs is not None else plan.evaluation:
@@ -138,7 +137,7 @@ class SlowPath:
             weights = None if data.weights is None else data.weights[rows]
             kept_rows = None if kept is None else kept[rows]
             target = np.ascontiguousarray(data.targets[rows])
-            status = max(status, self.measure(target, weights, kept_rows, results[block - first_block]))
+            status = max(status, self.measure(target, weights, kept_rows, results[block]))
         return status, results
 
     def jacobian(self, x: np.ndarray) -> np.ndarray:

@@ -328,8 +328,8 @@ def locate(run, program, source, target_source, weights, row):
 
 
 @kernel
-def infer(run, program, results, first_block, last_block, rank, size):
-    """Take blocks of rows forward: to predict them or, with a loss, to evaluate them.
+def infer(run, program, results, rank, size):
+    """Take all rows forward, block by block: to predict them or, with a loss, to evaluate them.
 
     results : (blocks, 1 + metrics), gets the sums over each block of the losses and the metrics. A worker
     has the arenas' rows from ``rank * BLOCK`` to itself and its own blocks, so nobody waits.
@@ -338,8 +338,8 @@ def infer(run, program, results, first_block, last_block, rank, size):
     source, target_source, output = run[SOURCE], run[TARGET_SOURCE], run[OUTPUT]
     weights, kept = run[WEIGHTS], run[KEPT]
     own = rank * program[BLOCK]
-    first, last = share(last_block - first_block, rank, size)
-    for block in range(first_block + first, first_block + last):
+    first, last = share(results.shape[0], rank, size)
+    for block in range(first, last):
         start = block * program[BLOCK]
         rows = min(program[BLOCK], program[ROWS] - start)
         run[BATCH_ROWS] = rows
@@ -350,11 +350,11 @@ def infer(run, program, results, first_block, last_block, rank, size):
         if status != OK:
             return status
         if program[LOSS] != 0:
-            results[block - first_block, 0] = sum_in_order(run[LOSSES] + FIELD_BYTES * own, rows)
+            results[block, 0] = sum_in_order(run[LOSSES] + FIELD_BYTES * own, rows)
             for metric in range(program[METRIC_COUNT]):
                 values = run[METRICS] + FIELD_BYTES * (metric * run[CAPACITY] + own)
-                results[block - first_block, 1 + metric] = sum_in_order(values, rows)
+                results[block, 1 + metric] = sum_in_order(values, rows)
     return OK
 
 
-infer.signature = (_RECORD, _RECORD, _TABLE, *[_INTEGER] * 4)
+infer.signature = (_RECORD, _RECORD, _TABLE, *[_INTEGER] * 2)

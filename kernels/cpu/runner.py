@@ -348,23 +348,24 @@ class Runner:
             status, runs = self._run(work, run, 1)
         return status, int(runs[0][layout.STEP]) - step, results
 
-    def infer(self, data, outputs, first_block, last_block, workers, kept=None):
-        """Predict blocks of rows into ``outputs``, or evaluate them where ``outputs`` is None.
+    def infer(self, data, outputs, workers, kept=None):
+        """Predict all rows of ``data`` into ``outputs``, or evaluate them where ``outputs`` is None.
 
         kept : (rows, outputs), gets the outputs of an evaluation, or None.
-        Returns (status, results), results : (blocks, 1 + metrics), sums over each block.
+        Returns (status, results), results : (blocks, 1 + metrics), sums over each ``plan.block`` of the rows.
         """
         evaluating = outputs is None
         name = "evaluation" if evaluating else "prediction"
         if name not in self.fixed_programs:
             self._compile_ahead(name, evaluating, infer)
-        workers = max(1, min(workers, last_block - first_block))
+        blocks = -(-len(data.inputs) // self.plan.block)
+        workers = max(1, min(workers, blocks))
         self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)
         program = self._program(data, kept, name, evaluating, False)
-        results = np.zeros((last_block - first_block, 1 + len(self.plan.metrics)))
+        results = np.zeros((blocks, 1 + len(self.plan.metrics)))
 
         def work(run, sync, rank, size):
-            return infer(run, program, results, first_block, last_block, rank, size)
+            return infer(run, program, results, rank, size)
 
         run = self._run_record(data, kept, 0, 0)
         run[layout.OUTPUT] = 0 if evaluating else outputs.ctypes.data

@@ -349,29 +349,27 @@ class Runner:
             self.remote.stale = False
 
     @on_its_gpu
-    def infer(self, data, outputs, first_block, last_block, workers, kept=None):
-        """Predict or evaluate blocks of rows; arguments and results as those of the CPU's ``Runner.infer``."""
+    def infer(self, data, outputs, workers, kept=None):
+        """Predict or evaluate rows; arguments and results as those of the CPU's ``Runner.infer``."""
         self.remote.bring()
-        return self._guarded(self._infer, data, outputs, first_block, last_block, kept)
+        return self._guarded(self._infer, data, outputs, kept)
 
-    def _infer(self, data, outputs, first_block, last_block, kept):
-        plan = self.plan
-        first, last = first_block * plan.block, min(last_block * plan.block, len(data.inputs))
-        rows = last - first
+    def _infer(self, data, outputs, kept):
+        plan, rows = self.plan, len(data.inputs)
         path = path_of(plan, rows)
         of = functools.partial(self.data.of, keep=self.remote.resident)
-        x = of(data.inputs[first:last])
-        results = np.zeros((last_block - first_block, 1 + len(plan.metrics)))
+        x = of(data.inputs)
+        results = np.zeros((ceiling(rows, plan.block), 1 + len(plan.metrics)))
         if outputs is not None:
-            found = outputs[first:last] if is_on_device(outputs) else allocate((rows, plan.outputs), self.real)
+            found = outputs if is_on_device(outputs) else allocate((rows, plan.outputs), self.real)
             self._predict(path, x, found)
             if not is_on_device(outputs):
-                outputs[first:last] = found.copy_to_host()
+                outputs[:] = found.copy_to_host()
             return OK, results
-        targets = of(data.targets[first:last])
+        targets = of(data.targets)
         weights = self._buffer("no weights", 1, np.float64)
         if data.weights is not None:
-            weights = of(data.weights[first:last])
+            weights = of(data.weights)
         losses = self._buffer("row losses", rows, self.real)
         metrics = self._buffer("row metrics", max(1, len(plan.metrics)) * rows, self.real)
         kept_there = self._buffer("kept outputs", (1 if kept is None else rows, plan.outputs), self.real)
@@ -383,7 +381,7 @@ class Runner:
         self.stream.handle.synchronize()
         results = sums.copy_to_host()[: len(results)]
         if kept is not None:
-            kept[first:last] = kept_there.copy_to_host()[:rows]
+            kept[:] = kept_there.copy_to_host()[:rows]
         return OK if np.isfinite(results[:, 0]).all() else NOT_FINITE, results
 
     def _inference_program(self, name, rows, weighed=False, keeps=False):
