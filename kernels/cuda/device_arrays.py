@@ -14,10 +14,7 @@ from numba.cuda.cudadrv import driver
 from .launch import SIMULATED, THREADS, Stream, element, elements_of, kernel, launch
 from .memory import allocate, upload
 
-__all__ = ["as_rows", "device_of", "first_not_finite", "is_on_gpu", "readable"]
-
-#: DLPack's numbers for memory of a GPU: its own, and memory that it shares with the host.
-DLPACK_KINDS = (2, 13)
+__all__ = ["as_rows", "device_of", "first_not_finite", "readable"]
 
 #: DLPack's number for CUDA's default stream.
 LEGACY_STREAM = 1
@@ -30,16 +27,6 @@ def dlpack_device(value):
     """(kind, number) of the device where an object of DLPack has its numbers, or None."""
     method = getattr(value, "__dlpack_device__", None)
     return tuple(map(int, method())) if method is not None and hasattr(value, "__dlpack__") else None
-
-
-def is_on_gpu(value):
-    """Whether an object has its numbers on a GPU, or in what the simulator takes for one."""
-    if getattr(value, "__cuda_ndarray__", False) or hasattr(value, "__cuda_array_interface__"):
-        return True
-    if isinstance(value, np.ndarray):
-        return False
-    device = dlpack_device(value)
-    return device is not None and device[0] in DLPACK_KINDS
 
 
 def device_of(value):

@@ -13,12 +13,7 @@ from . import device_arrays, layered, narrow_kernels
 from .element_updates import UPDATES, update_of
 from .launch import THREADS
 from .narrow_kernels import ROW_THREADS
-from .row_functions import (
-    cross_entropy_row,
-    elementwise_row,
-    sigmoid_cross_entropy_row,
-    softmax_cross_entropy_row,
-)
+from .row_functions import elementwise_row, sigmoid_cross_entropy_row, softmax_cross_entropy_row
 
 __all__ = ["of_engine"]
 
@@ -28,7 +23,6 @@ TABLE, LIST, DOUBLES, RESULTS = int64[:, ::1], int64[::1], float64[::1], float64
 LOSSES = {
     "softmax": softmax_cross_entropy_row,
     "sigmoid": sigmoid_cross_entropy_row,
-    "probabilities": cross_entropy_row,
     "huber": elementwise_row(loss_formulas.huber, loss_formulas.huber_slope),
 }
 

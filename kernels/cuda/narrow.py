@@ -24,6 +24,7 @@ from ..layout import DX, DY, INPUTS, LAYER, OPTION, OUTPUTS, B, W, X, Y
 from ..random import random_bits
 from .element_updates import CORRECTED_RATE, CORRECTION, RATE
 from .launch import device
+from .paths import STRIP
 from .reduce import group_sum
 from .row_functions import metric_of_row, softmax_backward_row, softmax_forward_row
 from .tables import (
@@ -75,9 +76,6 @@ __all__ = [
     "settings_of",
     "weights_of",
 ]
-
-#: Rows whose sums a thread forms together, so that it reads a weight once for all of them.
-STRIP = 4
 
 
 @functools.cache

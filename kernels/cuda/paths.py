@@ -7,7 +7,7 @@
 The limits of the first two come from estimates: they have not been measured on a GPU yet.
 """
 
-__all__ = ["BLOCK_ROWS", "SHARED_BYTES", "TINY_FLOPS", "WIDEST", "block_rows", "path_of"]
+__all__ = ["BLOCK_ROWS", "SHARED_BYTES", "STRIP", "TINY_FLOPS", "WIDEST", "block_rows", "path_of"]
 
 #: Bytes of shared memory that a block may ask for without further ado are 48 KB; the kernels' own arrays come on top.
 SHARED_BYTES = 44 * 1024
@@ -18,7 +18,8 @@ WIDEST = 128
 #: Rows of a thread block in the rows phase: few, so that a small batch keeps many multiprocessors busy.
 BLOCK_ROWS = 8
 
-#: Rows that go together through a matrix product; ``BLOCK_ROWS`` is a multiple of it.
+#: Rows whose sums a thread of a matrix product forms together, so that it reads a weight once for all of them;
+#: ``BLOCK_ROWS`` is a multiple of it.
 STRIP = 4
 
 #: Operations of a step above which one multiprocessor takes longer than two launches, about 3 µs at some 100 GFLOP/s.

@@ -20,7 +20,6 @@ from .reduce import group_sum, launch_rows, position
 __all__ = [
     "max_norm",
     "own_penalty",
-    "own_penalty_chunks",
     "own_penalty_slope",
     "penalty_chunks",
     "penalty_sum",
@@ -150,12 +149,6 @@ penalty_sum, penalty_chunks = sum_of(penalty_term), chunks_of(penalty_term)
 def own_penalty(value):
     """The kernel that sums a user's own penalty, ``value(w)`` of each weight."""
     return sum_of(own_term(value))
-
-
-@functools.cache
-def own_penalty_chunks(value):
-    """``penalty_chunks`` of a user's own penalty."""
-    return chunks_of(own_term(value))
 
 
 @functools.cache

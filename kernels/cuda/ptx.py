@@ -22,7 +22,6 @@ __all__ = [
     "pack_bf16",
     "round_tf32",
     "shared_address",
-    "store_global",
     "store_shared",
     "wait_for_copies",
 ]
@@ -163,19 +162,6 @@ def store_shared(typing_context, address, value):
         return _nothing(context)
 
     return types.void(types.uint32, types.float32), code
-
-
-@intrinsic
-def store_global(typing_context, address, value, wanted):
-    """Write a float32 to global memory, where it is wanted."""
-
-    def code(context, builder, signature, arguments):
-        address, value, wanted = arguments
-        text = "{ .reg .pred wanted; setp.ne.b32 wanted, $2, 0; @wanted st.global.f32 [$0], $1; }"
-        _assemble(builder, text, [], [address, value, builder.zext(wanted, _int)], memory=True)
-        return _nothing(context)
-
-    return types.void(types.int64, types.float32, types.boolean), code
 
 
 @intrinsic

@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from ..cpu.losses import formulas, formulas_of
+from ..cpu.losses import formulas_of, label_of
+from ..formulas import losses as formulas
 from ..formulas.activations import sigmoid
 from ..formulas.elementary import exp, log
 from ..jit import formula
@@ -57,13 +58,6 @@ def softmax_backward_row(dx, at_dx, dy, at_dy, y, at_y, width, logarithm):
     for column in range(width):
         slope, value = dy[at_dy + column], y[at_y + column]
         dx[at_dx + column] = slope - exp(value) * total if logarithm else value * (slope - total)
-
-
-@formula
-def label_of(target, row, classes):
-    """The class number of a row, or -1 where it is none."""
-    label = target[row, 0]
-    return int(label) if label >= 0 and label < classes else -1
 
 
 @functools.cache
@@ -139,31 +133,11 @@ def softmax_cross_entropy_row(y, at_y, dz, at_dz, z, at_z, target, row, width, s
     return loss
 
 
-@formula
-def cross_entropy_row(y, at_y, dy, at_dy, z, at_z, target, row, width, smoothing, scale):
-    """-Σ t log(y), and its derivative in dy."""
-    real = type(y[at_y])
-    zero, one, factor = real(0), real(1), real(scale)
-    uniform, smoothing = real(smoothing / width), real(smoothing)
-    labels = target.shape[1] == 1 and width > 1
-    label = label_of(target, row, width) if labels else 0
-    loss = zero if label >= 0 else real(np.nan)
-    for column in range(width):
-        t = (one if column == label else zero) if labels else target[row, column]
-        t = formulas.smoothed(t, smoothing, uniform)
-        output = y[at_y + column]
-        if t != zero:
-            loss += formulas.cross_entropy(output, t)
-        dy[at_dy + column] = formulas.cross_entropy_slope(output, t) * factor if t != zero else zero
-    return loss
-
-
 def loss_of(operation):
     """The row's loss of a plan: ``loss(y, at_y, dy, at_dy, z, at_z, target, row, width, option, scale)``."""
     fused = {
         "softmax_cross_entropy": softmax_cross_entropy_row,
         "sigmoid_cross_entropy": sigmoid_cross_entropy_row,
-        "cross_entropy": cross_entropy_row,
     }
     if operation.formula in fused:
         return fused[operation.formula]
