@@ -408,7 +408,7 @@ def _append_loss(builder: Builder, loss: Loss, metrics: Sequence[Metric], target
         plan.operations.pop()
         plan.evaluation.pop()
     plan.loss = Operation(
-        "loss",
+        "fused_loss" if fused else "loss",
         last.layer,
         plan.outputs,
         plan.target_width,

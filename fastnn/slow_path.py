@@ -230,15 +230,12 @@ class SlowPath:
         assert loss is not None
         values = np.empty(self.rows)
         y = self.activation(loss.y, loss.inputs)
-        fused = {
-            "softmax_cross_entropy": losses.softmax_cross_entropy,
-            "sigmoid_cross_entropy": losses.sigmoid_cross_entropy,
-        }
         derivative = self.derivative(loss.dx, loss.inputs)
         option = self.plan.options[loss.option]
-        if loss.formula in fused:
+        if loss.kind == "fused_loss":
             logits = self.activation(loss.x, loss.inputs)
-            status = fused[loss.formula](values, y, derivative, logits, target, option, 1 / self.rows, 0, 1)
+            kernel = getattr(losses, loss.formula)
+            status = kernel(values, y, derivative, logits, target, option, 1 / self.rows, 0, 1)
         else:
             pair = losses.formulas_of(loss.functions or loss.formula)
             status = losses.elementwise_loss(*pair)(values, derivative, y, target, option, 1 / self.rows, 0, 1)

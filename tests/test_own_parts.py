@@ -101,6 +101,17 @@ def test_twin_of_a_built_in_loss(dtype):
     np.testing.assert_allclose(found.predict(X), expected.predict(X), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "softmax_cross_entropy", "squared_error"])
+def test_an_own_loss_may_have_the_name_of_a_kernel(name):
+    named = fn.LossFunction(squares.value, squares.slope, name)
+    found, expected = trained("relu", named), trained("relu", squares)
+    for array, wanted in zip(found.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(array, wanted)
+    slow = SlowPath(found.plan, found.arenas)
+    _, sums = slow.infer(Data(X.astype(np.float32), SIGNS[:, None].astype(np.float32)), None)
+    assert sums.sum() / 90 == pytest.approx(found.evaluate(X, SIGNS)["loss"], rel=1e-6)
+
+
 def test_float64_inside_a_float32_model_is_rounded_at_the_end():
     """1 / (1 + exp(-x)) is computed in 64 bits, because of its whole number; the result has 32."""
     own = fn.ActivationFunction(lambda x: 1 / (1 + math.exp(-x)), lambda x, y: y * (1 - y), "own sigmoid")

@@ -48,14 +48,8 @@ def operation_calls(operation, real, keeps_slope=False):
             forward = partial(activations.plan_activation_forward_keeping, value, slope, real)
             slope = activations.kept_slope
         return forward, partial(activations.plan_activation_backward, slope, real)
-    if kind == "metric":
-        return partial(getattr(metrics, f"plan_{formula}"), real), None
-    fused = {
-        "softmax_cross_entropy": losses.plan_softmax_cross_entropy,
-        "sigmoid_cross_entropy": losses.plan_sigmoid_cross_entropy,
-    }
-    if formula in fused:
-        return partial(fused[formula], real), None
+    if kind in ("metric", "fused_loss"):
+        return partial(getattr(metrics if kind == "metric" else losses, f"plan_{formula}"), real), None
     return partial(losses.plan_elementwise_loss, *losses.formulas_of(operation.functions or formula), real), None
 
 

@@ -133,14 +133,17 @@ def softmax_cross_entropy_row(y, at_y, dz, at_dz, z, at_z, target, row, width, s
     return loss
 
 
+#: Losses that are computed together with the last activation.
+FUSED = {
+    "softmax_cross_entropy": softmax_cross_entropy_row,
+    "sigmoid_cross_entropy": sigmoid_cross_entropy_row,
+}
+
+
 def loss_of(operation):
     """The row's loss of a plan: ``loss(y, at_y, dy, at_dy, z, at_z, target, row, width, option, scale)``."""
-    fused = {
-        "softmax_cross_entropy": softmax_cross_entropy_row,
-        "sigmoid_cross_entropy": sigmoid_cross_entropy_row,
-    }
-    if operation.formula in fused:
-        return fused[operation.formula]
+    if operation.kind == "fused_loss":
+        return FUSED[operation.formula]
     return elementwise_row(*formulas_of(operation.functions or operation.formula))
 
 
