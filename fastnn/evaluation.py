@@ -9,10 +9,11 @@ import numpy as np
 
 from . import dispatch
 from .data import Examples, Rows
+from .kernels.conventions import NOT_FINITE, OK
 from .own_functions import suspects
 from .progress import Progress
 from .slow_path import SlowPath
-from .training import NOT_FINITE, OK, SLICE_SECONDS, DeferredInterrupt, logs
+from .training import SLICE_SECONDS, DeferredInterrupt, logs
 
 if TYPE_CHECKING:
     from .model import Model

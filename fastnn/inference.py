@@ -27,6 +27,7 @@ import numpy as np
 from . import data
 from .checks import shown
 from .dispatch import FLOPS_PER_WORKER
+from .kernels.conventions import OK
 
 if TYPE_CHECKING:
     from .kernels.cpu.inference import predict_into
@@ -78,7 +79,7 @@ class CompiledPredict:
             with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused
                 X = np.array(X, self.dtype, order="C")
         outputs = np.empty((len(X), self.outputs), self.dtype)
-        return outputs if self._run(outputs, X, self.state) == 1 else None
+        return outputs if self._run(outputs, X, self.state) == OK else None
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """The outputs for the rows of X, a C-contiguous array (rows, inputs) of the model's type: (rows, outputs).
@@ -89,7 +90,7 @@ class CompiledPredict:
             raise TypeError(f"X is {_kind(X)}; expected a C-contiguous {self.dtype} array of 2 dimensions")
         outputs = np.empty((len(X), self.outputs), self.dtype)
         status = self._run(outputs, X, self.state)
-        if status != 1:
+        if status != OK:
             self._refuse(X, status)
         return outputs
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import checks, schedules
 from .checks import choice, flag, number, shown, whole_number
 from .elsewhere import missing_from
+from .kernels.conventions import OPTIMIZER_OPTIONS
 from .settings import Closed
 
 __all__ = ["LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
@@ -245,8 +246,8 @@ BY_NAME: dict[str, Callable[[], Optimizer]] = {
 #: The update kernels, and "" for whoever has none.
 UPDATES = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
 
-#: Slots and settings that the engine has room for.
-MOST_SLOTS, MOST_SETTINGS = 2, 7
+#: Slots and settings that the engine has room for: one of the optimizer's options is ``clip_value``.
+MOST_SLOTS, MOST_SETTINGS = 2, OPTIMIZER_OPTIONS - 1
 
 
 def check(name: str, optimizer: Optimizer) -> None:

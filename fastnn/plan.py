@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .dispatch import path_of
+from .kernels.conventions import CACHE_LINE, NOWHERE, OPTIMIZER_OPTIONS, PREDICTIONS
 from .own_functions import OwnFunction
 from .regularizers import L1L2, Penalty
 
@@ -27,14 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Builder", "Operation", "Parameter", "Plan", "lower", "rounded"]
 
-#: Places outside of the arenas: nobody's, and the predictions that the caller asked for.
-NOWHERE, PREDICTIONS = -1, -2
-
-#: Elements and columns to which places are rounded up, so that each begins at a cache line.
-ALIGNMENT = 16
-
-#: The options of the optimizer come first, then those of the operations and the penalties.
-OPTIMIZER_OPTIONS = 8
+#: Elements and columns to which places are rounded up, so that each begins at a cache line, float32 ones too.
+ALIGNMENT: int = CACHE_LINE // 4
 
 #: Bytes of activations and derivatives that a block of rows may fill: half of a small second-level cache.
 BLOCK_BYTES = 1 << 19

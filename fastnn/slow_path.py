@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .plan import NOWHERE, OPTIMIZER_OPTIONS, PREDICTIONS, Operation, Parameter, Plan
+from .kernels.conventions import CONVERGED, NOT_FINITE, NOWHERE, OK, OPTIMIZER_OPTIONS, PREDICTIONS
+from .plan import Operation, Parameter, Plan
 
 __all__ = ["SlowPath"]
 
@@ -53,8 +54,6 @@ class SlowPath:
         tolerance: float = -1.0,
     ) -> tuple[int, int, np.ndarray]:
         """Train on batches ``first_batch`` to ``last_batch``; returns (status, steps done, results)."""
-        from .kernels.layout import OK
-
         self.tolerance = tolerance
         rows = len(data.inputs)
         self.part_rows = self.plan.part_rows(batch_size)
@@ -85,8 +84,6 @@ class SlowPath:
         result: np.ndarray,
     ) -> int:
         """One training step: rows forward, the loss, rows backward, then gradients and updates."""
-        from .kernels.layout import OK
-
         plan = self.plan
         self.rows, self.step_number, self.seed = len(x), step, seed
         self.activations: dict[int, np.ndarray] = {NOWHERE: x}
@@ -120,8 +117,6 @@ class SlowPath:
         kept: np.ndarray | None = None,
     ) -> tuple[int, np.ndarray]:
         """Predict all rows into ``outputs``, or evaluate them where it is None; returns (status, results)."""
-        from .kernels.layout import OK
-
         plan, status = self.plan, int(OK)
         blocks = -(-len(data.inputs) // plan.block)
         results = np.zeros((blocks, 1 + len(plan.metrics)))
@@ -312,7 +307,6 @@ class SlowPath:
         """The factor that brings the gradient to the norm it is clipped to, and the status."""
         from .kernels.cpu import penalties
         from .kernels.cpu.engine import sum_in_order
-        from .kernels.layout import CONVERGED, NOT_FINITE, OK
 
         if self.plan.clip_norm == np.inf and self.tolerance < 0:
             return 1.0, OK
@@ -362,7 +356,6 @@ class SlowPath:
     def constrain(self, parameter: Parameter) -> int:
         """Bring the columns of a parameter back to what its constraint allows."""
         from .kernels.cpu import penalties
-        from .kernels.layout import OK
 
         if parameter.constraint < 0:
             return int(OK)

@@ -21,6 +21,7 @@ from . import checks
 from .callbacks import Callback
 from .checks import nearest, shown
 from .history import number_text
+from .kernels.conventions import CONVERGED, NOT_FINITE
 from .own_functions import suspects
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 __all__ = ["Callbacks", "DeferredInterrupt", "EndOfEpoch", "Trainer", "logs", "run_fit"]
-
-#: Statuses of the engine (``kernels/layout.py``): all went well; a number is not finite; the gradient is as small as
-#: was asked for.
-OK, NOT_FINITE, CONVERGED = 1, 2, 3
 
 #: Seconds of work in a slice.
 SLICE_SECONDS = 0.1

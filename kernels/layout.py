@@ -14,12 +14,10 @@ derivatives count columns: the block of an activation begins at ``place * capaci
 
 import numpy as np
 
+# Functions of a plan take these from here, too.
+from .conventions import ABORTED, CONVERGED, FAULT, NOT_FINITE, NOWHERE, OK, OPTIMIZER_OPTIONS, PREDICTIONS  # noqa: F401
 from .jit import formula
 from .memory import item_size, matrix, vector
-
-#: Statuses of a plan's function, and of a worker. An exception that leaves a C function is swallowed and reads as 0.
-#: ABORTED: it left a barrier because another worker failed or never started.
-FAULT, OK, NOT_FINITE, CONVERGED, ABORTED = range(5)
 
 # The run record.
 (
@@ -130,9 +128,6 @@ FAULT, OK, NOT_FINITE, CONVERGED, ABORTED = range(5)
     PROGRAM_FIELDS,
 ) = range(28)
 
-#: Options of the optimizer, at the beginning of a plan's options: the limit of a gradient's elements, then its own.
-OPTIMIZER_OPTIONS = 8
-
 #: Elements of a parameter whose penalty is one term of the sum, whoever computes it.
 PENALTY_CHUNK = 4096
 
@@ -142,9 +137,6 @@ UPDATE_CHUNK = 60 * 1024
 
 #: Bytes of a field of a record.
 FIELD_BYTES = 8
-
-#: Places outside of the arenas.
-NOWHERE, PREDICTIONS = -1, -2
 
 
 @formula

@@ -13,14 +13,10 @@ from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
+from .conventions import CACHE_LINE
 from .jit import COMPILED, PLAN_SIGNATURE, at_address, formula
 
 __all__ = ["CACHE_LINE", "aligned_zeros", "call", "fetch", "item_size", "line", "matrix", "prefetch", "vector"]
-
-#: Bytes of a cache line: what comes from memory at once, and what only one core can write to at a time; two that write
-#: to one line slow each other down sixfold. So arrays begin at one, and each worker has its own. (128 on Apple's
-#: processors, where two workers may share a line at the ends of their shares: that costs time, and nothing else.)
-CACHE_LINE = 64
 
 
 def aligned_zeros(length: int, real) -> np.ndarray:

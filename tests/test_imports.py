@@ -205,17 +205,3 @@ def test_one_list_of_activations():
     # A linear activation is no operation at all.
     from_output = {name for name, activation in ACTIVATIONS.items() if activation.from_output}
     assert plan.IN_PLACE == from_output - {"linear"}
-
-
-def test_numbers_that_the_library_repeats_are_those_of_the_kernels():
-    """It has its own, because those who import them from the kernels import the compiler."""
-    from fastnn import plan, training
-    from fastnn.kernels import layout, memory
-
-    for module, names in {
-        plan: ("NOWHERE", "OPTIMIZER_OPTIONS", "PREDICTIONS"),
-        training: ("CONVERGED", "NOT_FINITE", "OK"),
-    }.items():
-        for name in names:
-            assert getattr(module, name) == getattr(layout, name), name
-    assert 4 * plan.ALIGNMENT == memory.CACHE_LINE

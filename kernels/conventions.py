@@ -1,0 +1,30 @@
+"""Numbers that the library and the kernels agree on. Importing this imports no compiler."""
+
+__all__ = [
+    "ABORTED",
+    "CACHE_LINE",
+    "CONVERGED",
+    "FAULT",
+    "NOT_FINITE",
+    "NOWHERE",
+    "OK",
+    "OPTIMIZER_OPTIONS",
+    "PREDICTIONS",
+]
+
+#: Statuses of a plan's function, and of a worker. An exception that leaves a C function is swallowed and reads as 0.
+#: NOT_FINITE: a number is infinite or not a number; CONVERGED: the gradient is as small as was asked for; ABORTED: it
+#: left a barrier because another worker failed or never started.
+FAULT, OK, NOT_FINITE, CONVERGED, ABORTED = range(5)
+
+#: Places outside of the arenas: nobody's, or among the activations the batch's inputs; and the predictions that the
+#: caller asked for.
+NOWHERE, PREDICTIONS = -1, -2
+
+#: Options of the optimizer, at the beginning of a plan's options: the limit of a gradient's elements, then its own.
+OPTIMIZER_OPTIONS = 8
+
+#: Bytes of a cache line: what comes from memory at once, and what only one core can write to at a time; two that write
+#: to one line slow each other down sixfold. So arrays begin at one, and each worker has its own. (128 on Apple's
+#: processors, where two workers may share a line at the ends of their shares: that costs time, and nothing else.)
+CACHE_LINE = 64
