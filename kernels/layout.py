@@ -128,7 +128,7 @@ from .memory import item_size, matrix, vector
     PROGRAM_FIELDS,
 ) = range(28)
 
-#: Elements of a parameter whose penalty is one term of the sum, whoever computes it.
+#: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers.
 PENALTY_CHUNK = 4096
 
 #: Elements of a parameter that are updated as soon as their gradient is formed: 240 KB of float32, which stay in the

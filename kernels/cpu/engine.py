@@ -17,6 +17,7 @@ for any number of workers.
 import numpy as np
 from numba import types
 
+from ..formulas.elementary import not_finite
 from ..jit import formula, kernel
 from ..layout import (
     BACKWARD,
@@ -222,7 +223,7 @@ def look_at_norm(run, program):
     scale[0] = limits[0] / norm if norm > limits[0] else 1.0
     if norm <= limits[1]:
         return CONVERGED
-    return OK if norm - norm == 0.0 else NOT_FINITE
+    return NOT_FINITE if not_finite(norm) else OK
 
 
 @formula

@@ -2,6 +2,7 @@
 thread, with activations of its own.
 """
 
+from ..formulas.elementary import not_finite
 from ..jit import formula, kernel
 from ..layout import (
     BATCH_ROWS,
@@ -46,7 +47,7 @@ def predict_into(y, x, state):
     bad = False
     for row in range(rows):
         for column in range(x.shape[1]):
-            bad |= x[row, column] - x[row, column] != 0
+            bad |= not_finite(x[row, column])
     if bad:
         return NOT_FINITE
     for start in range(0, rows, run[CAPACITY]):

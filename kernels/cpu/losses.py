@@ -11,7 +11,7 @@ import numpy as np
 
 from ..formulas import losses as formulas
 from ..formulas.activations import sigmoid
-from ..formulas.elementary import exp, log
+from ..formulas.elementary import exp, log, not_finite
 from ..jit import formula, kernel
 from ..layout import (
     BATCH_ROWS,
@@ -129,7 +129,7 @@ def status_of(losses):
     """OK, or NOT_FINITE where a loss is infinite or not a number."""
     bad = False
     for i in range(losses.shape[0]):
-        bad |= losses[i] - losses[i] != 0.0
+        bad |= not_finite(losses[i])
     return NOT_FINITE if bad else OK
 
 

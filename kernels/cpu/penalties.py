@@ -8,9 +8,9 @@ import functools
 
 import numpy as np
 
+from ..formulas.elementary import not_finite
 from ..formulas.own import own_formula
 from ..formulas.penalties import own_term, penalty_term, squared_slope
-from ..formulas.updates import not_finite
 from ..jit import formula, kernel
 from ..layout import (
     COLUMNS,

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from ..formulas.elementary import not_finite
 from ..jit import kernel
 from ..layout import (
     DY,
@@ -37,7 +38,7 @@ def weigh_rows(losses, dy, weights, rank, size):
     bad = False
     for row in range(first, last):
         losses[row] *= weights[row]
-        bad |= losses[row] - losses[row] != 0.0
+        bad |= not_finite(losses[row])
         weight = real(weights[row])
         for column in range(dy.shape[1]):
             dy[row, column] *= weight

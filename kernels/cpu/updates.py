@@ -132,9 +132,9 @@ def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2, rank, size)
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
     for i in range(p.shape[0]):
-        new, square = formulas.adagrad(p[i], total[i], g[i], rate, epsilon)
-        p[i], total[i] = new, square
-        bad = noted(noted(bad, new), square)
+        new, new_total = formulas.adagrad(p[i], total[i], g[i], rate, epsilon)
+        p[i], total[i] = new, new_total
+        bad = noted(noted(bad, new), new_total)
     shrink(p, threshold)
     return NOT_FINITE if bad != 0 else OK
 

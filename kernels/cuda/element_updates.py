@@ -9,9 +9,10 @@ import functools
 import math
 
 from ..formulas import updates as formulas
+from ..formulas.elementary import not_finite
 from ..formulas.own import own_formula
 from ..formulas.penalties import soft_threshold
-from ..formulas.updates import not_finite, slope_of
+from ..formulas.updates import slope_of
 from ..jit import formula
 from ..layout import OPTIMIZER_OPTIONS
 
@@ -49,9 +50,9 @@ def momentum(p, velocity, second, gradients, at, g, step, settings, options, l1,
 @formula
 def adagrad(p, total, second, gradients, at, g, step, settings, options, l1, l2, decay):
     real = type(g)
-    new, square = formulas.adagrad(p[at], total[at], g, real(settings[RATE]), real(options[1]))
-    total[at] = square
-    return put(p, at, new, settings, l1) and not not_finite(square)
+    new, new_total = formulas.adagrad(p[at], total[at], g, real(settings[RATE]), real(options[1]))
+    total[at] = new_total
+    return put(p, at, new, settings, l1) and not not_finite(new_total)
 
 
 @formula

@@ -13,7 +13,7 @@ from numba import cuda
 from ..cpu.losses import formulas_of
 from ..formulas import losses as formulas
 from ..formulas.activations import sigmoid
-from ..formulas.elementary import exp, log
+from ..formulas.elementary import exp, log, not_finite
 from ..layout import NOT_FINITE
 from .launch import FOUND, THREADS, device, kernel
 from .reduce import group_maximum, group_sum, launch_rows, number_of, position
@@ -25,7 +25,7 @@ __all__ = ["cross_entropy", "elementwise_loss", "formulas_of", "sigmoid_cross_en
 def keep_loss(losses, row, loss, status):
     """Write a row's loss, and the status if it is not finite."""
     losses[row] = loss
-    if loss - loss != type(loss)(0):
+    if not_finite(loss):
         status[FOUND] = NOT_FINITE
 
 

@@ -17,8 +17,9 @@ import math
 import numpy as np
 from numba import cuda
 
+from ..formulas.elementary import not_finite
 from ..formulas.penalties import penalty_term
-from ..formulas.updates import bias_corrections, not_finite
+from ..formulas.updates import bias_corrections
 from ..jit import formula
 from ..layout import DX, DY, INPUTS, LAYER, OPTION, OUTPUTS, B, W, X, Y
 from ..random import random_bits

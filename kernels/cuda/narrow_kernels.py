@@ -10,8 +10,8 @@ import math
 import numpy as np
 from numba import cuda, float32, float64, int32
 
+from ..formulas.elementary import not_finite
 from ..formulas.penalties import squared_slope
-from ..formulas.updates import not_finite
 from ..layout import INPUTS, OUTPUTS, W
 from .element_updates import SCALE, SETTINGS
 from .launch import SIMULATED, kernel

@@ -9,10 +9,9 @@ import functools
 import numpy as np
 from numba import cuda, float64
 
-from ..formulas.elementary import root
+from ..formulas.elementary import not_finite, root
 from ..formulas.own import own_formula
 from ..formulas.penalties import own_term, penalty_term, squared_slope
-from ..formulas.updates import not_finite
 from ..layout import NOT_FINITE, OK, PENALTY_CHUNK
 from .launch import FOUND, GATE, SIMULATED, THREADS, ceiling, kernel, launch
 from .reduce import group_sum, launch_rows, position

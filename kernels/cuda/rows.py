@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from ..formulas.elementary import not_finite
 from ..layout import NOT_FINITE
 from .launch import FOUND, THREADS, element, elements_of, kernel, launch, lines_of
 from .reduce import launch_rows, position
@@ -13,8 +14,6 @@ __all__ = ["keep_rows", "weigh_rows"]
 
 @functools.cache
 def weigh_kernel(lanes, real):
-    zero = real(0)
-
     @kernel
     def weigh(losses, dy, weights, status):
         _, lane, row = position(lanes)
@@ -25,7 +24,7 @@ def weigh_kernel(lanes, real):
             if lane == 0:
                 loss = losses[row] * weight
                 losses[row] = loss
-                if loss - loss != zero:
+                if not_finite(loss):
                     status[FOUND] = NOT_FINITE
 
     return weigh

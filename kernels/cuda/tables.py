@@ -70,5 +70,5 @@ OPERATION_FIELDS = layout.OPERATION_FIELDS + 1
 #: Limits of the gradient's norm: what it is clipped to, and what ends the training.
 LIMIT, TOLERANCE = 0, 1
 
-#: Elements of a parameter whose penalty is one term of the sum.
+#: Elements of a parameter whose penalty is one term of the sum: fewer than on the CPU, for many threads to have some.
 PENALTY_CHUNK = 64

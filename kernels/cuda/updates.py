@@ -15,10 +15,10 @@ import numpy as np
 from numba import cuda
 
 from ..formulas import updates as formulas
-from ..formulas.elementary import expm1, root
+from ..formulas.elementary import expm1, not_finite, root
 from ..formulas.own import own_formula
 from ..formulas.penalties import soft_threshold
-from ..formulas.updates import not_finite, slope_of
+from ..formulas.updates import slope_of
 from ..layout import NOT_FINITE, OK
 from .launch import FOUND, GATE, THREADS, ceiling, device, kernel, launch, on_device
 
@@ -111,9 +111,9 @@ def _adagrad(p, total, g, rate, epsilon, scale, limit, l1, double_l2, status):
     i = number_to_update(p, status)
     if i >= 0:
         slope = slope_at(g, p, i, double_l2, scale, limit)
-        new, square = formulas.adagrad(p[i], total[i], slope, rate[0], epsilon)
-        total[i] = square
-        finish(p, i, new, rate[0] * l1, not_finite(square), status)
+        new, new_total = formulas.adagrad(p[i], total[i], slope, rate[0], epsilon)
+        total[i] = new_total
+        finish(p, i, new, rate[0] * l1, not_finite(new_total), status)
 
 
 def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2, stream):

@@ -29,6 +29,7 @@ __all__ = [
     "log",
     "log1p",
     "normal_tail",
+    "not_finite",
     "root",
     "scaled_exp",
     "scaled_gauss",
@@ -61,6 +62,12 @@ def single(x):
     """Whether x is a float32: then 1 + 1e-9 rounds to 1. The compiler folds it to a constant."""
     real = type(x)
     return real(1) + real(1e-9) == real(1)
+
+
+@formula
+def not_finite(x):
+    """Whether x is infinite or not a number."""
+    return x - x != type(x)(0)
 
 
 @formula

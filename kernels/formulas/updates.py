@@ -14,7 +14,6 @@ __all__ = [
     "adam",
     "bias_corrections",
     "momentum",
-    "not_finite",
     "noted",
     "rmsprop_step",
     "rmsprop_velocity",
@@ -26,12 +25,16 @@ __all__ = [
 
 @formula
 def sgd(p, g, rate):
+    """p -= rate * g"""
     return fused(-rate, g, p)
 
 
 @formula
 def momentum(p, velocity, g, rate, momentum, direct, ahead):
-    """p += direct * v - ahead * g with the new v, plain (1, 0) or with Nesterov's point (momentum, rate)."""
+    """v = momentum * v - rate * g; p += direct * v - ahead * g with the new v.
+
+    direct, ahead : 1 and 0, or with Nesterov's point momentum and rate.
+    """
     v = fused(momentum, velocity, -rate * g)
     v = settled(v, abs(v))
     return p + fused(direct, v, -ahead * g), v
@@ -39,28 +42,34 @@ def momentum(p, velocity, g, rate, momentum, direct, ahead):
 
 @formula
 def adagrad(p, total, g, rate, epsilon):
-    square = fused(g, g, total)
-    return p - rate * g / root(square + epsilon), square
+    """total += g**2; p -= rate * g / √(total + epsilon)"""
+    total = fused(g, g, total)
+    return p - rate * g / root(total + epsilon), total
 
 
 @formula
 def rmsprop_step(mean, g, rate, rho, rest, epsilon):
-    """What RMSprop without momentum takes from p, and the new mean; rest = 1 - rho."""
-    square = fused(rho, mean, rest * (g * g))
-    return rate * g / root(square + epsilon), settled(square, fused(square, type(g)(1e7), abs(g)))
+    """What RMSprop without momentum takes from p, rate * g / √(mean + epsilon), and the new mean of the squares of g.
+
+    rest : 1 - rho.
+    """
+    mean = fused(rho, mean, rest * (g * g))
+    return rate * g / root(mean + epsilon), settled(mean, fused(mean, type(g)(1e7), abs(g)))
 
 
 @formula
 def rmsprop_velocity(velocity, step, momentum):
-    """What RMSprop with momentum takes from p."""
+    """What RMSprop with momentum takes from p: momentum * velocity + step."""
     v = fused(momentum, velocity, step)
     return settled(v, abs(v))
 
 
 @formula
 def adam(p, mean, square, g, rate, correction, beta_1, rest_1, beta_2, rest_2, epsilon, kept):
-    """Adam with the rate over the first of the ``bias_corrections``, and 1 / √ of the second as ``correction``.
+    """mean = beta_1 * mean + (1 - beta_1) * g; square = beta_2 * square + (1 - beta_2) * g**2;
+    p = kept * p - rate * mean / (correction * √square + epsilon).
 
+    rate : the learning rate over the first of the ``bias_corrections``; correction : 1 / √ of the second;
     rest_1, rest_2 : 1 - beta_1 and 1 - beta_2; kept : the share of p that decay leaves.
     """
     mean = fused(beta_1, mean, rest_1 * g)
@@ -74,7 +83,7 @@ def adam(p, mean, square, g, rate, correction, beta_1, rest_1, beta_2, rest_2, e
 
 @formula
 def bias_corrections(beta_1, beta_2, step):
-    """What Adam's means of ``step`` steps are divided by: they begin at zero."""
+    """1 - beta_1**step and 1 - beta_2**step: what Adam's means of ``step`` steps are divided by; they begin at zero."""
     return 1 - beta_1**step, 1 - beta_2**step
 
 
@@ -111,9 +120,3 @@ def noted(bad, x):
     if single(x):
         return np.int32(bad | np.float32(nothing).view(np.int32))
     return np.int32(bad | np.int32(np.float64(nothing).view(np.int64) >> np.int64(32)))
-
-
-@formula
-def not_finite(x):
-    """Whether x is infinite or not a number."""
-    return x - x != type(x)(0)
