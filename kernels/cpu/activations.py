@@ -24,7 +24,7 @@ from ..layout import (
     share,
 )
 from ..memory import line
-from .losses import row_maximum, row_sum
+from .row_functions import row_maximum, row_product, row_sum
 
 __all__ = [
     "activation_backward",
@@ -52,26 +52,6 @@ def same_memory(a, b):
     not use vectors, for it looks as if one round needed the last; a loop that knows one array alone does.
     """
     return a.ctypes.data == b.ctypes.data
-
-
-@formula
-def row_product(a, b, row, zero):
-    """The sum of a * b over a row in a fixed order: eight lanes, then across them."""
-    width = a.shape[1]
-    s0, s1, s2, s3, s4, s5, s6, s7 = zero, zero, zero, zero, zero, zero, zero, zero
-    whole = width // 8 * 8
-    for column in range(0, whole, 8):
-        s0 += a[row, column] * b[row, column]
-        s1 += a[row, column + 1] * b[row, column + 1]
-        s2 += a[row, column + 2] * b[row, column + 2]
-        s3 += a[row, column + 3] * b[row, column + 3]
-        s4 += a[row, column + 4] * b[row, column + 4]
-        s5 += a[row, column + 5] * b[row, column + 5]
-        s6 += a[row, column + 6] * b[row, column + 6]
-        s7 += a[row, column + 7] * b[row, column + 7]
-    for column in range(whole, width):
-        s0 += a[row, column] * b[row, column]
-    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
 
 
 @formula

@@ -95,7 +95,7 @@ from ..layout import (
     share,
 )
 from ..memory import CACHE_LINE, call, matrix, vector
-from .losses import row_sum
+from .row_functions import row_sum
 from .workers import barrier
 
 __all__ = ["infer", "train"]

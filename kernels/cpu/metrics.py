@@ -20,7 +20,8 @@ from ..layout import (
     share,
 )
 from ..memory import vector
-from .losses import label_of, targets
+from .losses import targets
+from .row_functions import class_of
 
 __all__ = [
     "absolute_error",
@@ -34,22 +35,6 @@ __all__ = [
     "squared_error",
     "top_k_accuracy",
 ]
-
-
-@formula
-def largest(x, row):
-    """The column of the largest number of a row, the first of equals."""
-    best, place = x[row, 0], 0
-    for column in range(1, x.shape[1]):
-        if x[row, column] > best:
-            best, place = x[row, column], column
-    return place
-
-
-@formula
-def class_of(target, row, classes):
-    """The class of a row: its label, or its largest column; -1 where the label is no class."""
-    return largest(target, row) if target.shape[1] > 1 or classes == 1 else label_of(target, row, classes)
 
 
 @kernel

@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from ..cpu.losses import formulas_of, label_of
+from ..cpu.losses import formulas_of
+from ..cpu.row_functions import class_of, label_of
 from ..formulas import losses as formulas
 from ..formulas.activations import sigmoid
 from ..formulas.elementary import exp, log
@@ -148,24 +149,12 @@ def loss_of(operation):
 
 
 @formula
-def column_of_largest(target, row):
-    best = 0
-    for column in range(1, target.shape[1]):
-        if target[row, column] > target[row, best]:
-            best = column
-    return best
-
-
-@formula
 def metric_of_row(number, y, at, target, row, width, k):
     """The metric ``METRIC_NAMES[number]`` of a row; k : the k of top-k."""
     real = type(y[at])
     zero, one, half = real(0), real(1), real(0.5)
     if number <= 1:
-        if target.shape[1] > 1 or width == 1:
-            label = column_of_largest(target, row)
-        else:
-            label = label_of(target, row, width)
+        label = class_of(target, row, width)
         if label < 0:
             return zero
         output, better, above = y[at + label], 0, 0
