@@ -9,11 +9,12 @@ import numpy as np
 
 from . import dispatch
 from .data import Examples, Rows
+from .interrupt import DeferredInterrupt
 from .kernels.conventions import NOT_FINITE, OK
 from .own_functions import suspects
 from .progress import Progress
 from .slow_path import SlowPath
-from .training import SLICE_SECONDS, DeferredInterrupt, logs
+from .training import SLICE_SECONDS, logs
 
 if TYPE_CHECKING:
     from .model import Model
@@ -81,8 +82,8 @@ def infer(
         arrays = section.ready() if isinstance(section, Examples) else (section.ready(),)
         started = time.perf_counter()
         workers = dispatch.choose_workers(model.threads, plan.forward_flops(len(section)))
-        places = [None if array is None else array[part] for array in (outputs, kept)]
-        status, results = runner.infer(Data(*arrays), places[0], workers, places[1])
+        outputs_there, kept_there = (None if array is None else array[part] for array in (outputs, kept))
+        status, results = runner.infer(Data(*arrays), outputs_there, workers, kept_there)
         if status not in (OK, NOT_FINITE):
             raise RuntimeError(f"the engine stopped with status {status}: a fault of fastnn, please report it")
         if status == NOT_FINITE:

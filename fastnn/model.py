@@ -19,6 +19,7 @@ from .elsewhere import instead_in_model
 from .gradient_check import GradientReport, check_gradients
 from .history import History
 from .inference import CompiledPredict
+from .interrupt import DeferredInterrupt
 from .keywords import Told, tells
 from .layers import Dense, Dropout, Input, Layer
 from .metrics import Metric
@@ -29,7 +30,7 @@ from .progress import Progress, check_verbose
 from .regularizers import Penalty
 from .settings import Checked, check_rounded
 from .slow_path import SlowPath
-from .training import Callbacks, DeferredInterrupt, EndOfEpoch, Trainer, run_fit
+from .training import Callbacks, EndOfEpoch, Trainer, run_fit
 
 __all__ = ["Model", "load"]
 

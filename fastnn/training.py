@@ -7,12 +7,9 @@ still answered at once.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -26,12 +23,13 @@ from .own_functions import suspects
 
 if TYPE_CHECKING:
     from .data import Examples, Rows
+    from .interrupt import DeferredInterrupt
     from .losses import Loss
     from .metrics import Metric
     from .model import Model
     from .progress import Progress
 
-__all__ = ["Callbacks", "DeferredInterrupt", "EndOfEpoch", "Trainer", "logs", "run_fit"]
+__all__ = ["Callbacks", "EndOfEpoch", "Trainer", "logs", "run_fit"]
 
 #: Seconds of work in a slice.
 SLICE_SECONDS = 0.1
@@ -46,47 +44,6 @@ SNAPSHOT_SECONDS = 1.0
 #: A cautious first guess of the machine's speed, until the first slice has been measured: compiled, and in plain
 #: Python under ``NUMBA_DISABLE_JIT=1``.
 GUESSED_FLOPS_PER_SECOND, GUESSED_IN_PYTHON = 1e9, 1e4
-
-
-class DeferredInterrupt:
-    """After ``hold``, Ctrl-C waits until ``check`` is called, so that no step is left half counted.
-
-    Before, while functions are compiled, say, it does not; nor where it is pressed again, as for a callback that never
-    ends.
-    """
-
-    def __enter__(self) -> DeferredInterrupt:
-        self.pending: tuple[int, FrameType | None] | None = None
-        self.holding = False
-        self.previous: Any = None
-        if threading.current_thread() is threading.main_thread():
-            previous = signal.getsignal(signal.SIGINT)
-            if callable(previous):
-                self.previous = previous
-                signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.holding and self.pending is None:
-            self.pending = number, frame
-        else:
-            self.pending = None
-            self.previous(number, frame)
-
-    def hold(self) -> None:
-        """Steps begin: from here on Ctrl-C waits."""
-        self.holding = True
-
-    def check(self) -> None:
-        """Do what Ctrl-C would have done, if it was pressed."""
-        if self.pending is not None:
-            pending, self.pending = self.pending, None
-            self.previous(*pending)
-
-    def __exit__(self, *_: object) -> None:
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
-            self.check()
 
 
 class Trainer:

@@ -26,6 +26,7 @@ ORDER = (
     "training",
     "callbacks",
     "progress",
+    "interrupt",
     "summary",
     "slow_path",
     "examples",
