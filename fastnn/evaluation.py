@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import dispatch
 from .data import Examples, Rows
 from .interrupt import DeferredInterrupt
 from .kernels.conventions import NOT_FINITE, OK
@@ -15,6 +14,7 @@ from .own_functions import suspects
 from .progress import Progress
 from .slow_path import SlowPath
 from .training import SLICE_SECONDS, logs
+from .workers import choose_workers
 
 if TYPE_CHECKING:
     from .model import Model
@@ -81,7 +81,7 @@ def infer(
         section = rows.part(part)
         arrays = section.ready() if isinstance(section, Examples) else (section.ready(),)
         started = time.perf_counter()
-        workers = dispatch.choose_workers(model.threads, plan.forward_flops(len(section)))
+        workers = choose_workers(model.threads, plan.forward_flops(len(section)))
         outputs_there, kept_there = (None if array is None else array[part] for array in (outputs, kept))
         status, results = runner.infer(Data(*arrays), outputs_there, workers, kept_there)
         if status not in (OK, NOT_FINITE):

@@ -26,8 +26,8 @@ import numpy as np
 
 from . import data
 from .checks import shown
-from .dispatch import FLOPS_PER_WORKER
 from .kernels.conventions import OK
+from .workers import FLOPS_PER_WORKER
 
 if TYPE_CHECKING:
     from .kernels.cpu.inference import predict_into

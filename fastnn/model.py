@@ -31,6 +31,7 @@ from .regularizers import Penalty
 from .settings import Checked, check_rounded
 from .slow_path import SlowPath
 from .training import Callbacks, EndOfEpoch, Trainer, run_fit
+from .workers import WorkerChoice, asked_for, check_threads
 
 __all__ = ["Model", "load"]
 
@@ -40,7 +41,7 @@ JACOBIAN_ROWS = 1024
 #: The attributes of a model that may be changed, with what checks them.
 CHANGEABLE: dict[str, Callable[[str, Any], Any]] = {
     "name": checks.name,
-    "threads": dispatch.check_threads,
+    "threads": check_threads,
     "step": partial(whole_number, least=0, most=2**63 - 1),
     "epoch": partial(whole_number, least=0, most=2**63 - 1),
     "stop_training": checks.flag,
@@ -111,7 +112,7 @@ class Model(Told):
         self._runners: dict[str, Any] = {}
         self._quick: CompiledPredict | None = None
         self._slow_path: SlowPath | None = None  # of jacobian
-        self._choices: dict[tuple[int | None, int], dispatch.WorkerChoice] = {}
+        self._choices: dict[tuple[int | None, int], WorkerChoice] = {}
         self._lock = threading.RLock()
         self._busy = ""  # what the model is in the middle of
 
@@ -255,7 +256,7 @@ class Model(Told):
             raise TypeError('loss is missing; expected a loss such as "cross_entropy", "binary_cross_entropy" or "mse"')
         loss = losses.get("loss", loss)
         chosen = get_metrics("metrics", metrics)
-        threads = dispatch.check_threads("threads", threads)
+        threads = check_threads("threads", threads)
         width = 1 if isinstance(loss, losses.CrossEntropy) else self.outputs
         plan = self._lower(loss, optimizer, (), width)
         device = dispatch.choose_device(None if device == "auto" else device, plan)
@@ -345,11 +346,11 @@ class Model(Told):
             self._runners[kind] = runner
         return runner
 
-    def worker_choice(self, flops: int) -> dispatch.WorkerChoice:
+    def worker_choice(self, flops: int) -> WorkerChoice:
         """How many workers steps of so many operations get; what was learned stays from fit to fit."""
-        key = dispatch.asked_for(self.threads) if self.device == "cpu" else 1, flops
+        key = asked_for(self.threads) if self.device == "cpu" else 1, flops
         if key not in self._choices:
-            self._choices[key] = dispatch.WorkerChoice(*key)
+            self._choices[key] = WorkerChoice(*key)
         return self._choices[key]
 
     def _training_runner(self, target_width: int) -> Any:

@@ -49,6 +49,7 @@ ORDER = (
     "datasets",
     "data",
     "dispatch",
+    "workers",
     "elsewhere",
     "checks",
     "kernels",
