@@ -229,11 +229,12 @@ def option_of(run, operation):
 
 
 @functools.cache
-def plan_outputs_loss(loss, real):
-    """A loss of the outputs for a plan: y at Y, its derivative to DY.
+def plan_elementwise_loss(value, slope, real):
+    """``elementwise_loss(value, slope)`` for a plan: y at Y, its derivative to DY.
 
     INPUTS: width of y, OUTPUTS: of the target; OPTION: the parameter of the loss.
     """
+    loss = elementwise_loss(value, slope)
 
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
@@ -263,11 +264,6 @@ def plan_fused_loss(loss, real):
         return loss(losses, y, dz, z, target, option_of(run, operation), 1 / run[BATCH_ROWS], 0, 1)
 
     return measure
-
-
-def plan_elementwise_loss(value, slope, real):
-    """``elementwise_loss(value, slope)`` for a plan, as in ``plan_outputs_loss``."""
-    return plan_outputs_loss(elementwise_loss(value, slope), real)
 
 
 def plan_sigmoid_cross_entropy(real):

@@ -22,6 +22,11 @@ these points alone:
 * **Same bits on every run.** Sums are formed in an order that depends on the shapes alone, never by atomic additions
   of floats.
 
+The engine (``runner``) launches those of ``dense``, ``activations``, ``dropout`` and ``penalties``, for wide networks.
+The rest of a step are larger kernels of its own (``narrow_kernels``, ``layered``), with formulas of a row
+(``row_functions``) and of an element (``element_updates``) inside. What ``losses``, ``metrics``, ``updates``, ``rows``
+and ``gather`` have is for whoever composes a step by hand, kernel by kernel.
+
 The functions with ``plan_`` before their name belong to the CPU's engine and have no counterpart here; nor has
 ``cpu.gemm``, which works on addresses. A few kernels exist here alone, because a launch costs more than a call: dense
 layers with their activation (``dense``), and sums over rows (``reduce``).

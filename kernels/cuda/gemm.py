@@ -137,9 +137,9 @@ def gemm_kernel(real, tile, a_across, b_across, ones, end):
     zero, one, extra_rows = real(0), real(1), int(ones)
 
     @device
-    def place_of(number, transposed, extent, t):
-        """(k, i): where the ``number``-th four numbers that a thread brings begin in a step."""
-        place = t + number * threads
+    def place_of(turn, transposed, extent, t):
+        """(k, i): where the ``turn``-th four numbers that a thread brings begin in a step."""
+        place = t + turn * threads
         if transposed:
             return place // (extent // 4), place % (extent // 4) * 4
         return place % (deep // 4) * 4, place // (deep // 4)
@@ -147,8 +147,8 @@ def gemm_kernel(real, tile, a_across, b_across, ones, end):
     @device
     def load(kept, array, transposed, extent, start, first, last, t, wanted, loads, extra):
         """Bring numbers of a step from memory to a thread's registers, four side by side; zeros beyond the edges."""
-        for number in range(loads):
-            k, i = place_of(number, transposed, extent, t)
+        for turn in range(loads):
+            k, i = place_of(turn, transposed, extent, t)
             k, i = (first + k) & INDEX, (start + i) & INDEX
             for j in range(4):
                 value = zero
@@ -161,19 +161,19 @@ def gemm_kernel(real, tile, a_across, b_across, ones, end):
                     value = array[i, k + j]
                 elif extra and k + j < last and i == wanted:
                     value = one
-                kept[4 * number + j] = value
+                kept[4 * turn + j] = value
 
     @device
     def store(shared, half, kept, transposed, extent, t, loads):
         """Put a thread's numbers of a step into a half of the shared memory."""
-        for number in range(loads):
-            k, i = place_of(number, transposed, extent, t)
+        for turn in range(loads):
+            k, i = place_of(turn, transposed, extent, t)
             if whole or (k < deep and i < extent):
                 for j in range(4):
                     if transposed:
-                        shared[half & 1, k, i + j] = kept[4 * number + j]
+                        shared[half & 1, k, i + j] = kept[4 * turn + j]
                     else:
-                        shared[half & 1, k + j, i] = kept[4 * number + j]
+                        shared[half & 1, k + j, i] = kept[4 * turn + j]
 
     @device
     def accumulate(sums, left, right, a_shared, b_shared, half, k, down, over):

@@ -61,7 +61,7 @@ def group_of(combine):
 
 
 @device
-def total(a, b):
+def plus(a, b):
     return a + b
 
 
@@ -72,7 +72,7 @@ def larger(a, b):
 
 
 #: ``group_sum(room, t, lane, lanes, value)`` and so on: see ``group_of``.
-group_sum, group_maximum = group_of(total), group_of(larger)
+group_sum, group_maximum = group_of(plus), group_of(larger)
 
 
 @device

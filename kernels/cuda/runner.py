@@ -267,12 +267,6 @@ class Runner:
         path = path_of(plan, batch_size)
         if path == "tiny" and normed:
             path = "narrow"
-        of = functools.partial(self.data.of, keep=True)
-        x, targets = of(data.inputs), of(data.targets)
-        weights = self._buffer("no weights", 1, np.float64) if data.weights is None else of(data.weights)
-        order_on_device = self._buffer("no order", 1, np.int64) if order is None else self._order(order)
-        table, values, slopes = self._table("operations")
-        capacity = 1 if path == "tiny" else batch_size
         room = block_rows(plan, batch_size, path) if path != "layered" else 0
         program = self._program(
             rows, batch_size, room, batch_size, order is not None, data.weights is not None, kept is not None, seed,
@@ -281,35 +275,17 @@ class Runner:
         counters = np.zeros(tables.COUNTERS, np.int64)
         counters[[tables.ROWS_BATCH, tables.WEIGHTS_BATCH, tables.FIRST_BATCH]] = first_batch
         counters[tables.FIRST_STEP], counters[tables.GOOD] = step, count
+        table, values, slopes = self._table("operations")
         arrays = {
             "operations": table,
-            "parameter_table": self.parameter_table,
             "program": self._put("program", program),
             "counters": self._put("counters", counters),
-            "options": self.options,
             "rates": self._put("rates", np.ascontiguousarray(rates, np.float64)),
-            "x": x,
-            "targets": targets,
-            "weights": weights,
-            "order": order_on_device,
-            "parameters": self.remote.parameters,
-            "transposed": self.remote.transposed,
-            "first_slot": self.remote.slots[0] if plan.slots > 0 else self.remote.none,
-            "second_slot": self.remote.slots[1] if plan.slots > 1 else self.remote.none,
-            "gradients": self.remote.gradients,
-            "activations": self._buffer("activations", (plan.columns + plan.inputs) * capacity, self.real),
-            "derivatives": self._buffer("derivatives", max(1, plan.derivative_columns) * capacity, self.real),
-            "losses": self._buffer("losses", batch_size, self.real),
-            "metrics": self._buffer("metrics", max(1, len(plan.metrics)) * batch_size, self.real),
-            "penalty_terms": self._buffer("penalties", max(1, self.chunks), np.float64),
-            "kept": self._buffer("kept", (1 if kept is None else rows, plan.outputs), self.real),
-            "scale": self._buffer("scale", 1, np.float64),
-            "norms": self._buffer("norms", NORM_PARTS, np.float64),
-            "step": self._buffer("step", 1, np.int64),
             "limits": self._put("limits", np.array([plan.clip_norm, tolerance])),
+            "results": self._put("results", np.zeros((count, 1 + len(plan.metrics)))),
+            **self._arrays_of_rows(data, order, kept),
+            **self._arrays_of_model(1 if path == "tiny" else batch_size, batch_size),
         }
-        results = np.zeros((count, 1 + len(plan.metrics)))
-        arrays["results"] = self._put("results", results)
         self._refresh_transposed(arrays)
         key = (path, room, batch_size, normed, seed, *map(id, arrays.values()))
         if self.replayed != key:
@@ -317,18 +293,56 @@ class Runner:
             self.replay, self.replayed = self._steps(path, arrays, room, batch_size, normed, values, slopes, seed), key
         self.replay.run(count)
         self.stream.handle.synchronize()
+        return self._outcome(arrays, count, kept)
+
+    def _arrays_of_rows(self, data, order, kept):
+        """The device arrays of the data by name; where there is none, an array that nobody reads."""
+        of = functools.partial(self.data.of, keep=True)
+        return {
+            "x": of(data.inputs),
+            "targets": of(data.targets),
+            "weights": self._buffer("no weights", 1, np.float64) if data.weights is None else of(data.weights),
+            "order": self._buffer("no order", 1, np.int64) if order is None else self._order(order),
+            "kept": self._buffer("kept", (1 if kept is None else len(data.inputs), self.plan.outputs), self.real),
+        }
+
+    def _arrays_of_model(self, capacity, batch_size):
+        """The device arrays of the parameters and of what a step computes, by name.
+
+        capacity : rows that the arenas of activations and derivatives have room for.
+        """
+        plan, remote = self.plan, self.remote
+        return {
+            "parameter_table": self.parameter_table,
+            "options": self.options,
+            "parameters": remote.parameters,
+            "transposed": remote.transposed,
+            "first_slot": remote.slots[0] if plan.slots > 0 else remote.none,
+            "second_slot": remote.slots[1] if plan.slots > 1 else remote.none,
+            "gradients": remote.gradients,
+            "activations": self._buffer("activations", (plan.columns + plan.inputs) * capacity, self.real),
+            "derivatives": self._buffer("derivatives", max(1, plan.derivative_columns) * capacity, self.real),
+            "losses": self._buffer("losses", batch_size, self.real),
+            "metrics": self._buffer("metrics", max(1, len(plan.metrics)) * batch_size, self.real),
+            "penalty_terms": self._buffer("penalties", max(1, self.chunks), np.float64),
+            "scale": self._buffer("scale", 1, np.float64),
+            "norms": self._buffer("norms", NORM_PARTS, np.float64),
+            "step": self._buffer("step", 1, np.int64),
+        }
+
+    def _outcome(self, arrays, count, kept):
+        """(status, steps done, results) of a slice of ``count`` steps that has run; the host gets what it asked for."""
         counters = arrays["counters"].copy_to_host()
         done = int(counters[tables.GOOD])
-        converged = bool(counters[tables.CONVERGED_THERE])
         results = arrays["results"].copy_to_host()[:count]
         if kept is not None:
-            kept[:] = arrays["kept"].copy_to_host()[:rows]
-        if plan.update is None:
+            kept[:] = arrays["kept"].copy_to_host()[: len(kept)]
+        if self.plan.update is None:
             self.arenas.gradients[:] = self.remote.gradients.copy_to_host()
         if done == count:
             self.remote.keep_copy()
             return OK, done, results
-        return CONVERGED if converged else NOT_FINITE, done, results
+        return CONVERGED if counters[tables.CONVERGED_THERE] else NOT_FINITE, done, results
 
     def _steps(self, path, arrays, room, batch_size, normed, values, slopes, seed):
         """What runs a number of steps of a slice."""

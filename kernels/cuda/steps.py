@@ -32,6 +32,12 @@ class Steps:
 
     transposes = True
 
+    #: The arrays of ``narrow_kernels.weights_kernel``.
+    WEIGHTS = (
+        "operations parameter_table program counters options rates scale parameters transposed first_slot second_slot "
+        "gradients activations derivatives losses metrics penalty_terms results"
+    )
+
     def __init__(self, plan, real, arrays, stream, room, batch_size, normed, values, slopes):
         self.plan, self.arrays, self.stream, self.batch_size = plan, arrays, stream, batch_size
         self.normed, self.updates = normed, plan.update is not None
@@ -54,11 +60,6 @@ class Steps:
         """Launch a kernel with arrays by their names."""
         arguments = [self.arrays[name] for name in names.split()]
         launch(kernel, blocks, threads, stream, *arguments, *further, shared=shared)
-
-    WEIGHTS = (
-        "operations parameter_table program counters options rates scale parameters transposed first_slot second_slot "
-        "gradients activations derivatives losses metrics penalty_terms results"
-    )
 
     def finish(self, stream, formed):
         """What follows once the gradients are there: their norm, the update if it is not done yet, the constraints."""

@@ -105,14 +105,14 @@ def power_of_two(total):
 
 
 @formula
-def exp_reduction(sum, x, magic):
-    """n + magic, n and r with x = n ln 2 + r, n whole; |r| <= ln(2) / 2 where ``sum`` is x, and so much more as they
+def exp_reduction(near, x, magic):
+    """n + magic, n and r with x = n ln 2 + r, n whole; |r| <= ln(2) / 2 where ``near`` is x, and so much more as they
     differ. magic : a ``rounder``.
 
     The first piece of ln 2 has so few bits that n times it is exact, and its difference to x as well.
     """
     real = type(x)
-    total = fused(sum, real(1.4426950408889634), magic)
+    total = fused(near, real(1.4426950408889634), magic)
     n = total - magic
     if single(x):
         return total, n, fused(n, real(2.12194440054690583e-4), fused(n, real(-0.693359375), x))
@@ -282,9 +282,9 @@ def log1p(x):
     """
     real = type(x)
     finite = real(1) if x == real(np.inf) else x
-    sum = real(1) + finite
-    n, m = log_parts(sum)
-    lost = (finite - (sum - real(1))) * power_of_two((real(-60) if n > real(60) else -n) + rounder(x, real(0)))
+    rounded = real(1) + finite
+    n, m = log_parts(rounded)
+    lost = (finite - (rounded - real(1))) * power_of_two((real(-60) if n > real(60) else -n) + rounder(x, real(0)))
     y = log_sum(n, (m - real(1)) + lost)
     return x if x == real(np.inf) else y
 
