@@ -54,7 +54,15 @@ PATHS = {
 
 @dataclass(frozen=True)
 class Operation:
-    """One step through the network: y from x going forward, dx from dy going backward."""
+    """One step through the network: y from x going forward, dx from dy going backward.
+
+    kind : "dense", "activation", "softmax", "log_softmax", "dropout", "own", "loss", "fused_loss" (computed together
+    with the last activation) or "metric"; layer : the number of its layer; inputs, outputs : the widths of x and y, of
+    a loss those of the outputs and the targets; x, y : their places among the activations, -1 for the batch's inputs
+    and -2 for the predictions; dx, dy : theirs among the derivatives, -1 where nobody asks; weights, bias : places
+    among the parameters, or -1; option : its first one among the plan's options, or -1; formula : the name of its
+    formula or kernel.
+    """
 
     kind: str
     layer: int
@@ -84,7 +92,13 @@ class Operation:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A trainable array: its place among the parameters, its shape, and what belongs to its update."""
+    """A trainable array: its place among the parameters, its shape, and what belongs to its update.
+
+    name : such as "dense_1.W"; role : "weights", "bias" or "own"; operation : its number among the plan's; offset :
+    its first element in the arena; shape : of the array; penalty : where its l1 and l2 stand among the plan's options,
+    or -1; decay : 1 where decoupled weight decay applies, else 0; constraint : where its largest norm stands among the
+    options, or -1; own_penalty : (value, slope) of a user's own.
+    """
 
     name: str
     role: str
