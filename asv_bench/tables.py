@@ -131,10 +131,14 @@ def of_scikit_learn(
 
 def command(kind: str, X: np.ndarray, y: np.ndarray, seed: int) -> Any:
     """fastnn as its command does it."""
-    from fastnn.__main__ import BATCH_SIZE, DROPOUT, EPOCHS, LEAST_STEPS
+    from fastnn.__main__ import BATCH_SIZE, DROPOUT, LEARNING_RATE, WEIGHT_DECAY, choose_epochs
 
-    epochs = max(EPOCHS, -(-LEAST_STEPS // -(-len(X) // BATCH_SIZE)))
-    return of_fastnn(kind, X, y, seed, layers(kind, X, y, (64, 64), DROPOUT), epochs=epochs, batch_size=BATCH_SIZE)
+    order = np.argsort(y, kind="stable") if kind in ("classes", "rare") else np.arange(len(X))
+    X, y = X[order], y[order]
+    model = fn.Model(layers(kind, X, y, (64, 64), DROPOUT), seed=seed)
+    model.compile(fn.AdamW(LEARNING_RATE, WEIGHT_DECAY), LOSSES[kind], threads=1)
+    model.fit(X, y, verbose=0, batch_size=BATCH_SIZE, epochs=choose_epochs(model, X, y)[0])
+    return model.predict
 
 
 def translated(kind: str, X: np.ndarray, y: np.ndarray, seed: int) -> Any:

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn.__main__ import BATCH_SIZE, EPOCHS, HIDDEN, LEARNING_RATE, build_model, confusion_matrix, main
+from fastnn.__main__ import (
+    BATCH_SIZE,
+    EPOCHS,
+    HIDDEN,
+    LEARNING_RATE,
+    build_model,
+    choose_epochs,
+    confusion_matrix,
+    main,
+    verdict,
+)
 from fastnn.kernels.jit import COMPILED
 
 EPOCH_OPTION = ["--epochs", "100" if COMPILED else "1", "--hidden", "64,64" if COMPILED else "4"]
@@ -145,6 +155,87 @@ def test_the_printed_program_makes_the_same_model(name, capsys, tmp_path):
             ).mean()
         )
         assert f"{error:.4g}" == printed.split("root mean squared error: ")[1].split()[0]
+
+
+def noisy(rows=60, seed=1):
+    x = np.random.default_rng(seed).standard_normal((rows, 9)).round(3)
+    return ["a,b,c,d,e,f,g,h,price", *(",".join(map(str, [*row[:8], 100 * (row[0] + row[8])])) for row in x)]
+
+
+@pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
+def test_the_epochs_of_a_noisy_table_are_few_and_found_without_the_held_out_rows(capsys, tmp_path):
+    options = ["--data", table(tmp_path, noisy()), "--target", "price", "--save", str(tmp_path / "m.safetensors")]
+    assert main(options) == 0
+    printed = capsys.readouterr().out
+    epochs, tried = printed.split("epochs: ")[1].split(" tried had the lowest loss on rows left out")[0].split(" of ")
+    assert int(tried) == 2250 and int(epochs) < 750
+    score = float(printed.split("R² on held-out rows: ")[1].split()[0])
+    program = printed.partition("The same from Python:\n")[2]
+    assert f"epochs={epochs})  # epochs: by cross-validation" in program
+    names = {}
+    exec(program, names)
+    for found, expected in zip(
+        names["model"].get_weights(), fn.load(str(tmp_path / "m.safetensors")).get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+    capsys.readouterr()
+    assert main([*options, "--epochs", tried]) == 0
+    printed = capsys.readouterr().out
+    assert "The network overfits" in printed and "cross-validation" not in printed
+    assert float(printed.split("R² on held-out rows: ")[1].split()[0]) < score - 0.1
+
+
+class Losses:
+    """Stands for a model whose validation loss is given."""
+
+    def __init__(self, loss, rows):
+        self.loss, self.rows, self.left_out = loss, rows, []
+
+    def copy(self):
+        return self
+
+    def fit(self, x, y, batch_size, epochs, validation_data):
+        self.left_out.append(validation_data[1])
+        assert not set(y) & set(validation_data[1]) and len(y) + len(validation_data[1]) == self.rows
+        return {"val_loss": self.loss(epochs)}
+
+
+@pytest.mark.parametrize(
+    ("loss", "epochs"),
+    [
+        (lambda n: np.abs(np.arange(n) - 20.0), 21),
+        (lambda n: -np.arange(float(n)), 100),
+        (lambda n: np.where(np.arange(n) == 80, -1, np.abs(np.arange(n) - 20.0)), 21),  # more than a third later
+        (lambda n: np.where(np.arange(n) == 50, -1, np.abs(np.arange(n) - 20.0)), 51),
+    ],
+)
+def test_the_epochs_chosen_have_the_lowest_loss_that_holds_for_a_third(loss, epochs):
+    model = Losses(loss, 2000)
+    assert choose_epochs(model, np.zeros((2000, 1)), np.arange(2000)) == (epochs, 100)
+    assert sorted(np.concatenate(model.left_out)) == list(range(2000)) and len(model.left_out) == 5
+    assert [rows[1] - rows[0] for rows in model.left_out] == [5] * 5
+
+
+def test_one_fold_stands_for_all_where_rows_are_many():
+    model = Losses(np.arange, 10_001)
+    assert choose_epochs(model, np.zeros((10_001, 1)), np.arange(10_001)) == (1, 100)
+    assert len(model.left_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        (("R²", 0.5, 0.0, 0.6), ""),
+        (("R²", 0.5, 0.0, 0.9), "overfits"),
+        (("R²", -0.1, 0.0, 0.0), "no better than always the mean:"),
+        (("accuracy", 0.6, 0.6, 0.7), "no better than always the most frequent class:"),
+        (("R²", float("nan"), 0.0, 0.9), ""),
+    ],
+)
+def test_the_verdict_is_said_plainly(case, said):
+    first, *lines = verdict(*case).splitlines()
+    assert first == f"{case[0]} on training rows: {case[3]:.4f}"
+    assert len(lines) == bool(said) and said in "".join(lines)
 
 
 def test_the_task_that_was_asked_for(capsys, tmp_path):
