@@ -350,8 +350,8 @@ def verdict(name: str, score: float, baseline: float, trained: float) -> str:
         always = "always the mean" if name == "R²" else "always the most frequent class"
         said += f"The network is no better than {always}: it found nothing in these columns that helps on new rows.\n"
     if trained - score > GAP:
-        said += "The network overfits: it is much better on the rows that it was trained on. More rows, fewer columns, "
-        said += "fewer epochs or a smaller network (--hidden 16) may help.\n"
+        said += "The network overfits: it is much better on the rows that it was trained on.\n"
+        said += "More rows, fewer columns, a smaller network (--hidden 16), or leaving --epochs out may help.\n"
     return said
 
 
