@@ -295,7 +295,7 @@ def sample_weights(name: str, value: Any, rows: int) -> np.ndarray | None:
     if len(bad):
         raise ValueError(f"{name} has {weights[bad[0]]:g} in row {bad[0]}; expected finite numbers of at least 0")
     if not weights.any():
-        raise ValueError(f"{name} is 0 in all {rows} rows; expected a row that counts")
+        raise ValueError(f"{name} is zero in all {rows} rows; expected a row that counts")
     return weights
 
 

@@ -109,7 +109,7 @@ def check_weights(examples: Examples, action: str, name: str = "sample_weight") 
             f"{rounded.dtype.name}; expected finite numbers"
         )
     if not rounded.any():
-        raise ValueError(f"{name} is 0 in all {len(examples)} rows for {action}; expected a row that counts")
+        raise ValueError(f"{name} is zero in all {len(examples)} rows for {action}; expected a row that counts")
 
 
 def with_validation(

@@ -447,6 +447,8 @@ class Model(Told):
     ) -> dict[str, float]:
         """One step on all rows of X as one batch; returns the loss and the metrics of before it.
 
+        The checks of a call take longer than the step of a small model: where all rows are there, ``fit`` is quicker.
+
         X, y, sample_weight, class_weight : as in ``fit``, which also says what is raised.
         """
         examples.compiled_loss(self, "train_on_batch")

@@ -19,6 +19,7 @@ from .callbacks import Callback
 from .checks import nearest, shown
 from .history import number_text
 from .kernels.conventions import CONVERGED, NOT_FINITE
+from .losses import BinaryCrossEntropy, CrossEntropy
 from .own_functions import suspects
 
 if TYPE_CHECKING:
@@ -263,10 +264,12 @@ class Trainer:
     def _explain(self, batch: int) -> None:
         epoch, within = divmod(batch, self.batches)
         rate = float(self.rates(self.model.step, 1)[0])
+        classes = isinstance(self.model.loss, (BinaryCrossEntropy, CrossEntropy))
         raise FloatingPointError(
             f"the loss or a weight became NaN or infinite in epoch {epoch + 1}, batch {within + 1} of "
             f"{self.batches} (learning_rate={rate:g}); the model keeps the weights "
-            f"of before that step. A smaller learning rate or standardized inputs usually help{suspects(self.model)}"
+            f"of before that step. A smaller learning rate or standardized inputs{'' if classes else ' and targets'} "
+            f"usually help{suspects(self.model)}"
         )
 
     def logs(self, epoch: int, results: np.ndarray) -> dict[str, float]:

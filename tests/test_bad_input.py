@@ -138,15 +138,15 @@ BAD_FIT = {
     "validation_data NaN": ({"validation_data": (GOOD_X * np.nan, LABELS)}, "validation_data[0] has nan in row 0"),
     "weights of the rows to train on": (
         {"sample_weight": np.repeat([0.0, 1.0], 10), "validation_split": 0.5},
-        "sample_weight is 0 in all 10 rows for training; expected a row that counts",
+        "sample_weight is zero in all 10 rows for training; expected a row that counts",
     ),
     "weights of the rows to validate on": (
         {"sample_weight": np.repeat([1.0, 0.0], 10), "validation_split": 0.5},
-        "sample_weight is 0 in all 10 rows for validation; expected a row that counts",
+        "sample_weight is zero in all 10 rows for validation; expected a row that counts",
     ),
     "weights of rows and classes": (
         {"sample_weight": LABELS == 0, "class_weight": {0: 0.0}},
-        "sample_weight is 0 in all 20 rows for training; expected a row that counts",
+        "sample_weight is zero in all 20 rows for training; expected a row that counts",
     ),
     "callbacks single": ({"callbacks": type("C", (), {"on_epoch_end": print})()}, "callbacks is a single callback"),
     "callbacks no callback": ({"callbacks": [3]}, "callbacks[0] is 3; expected an object with on_epoch_end"),

@@ -514,8 +514,11 @@ def test_an_own_function_is_named_where_numbers_stop_being_finite():
     with pytest.raises(FloatingPointError, match=r"look at LossFunction\('squares'\) and Own\(\), your own"):
         model.fit(X * 1e30, LABELS)
     model = model_for("mse", 1, None, fn.SGD(1e30))
-    with pytest.raises(FloatingPointError, match=r"standardized inputs usually help$"):
+    with pytest.raises(FloatingPointError, match=r"standardized inputs and targets usually help$"):
         model.fit(X, LABELS, epochs=50)
+    model = model_for("binary_cross_entropy", 1, "sigmoid", fn.SGD(1e38))
+    with pytest.raises(FloatingPointError, match=r"standardized inputs usually help$"):
+        model.fit(X, LABELS > 0, epochs=50)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.dtype("float64"), np.dtype(">f8"), "Float64"])

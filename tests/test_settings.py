@@ -113,7 +113,7 @@ def test_a_weight_is_finite_in_the_model_s_type(name):
         ValueError, match=rf"{name} gives row 1 the weight 1e\+39, which is too large for float32; expected"
     ):
         model.fit([[1.0], [2.0]], [0, 1], **{name: given})
-    with pytest.raises(ValueError, match="sample_weight is 0 in all 2 rows for fit"):
+    with pytest.raises(ValueError, match="sample_weight is zero in all 2 rows for fit"):
         model.fit([[1.0], [2.0]], [0, 1], sample_weight=[1e-50, 0])
     assert model.step == 0
 

@@ -118,7 +118,7 @@ BAD = {
     r"sample_weight has shape \(41, 2\)": {"sample_weight": np.ones((41, 2))},
     "sample_weight has -1 in row 3": {"sample_weight": np.where(np.arange(41) == 3, -1, W)},
     "sample_weight has nan in row 0": {"sample_weight": np.full(41, np.nan)},
-    "sample_weight is 0 in all 41 rows": {"sample_weight": np.zeros(41)},
+    "sample_weight is zero in all 41 rows": {"sample_weight": np.zeros(41)},
     "sample_weight holds text": {"sample_weight": ["x"] * 41},
     "class_weight is 'balance'": {"class_weight": "balance"},
     "class_weight is 3": {"class_weight": 3},
