@@ -285,11 +285,12 @@ def run(options: argparse.Namespace) -> None:
     x, t = inputs[training].astype(np.float32), targets[training]
     # Compiles, or loads from the cache, all that a fit needs, the shuffling too: not part of the time below.
     model.copy().fit(x[:2], t[:2], batch_size=1)
-    chosen = options.epochs is None and options.data is not None
+    given = options.epochs is not None
+    chosen = not given and options.data is not None
     if chosen:
         options.epochs, tried = choose_epochs(model, x, t)
         print(f"epochs: {options.epochs} of {tried} tried had the lowest loss on rows left out, in cross-validation")
-    elif options.epochs is None:
+    elif not given:
         options.epochs = EPOCHS
     started = time.perf_counter()
     model.fit(x, t, batch_size=BATCH_SIZE, epochs=options.epochs)
@@ -306,7 +307,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         score, baseline = report_numbers(table.targets[held_out], outputs[:, 0] * scale + center)
         trained = r_squared(t, learned[:, 0])
-    print(verdict("accuracy" if table.classes else "R²", score, baseline, trained), end="")
+    print(verdict("accuracy" if table.classes else "R²", score, baseline, trained, given), end="")
     print()
     if options.save is not None:
         model.save(options.save)
@@ -343,15 +344,19 @@ def report_numbers(true: np.ndarray, predicted: np.ndarray) -> tuple[float, floa
     return score, 0.0
 
 
-def verdict(name: str, score: float, baseline: float, trained: float) -> str:
-    """Lines that say whether the network has learned anything that holds, and whether it overfits; NaN says nothing."""
+def verdict(name: str, score: float, baseline: float, trained: float, given: bool) -> str:
+    """Lines that say whether the network has learned anything that holds, and whether it overfits; NaN says nothing.
+
+    given : the user said how many epochs.
+    """
     said = f"{name} on training rows: {trained:.4f}\n"
     if score <= baseline:
         always = "always the mean" if name == "R²" else "always the most frequent class"
         said += f"The network is no better than {always}: it found nothing in these columns that helps on new rows.\n"
     if trained - score > GAP:
         said += "The network overfits: it is much better on the rows that it was trained on.\n"
-        said += "More rows, fewer columns, a smaller network (--hidden 16), or leaving --epochs out may help.\n"
+        ways = ["more rows", "fewer columns", "a smaller network (--hidden 16)", *(["no --epochs"] if given else [])]
+        said += f"What may help: {', '.join(ways)}.\n"
     return said
 
 

@@ -231,9 +231,11 @@ def test_one_fold_stands_for_all_where_rows_are_many():
     ],
 )
 def test_the_verdict_is_said_plainly(case, said):
-    first, *lines = verdict(*case).splitlines()
-    assert first == f"{case[0]} on training rows: {case[3]:.4f}"
-    assert bool(lines) == bool(said) and said in "".join(lines)
+    for given in (False, True):
+        first, *lines = verdict(*case, given).splitlines()
+        assert first == f"{case[0]} on training rows: {case[3]:.4f}"
+        assert bool(lines) == bool(said) and said in "".join(lines)
+        assert ("no --epochs" in "".join(lines)) == (given and said == "overfits")
 
 
 def test_the_task_that_was_asked_for(capsys, tmp_path):
