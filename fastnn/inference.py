@@ -55,8 +55,10 @@ class CompiledPredict:
 
     def __init__(self, runner: Any, inputs: int, outputs: int):
         from .kernels.cpu.inference import predict_into
+        from .kernels.jit import COMPILED
 
-        self._run = predict_into
+        # Plain Python warns of infinities where compiled code does not; the status tells of them.
+        self._run = predict_into if COMPILED else np.errstate(all="ignore")(predict_into)
         # Above, a second worker may help, and Model.predict does it better.
         self._most_rows = max(1, 2 * FLOPS_PER_WORKER // max(1, runner.plan.forward_flops(1)))
         self._memory = runner.arenas.parameters
