@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, checks, datasets, dispatch
+from . import __version__, checks, datasets, dispatch, scores
 from .layers import Dense, Dropout, Input
 from .model import Model
 from .optimizers import Adam, AdamW
@@ -206,7 +206,7 @@ def split(table: Table, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.delete(order, slice(2, None, 5)), order[2::5]
 
 
-def choose_epochs(model: Model, x: np.ndarray, y: np.ndarray, folds: int = FOLDS) -> tuple[int, int]:
+def choose_epochs(model: Model, x: np.ndarray, y: np.ndarray) -> tuple[int, int]:
     """(epochs after which the mean loss of the rows left out was lowest, epochs tried), by cross-validation.
 
     A minimum counts that is not bettered for a third of the epochs tried: later ones are chance, where rows are few.
@@ -215,8 +215,8 @@ def choose_epochs(model: Model, x: np.ndarray, y: np.ndarray, folds: int = FOLDS
     """
     tried = max(EPOCHS, -(-LEAST_STEPS // -(-len(x) // BATCH_SIZE)))
     rows, losses = np.arange(len(x)), np.zeros(tried)
-    for fold in range(1 if len(x) > MANY_ROWS else folds):
-        out = rows % folds == fold
+    for fold in range(1 if len(x) > MANY_ROWS else FOLDS):
+        out = rows % FOLDS == fold
         history = model.copy().fit(
             x[~out], y[~out], batch_size=BATCH_SIZE, epochs=tried, validation_data=(x[out], y[out])
         )
@@ -326,9 +326,8 @@ def report_classes(table: Table, true: np.ndarray, predicted: np.ndarray) -> tup
 
 
 def r_squared(true: np.ndarray, predicted: np.ndarray) -> float:
-    """1 - Σ(true - predicted)² / Σ(true - mean)²; NaN where all are the same."""
-    spread = float(np.square(true - true.mean()).sum())
-    return 1 - float(np.square(true - predicted).sum()) / spread if spread > 0 else math.nan
+    """``scores.r2``, but NaN where all targets are the same."""
+    return scores.r2(true, predicted) if np.ptp(true) > 0 else math.nan
 
 
 def report_numbers(true: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
@@ -336,10 +335,10 @@ def report_numbers(true: np.ndarray, predicted: np.ndarray) -> tuple[float, floa
     error = float(np.square(true - predicted).mean())
     spread = float(np.square(true - true.mean()).mean())
     score = r_squared(true, predicted)
-    if spread > 0:
-        print(f"R² on held-out rows: {score:.4f} (always the mean: 0)")
-    else:
+    if math.isnan(score):
         print("R² on held-out rows: none, as all have the same target")
+    else:
+        print(f"R² on held-out rows: {score:.4f} (always the mean: 0)")
     print(f"root mean squared error: {error**0.5:.4g} (always the mean: {spread**0.5:.4g})")
     return score, 0.0
 
