@@ -19,7 +19,7 @@ MARKERS = ("o", "^", "s", "D", "v", "P")
 WIDTH = 7.2
 
 #: From class 0 to class 1: white is undecided.
-TWO_CLASSES = LinearSegmentedColormap.from_list("two_classes", ("#A9CFE6", "#FFFFFF", "#F5CBA9"))
+TWO_CLASSES = LinearSegmentedColormap.from_list("two_classes", ("#C3DFF0", "#FFFFFF", "#FBE0CB"))
 
 
 def style() -> None:
@@ -52,9 +52,10 @@ def style() -> None:
 
 def points(axes: Any, X: np.ndarray, y: np.ndarray, size: float = 12, legend: bool = False) -> None:
     """Draw the rows of X, (rows, 2), with a color and a marker for each class."""
+    edge = 0.4 if size > 9 else 0.0  # small points would be all edge
     for label in np.unique(y):
         style = {"color": COLORS[label], "marker": MARKERS[label], "label": f"class {label}"}
-        axes.scatter(*X[y == label].T, s=size, linewidths=0.4, edgecolors="white", **style)
+        axes.scatter(*X[y == label].T, s=size, linewidths=edge, edgecolors="white", **style)
     axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     axes.grid(False)
     if legend:
