@@ -3,8 +3,9 @@
 python -m asv_bench.report
 
 The folder has a part for each set of figures, ``512`` and ``256`` after the bits of a vector and ``zen3``: folders with
-the figures.json of ``asv_bench.compare``, and the products.json of ``asv_bench.products``; and beside them what
-``asv_bench.start`` and ``asv_bench.scaling`` print.
+the figures.json of ``asv_bench.compare``, and the products.json of ``asv_bench.products``. Beside them lie what
+``asv_bench.start`` and ``asv_bench.scaling`` print, and two texts: summary.md, for the top of the page, and notes.md,
+what binds and what was tried, for its end.
 """
 
 from __future__ import annotations
@@ -23,9 +24,20 @@ REFERENCE = ROOT / "asv_bench" / "reference"
 PAGE, PLOTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "_static"
 
 SETS = {
-    "512": "vectors of 64 bytes (AVX-512)",
-    "256": "limited to vectors of 32 bytes (AVX2)",
-    "zen3": "a processor that has no longer ones (AVX2)",
+    "zen3": "Zen 3, AVX2",
+    "512": "Zen 4, AVX-512",
+    "256": "Zen 4, limited to AVX2",
+}
+
+#: The folders of a set in the order in which the page has them.
+PARTS = ("steps", "small", "sklearn", "rows", "search")
+
+#: Task of ``asv_bench.compare`` -> what it is for the reader.
+WORDS = {
+    "step": "A training step",
+    "row": "A prediction of one row",
+    "rows": "A prediction of 100,000 rows",
+    "search": "Training 50 networks, one after the other",
 }
 
 #: Peer -> the least that it takes, in times of fastnn's, with vectors of 64 bytes and of 32: the project's targets.
@@ -41,7 +53,9 @@ class Figures:
 
     def __init__(self, folder: str):
         self.parts = [
-            json.loads(path.read_text("utf-8")) for path in sorted((REFERENCE / folder).glob("*/figures.json"))
+            json.loads(path.read_text("utf-8"))
+            for name in PARTS
+            if (path := REFERENCE / folder / name / "figures.json").exists()
         ]
         self.records = [record for part in self.parts for record in part["records"]]
         self.by_key = {(r["task"], r["workload"], r["peer"]): r for r in self.records}
@@ -56,6 +70,37 @@ class Figures:
         """How many times as long as fastnn the peer takes, in the run that timed both."""
         record = self.by_key.get((task, workload, peer), {})
         return record.get("ratio" if which == "median" else "ratio of the minima", math.nan)
+
+    def nearest(self, task: str, workload: str) -> str:
+        """The peer that comes nearest to fastnn and how many times as long it takes, in bold where it is faster."""
+        others = [
+            (record["ratio"], record["peer"])
+            for record in self.records
+            if (record["task"], record["workload"]) == (task, workload)
+            and not record["peer"].startswith("fastnn")
+            and "ratio" in record
+        ]
+        return marked(*min(others)) if others else ""
+
+    def product_ratios(self, threads: str) -> list[float]:
+        """fastnn's speed over that of the fastest other library, for each product."""
+        speeds = self.products.get(threads, {"fastnn": {}})
+        others = [speed for label, speed in speeds.items() if label != "fastnn"]
+        return [own / max(speed.get(product, 0.0) for speed in others) for product, own in speeds["fastnn"].items()]
+
+
+def marked(ratio: float, peer: str = "") -> str:
+    text = f"{peer} {ratio:.3g}".strip()
+    return f"**{text}**" if ratio < 1 else text
+
+
+def in_threads(threads: str) -> str:
+    return f"{threads} thread" + "s" * (threads != "1")
+
+
+def folded(title: str, lines: list[str]) -> list[str]:
+    """Lines of Markdown that a reader opens by the title."""
+    return ["", "<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>"]
 
 
 def rows(figures: Figures, width: int) -> Iterable[tuple[str, str, str, str, str]]:
@@ -87,83 +132,105 @@ def rows(figures: Figures, width: int) -> Iterable[tuple[str, str, str, str, str
         def one(w: str, peer: str = peer, way: str = way) -> float:
             return figures.time("row", "digits", peer, w) / figures.time("row", "digits", way, w)
 
-        yield row(f"one row, {way.replace('fastnn', 'predict', 1)}, {peer}", target, one, "×")  # type: ignore[misc]
+        yield row(f"one row, {'compiled_' * (way != 'fastnn')}predict, {peer}", target, one, "×")  # type: ignore[misc]
     for peer, target in (("onnxruntime", 3.0), ("jax", 1.5)):
         yield row(f"100,000 rows, {peer}", target, lambda w, p=peer: figures.ratio("rows", "digits", p, w), "×")  # type: ignore[misc]
     for peer, target in (("jax", 5.0), ("scikit-learn", 10.0)):
         yield row(f"50 networks, {peer}", target, lambda w, p=peer: figures.ratio("search", "digits", p, w), "×")  # type: ignore[misc]
-    for threads, speeds in figures.products.items():
-        own = speeds["fastnn"]
-        others = {
-            product: max(s.get(product, 0.0) for label, s in speeds.items() if label != "fastnn") for product in own
-        }
-        ratios = [own[product] / others[product] for product in own]
-        yield row(f"products, {threads} thread(s): the least", 0.97, lambda _, r=ratios: min(r), "×")  # type: ignore[misc]
+    for threads in figures.products:
+        ratios = figures.product_ratios(threads)
+        yield row(f"products, {in_threads(threads)}: the least", 0.97, lambda _, r=ratios: min(r), "×")  # type: ignore[misc]
         yield row(
-            f"products, {threads} thread(s): geometric mean",
+            f"products, {in_threads(threads)}: geometric mean",
             1.2,
             lambda _, r=ratios: statistics.geometric_mean(r),
             "×",
         )  # type: ignore[misc]
 
 
-def products_table(figures: Figures) -> list[str]:
-    """The speeds of the products as Markdown."""
-    lines = []
+def summary(sets: dict[str, Figures]) -> list[str]:
+    """One line for each piece of work, one column for each set: the nearest peer."""
+    lines = ["| work | " + " | ".join(SETS[name] for name in sets) + " |", "|---|" + "---|" * len(sets)]
+
+    def line(work: str, cells: Iterable[str]) -> None:
+        lines.append(f"| {work} | " + " | ".join(cells) + " |")
+
+    for name, work in WORKLOADS.items():
+        text = f"step, *{name}*: {'-'.join(map(str, work.sizes))}, batch {work.batch_size:,}"
+        text += f", {work.dtype}, loss and gradient alone" * work.gradient_only
+        line(text, (figures.nearest("step", name) for figures in sets.values()))
+    for task in ("row", "rows", "search"):
+        text = WORDS[task][0].lower() + WORDS[task][1:] + ", *digits*" * (task != "search")
+        line(text, (figures.nearest(task, "digits") for figures in sets.values()))
+    for threads in sorted({threads for figures in sets.values() for threads in figures.products}):
+        ratios = [figures.product_ratios(threads) for figures in sets.values()]
+        text = f"matrix products, {in_threads(threads)}"
+        line(f"{text}: geometric mean of 36", (marked(statistics.geometric_mean(r)) if r else "" for r in ratios))
+        line(f"{text}: the least of 36", (marked(min(r)) if r else "" for r in ratios))
+    return lines
+
+
+def products_table(speeds: dict[str, dict[str, float]]) -> list[str]:
+    """The speeds of the products as Markdown, by library."""
+    lines = ["| product, rows-inputs-units | " + " | ".join(speeds) + " |", "|---|" + "---|" * len(speeds)]
+    for product in speeds["fastnn"]:
+        cells = [f"{speed[product]:.1f}" if product in speed else "-" for speed in speeds.values()]
+        lines.append(f"| {product} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def targets_table(figures: Figures, folder: str) -> tuple[list[str], str]:
+    """The targets as Markdown, and how many of them were met."""
+    found = list(rows(figures, 0 if folder == "512" else 1))
+    lines = ["| what | target | measured | of the minima | |", "|---|---|---|---|---|"]
+    words = [row[-1] for row in found]
+    measured = len(words) - words.count("not measured")
+    return lines + ["| " + " | ".join(row) + " |" for row in found], f"{words.count('met')} of {measured} met"
+
+
+def part(folder: str, figures: Figures) -> list[str]:
+    """A set's part of the page: the machine, a picture, the tables, and folded the commands, targets and products."""
+    words, facts = SETS[folder], figures.parts[0]["machine"]
+    plot(figures.records, PLOTS / f"benchmarks_{folder}.png")
+    lines = ["", f"## {words}", ""]
+    lines += [f"- {name}: {facts[name]}" for name in ("date", "processor", "system", "versions")]
+    alternative = f"Bars: how many times as long as fastnn each peer takes for a step, {words}"
+    lines += ["", f"![{alternative}](_static/benchmarks_{folder}.png)"]
+    for run in figures.parts:
+        for text in table(run["records"], {}).split("\n## ")[1:]:
+            task, _, rest = text.partition(", ")
+            unit, _, lines_of_table = rest.partition("\n")
+            lines += ["", f"**{WORDS[task]}, {unit}**", "", lines_of_table.strip()]
+    commands = [run["machine"]["command"].partition(" --output")[0] for run in figures.parts]
+    lines += folded("Commands", ["```sh", *commands, "```"])
+    targets, met = targets_table(figures, folder)
+    lines += folded(f"The project's own targets: {met}", targets)
     for threads, speeds in figures.products.items():
-        labels = list(speeds)
-        lines += ["", f"### {threads} thread(s)", "", "| product, rows-inputs-units | " + " | ".join(labels) + " |"]
-        lines.append("|---|" + "---|" * len(labels))
-        for product in speeds["fastnn"]:
-            cells = [f"{speeds[label][product]:.1f}" if product in speeds[label] else "-" for label in labels]
-            lines.append(f"| {product} | " + " | ".join(cells) + " |")
+        title = f"Products of a dense layer beside other libraries, {in_threads(threads)}, GFLOP/s"
+        lines += folded(title, products_table(speeds))
     return lines
 
 
 def main() -> None:
     PLOTS.mkdir(exist_ok=True)
-    lines: list[str] = []
-    for folder, words in SETS.items():
-        figures = Figures(folder)
-        if not figures.parts:
-            continue
-        facts = figures.parts[0]["machine"]
-        lines += ["", f"## Targets, {words}", ""]
-        lines += [f"- {name}: {facts[name]}" for name in ("date", "processor", "system", "versions")] + [""]
-        lines += ["| what | target | measured | of the minima | |", "|---|---|---|---|---|"]
-        lines += ["| " + " | ".join(row) + " |" for row in rows(figures, 0 if folder == "512" else 1)]
-        plot(figures.records, PLOTS / f"benchmarks_{folder}.png")
-        alternative = f"Bars: how many times as long as fastnn each peer takes for a step, {words}"
-        lines += ["", f"![{alternative}](_static/benchmarks_{folder}.png)"]
-        for part in figures.parts:
-            command = part["machine"]["command"].partition(" --output")[0]
-            tables = "## " + table(part["records"], {}).partition("\n## ")[2]
-            lines += ["", f"`{command}`", ""]
-            lines += ["#" + line if line.startswith("## ") else line for line in tables.splitlines()]
-        if figures.products:
-            lines += ["", f"## Products of a dense layer, GFLOP/s, {words}"]
-            lines += products_table(figures)
+    sets = {folder: figures for folder in SETS if (figures := Figures(folder)).parts}
+    lines = ["# Benchmarks", ""]
+    lines += ["<!-- Written by python -m asv_bench.report from asv_bench/reference; do not edit. -->", ""]
+    lines += ["fastnn beside what a user would take instead, peers' wins included.", ""]
+    lines += ["## In short", ""]
+    lines += [
+        "The peer that comes nearest to fastnn, and how many times as long as fastnn it takes; **in bold where it is"
+    ]
+    lines += ["faster**. Float32, Adam and two threads, unless told.", "", *summary(sets), ""]
+    lines += [(REFERENCE / "summary.md").read_text("utf-8").strip()]
+    for folder, figures in sets.items():
+        lines += part(folder, figures)
+    lines += ["", "## The second core, and the start of a process", "", f"On the {SETS['zen3'].partition(',')[0]}."]
     for path in sorted(REFERENCE.glob("*.txt")):
-        lines += ["", f"## python -m asv_bench.{path.stem.replace('_', ' --workload ')}", "", "```text"]
-        lines += [path.read_text("utf-8").strip(), "```"]
-    head = ["# Benchmarks", ""]
-    head += ["<!-- Written by python -m asv_bench.report from asv_bench/reference; do not edit. -->", ""]
-    head += ["fastnn beside its peers, each time on one machine, peers' wins included."]
-    head += ["[How to read it, and how to measure on your machine](how-to/read_the_benchmarks.md).", ""]
-    head += ["Workloads (float32, Adam, unless told):", ""]
-    head += [
-        f"- {name}: {'-'.join(map(str, work.sizes))}, batch {work.batch_size:,}" for name, work in WORKLOADS.items()
-    ]
-    head += [
-        "",
-        "In the tables of targets a number with × says how many times as long as fastnn the peer takes: the ratio of",
-        "the medians, then of the shortest times. In the others: medians ± half of the range of all timings, and the",
-        "ratio in brackets; below 1 the peer is faster.",
-    ]
-    notes = REFERENCE / "notes.md"
-    if notes.exists():
-        head += ["", notes.read_text("utf-8").strip()]
-    PAGE.write_text("\n".join(head + lines) + "\n", encoding="utf-8")
+        lines += ["", f"`python -m asv_bench.{path.stem.replace('_', ' --workload ')}`", "", "```text"]
+        lines += [path.read_text("utf-8").strip("\n"), "```"]
+    lines += ["", (REFERENCE / "notes.md").read_text("utf-8").strip()]
+    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(PAGE)
 
 

@@ -18,6 +18,7 @@ extensions = [
     "sphinx-mathjax-offline",
     "_extensions.notebooks",
     "_extensions.public_names",
+    "_extensions.sentences",
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"

@@ -289,7 +289,9 @@ class Model(Told):
         """Move to another device, in the middle of training too; returns the model.
 
         The weights, the optimizer's state, the step and the seed come along, so that training goes on as if it had
-        stayed, to the rounding of float32; masks and shuffles are the same. device : as in ``compile``.
+        stayed, to the rounding of float32; masks and shuffles are the same.
+
+        device : as in ``compile``.
 
         Raises a ValueError for a device that is none, and a RuntimeError where it cannot be had or during a fit.
         """
@@ -614,6 +616,7 @@ class Model(Told):
         """Compare backpropagation with central differences of the loss; ``print`` the report, or ask ``if report:``.
 
         All is computed with 64-bit numbers on a copy of the model, without dropout; some dozen rows are enough.
+
         epsilon : how far an entry is moved each way, times its size where that is above 1; tolerance : the largest
         relative error that passes; entries : how many entries of a parameter are compared at most, drawn with the
         model's seed; where there are more, all are moved together, besides, in a random direction.
@@ -687,8 +690,10 @@ class Model(Told):
         metrics, seed and step. See ``fastnn.files``.
 
         path : ends in .safetensors, or in nothing; or a file opened in binary mode, such as ``io.BytesIO()``, which is
-        written from where it stands. Raises an OSError where the file cannot be written, a ValueError
-        for the ending of another format, and a TypeError where a part of your own cannot be described.
+        written from where it stands.
+
+        Raises an OSError where the file cannot be written, a ValueError for the ending of another format, and a
+        TypeError where a part of your own cannot be described.
 
         >>> import os, tempfile
         >>> model = fn.Model([fn.Input(2), fn.Dense(1)])

@@ -64,7 +64,11 @@ class Penalty(OwnFunction, Regularizer):
     Both are functions of one number that Numba can compile; they become part of the engine. A penalty that is small
     and smooth, such as log(1 + w²)::
 
-        Penalty(lambda w: 0.01 * math.log(1 + w * w), lambda w: 0.02 * w / (1 + w * w), "log_penalty")
+        Penalty(
+            value=lambda w: 0.01 * math.log(1 + w * w),
+            slope=lambda w: 0.02 * w / (1 + w * w),
+            name="log_penalty",
+        )
 
     When a model is compiled, the slope is compared with central differences of the value: a ValueError says where
     they differ. A TypeError says why a function cannot be compiled.

@@ -73,13 +73,6 @@ def test_the_code_in_the_readme(capsys, monkeypatch, tmp_path):
     assert np.array_equal(fn.load("digits.safetensors").predict(names["X"]), names["probabilities"])
 
 
-def test_the_code_on_the_first_page_of_the_documentation():
-    (code,) = blocks("docs/index.md")
-    names: dict = {}
-    run(code, names, "docs/index.md")
-    assert names["history"]["val_accuracy"][-1] > 0.85
-
-
 def network() -> dict:
     """What the pages about other libraries take for granted."""
     X, y = fn.datasets.digits()
@@ -195,6 +188,42 @@ def test_a_browser_sees_what_is_wrong(tmp_path, capsys, monkeypatch):
 def notebooks():
     pytest.importorskip("myst_nb", reason="the extra docs is not installed")
     return script("_extensions/notebooks.py")
+
+
+def extension(name: str):
+    pytest.importorskip("sphinx", reason="the extra docs is not installed")
+    return script(f"_extensions/{name}.py")
+
+
+def test_arguments_in_a_docstring_become_a_list():
+    lines = ["Trains.", "", "X, y : the rows; rate : a share, as in", "``fit``; beta : β₁; s : s in 0..1."]
+    extension("public_names").list_arguments(None, "method", "fit", None, None, lines)
+    assert lines[2:7] == [
+        ":Parameters:",
+        "    - **X, y** – The rows.",
+        "    - **rate** – A share, as in ``fit``.",
+        "    - **beta** – β₁.",
+        "    - **s** – s in 0..1.",
+    ]
+
+
+def test_signatures_are_short():
+    rows = "~numpy.ndarray[tuple[~typing.Any, ...], ~numpy.dtype[~numpy.float32]]"
+    given = f"(f: ~collections.abc.Callable[[...], float], rows: list[{rows}] = <factory>)"
+    signature, returns = extension("public_names").make_readable(None, "", "", None, None, given, None)
+    assert (
+        signature
+        == "(f: ~collections.abc.Callable[..., float], rows: list[~numpy.typing.NDArray[~numpy.float32]] = ...)"
+    )
+    assert returns is None
+
+
+def test_long_sentences_that_a_cell_prints_are_told_from_tables():
+    are_sentences = extension("sentences").are_sentences
+    assert are_sentences("X has " + "many words " * 10)
+    assert not are_sentences("X has few words")
+    assert not are_sentences("name    value   " * 10)
+    assert not are_sentences("> file.py\n-> status = step(" + "x, " * 40)
 
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("[0-9][0-9]_*.md"))

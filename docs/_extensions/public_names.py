@@ -63,7 +63,7 @@ class PublicNames(Autosummary):
 
 
 def list_arguments(app: Sphinx, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
-    """Turn each paragraph "x : what it is; y : what that is" into a list of the arguments."""
+    """Turn each paragraph "x : what it is; y, z : what they are" into a list of the arguments."""
     if what == "module":
         return
     found: list[str] = []
@@ -71,17 +71,44 @@ def list_arguments(app: Sphinx, what: str, name: str, item: Any, options: Any, l
         if not ARGUMENTS.match(paragraph):
             found += [*paragraph.split("\n"), ""]
             continue
+        found.append(":Parameters:")
         for part in NEXT_ARGUMENT.split(" ".join(paragraph.split())):
             names, _, text = part.partition(" : ")
-            text = text if re.match(r"\w\W", text) else text[0].upper() + text[1:]  # not "s in 0..1"
-            found.append(f":param {names}: {text.removesuffix('.')}.")
+            is_symbol = re.match(r"(?!a )\w\W", text) or not text[0].isascii()  # "s in 0..1", "β₁ and β₂"
+            text = text if is_symbol else text[0].upper() + text[1:]
+            found.append(f"    - **{names.replace('*', chr(92) + '*')}** – {text.removesuffix('.')}.")
         found.append("")
     lines[:] = found
+
+
+#: How autodoc writes a type or a default, and how a reader would.
+READABLE = (
+    (
+        re.compile(r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype\[([\w.~]+)\]\]"),
+        r"~numpy.typing.NDArray[\1]",
+    ),
+    (re.compile(r"Callable\[\[\.\.\.\], "), "Callable[..., "),
+    (re.compile(r"<factory>"), "..."),
+)
+
+
+def make_readable(
+    app: Sphinx, what: str, name: str, item: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """The signature with short types."""
+
+    def readable(text: str | None) -> str | None:
+        for pattern, words in READABLE:
+            text = text and pattern.sub(words, text)
+        return text
+
+    return readable(signature), readable(returns)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.autosummary")
     app.add_directive("public-names", PublicNames)
     app.connect("autodoc-process-docstring", list_arguments)
+    app.connect("autodoc-process-signature", make_readable)
     app.connect("env-check-consistency", check_names)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
