@@ -23,6 +23,12 @@ __all__ = ["Examples", "Rows", "check_columns", "class_weights", "column_names",
 #: An array up to this many bytes is converted at once, a larger one in blocks of about this size.
 BLOCK_BYTES = 1 << 25
 
+#: NumPy's letters for the types of numbers that are taken: truth values, integers, floats of 2 to 8 bytes.
+NUMBERS = frozenset("?bBhHiIlLqQefd")
+
+#: Numbers of a block that are looked at one by one; in a larger one, a sum first tells whether there is a need.
+FEW = 4096
+
 #: What an error about a NaN in data goes on to say.
 MISSING = ": fill in what is missing, or leave such rows out"
 
@@ -83,13 +89,17 @@ class Rows:
 
     def check_finite(self, for_nan: str = "") -> None:
         """Raise a ValueError that names the first row with a NaN or an infinity; for_nan : what to do about a NaN."""
+        if self.given.dtype.kind != "f":  # all whole numbers are finite in float32, too
+            return
         for first, block in self.blocks():
-            with np.errstate(over="ignore", invalid="ignore"):
-                total = block.sum(dtype=self.dtype)
-            if np.isfinite(total):  # one pass at memory speed; only a suspicious block is looked at closely
-                continue
-            bad = np.argwhere(~np.isfinite(block))
-            if len(bad):
+            if block.size > FEW:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    total = block.sum(dtype=self.dtype)
+                if np.isfinite(total):  # one pass at memory speed; only a suspicious block is looked at closely
+                    continue
+            finite = np.isfinite(block)
+            if not finite.all():
+                bad = np.argwhere(~finite)
                 row, column = int(bad[0][0]), int(bad[0][1])
                 came = self.given[first + row, column]
                 why = f", which is too large for {self.dtype.name}" if np.isfinite(float(came)) else ""
@@ -159,6 +169,8 @@ def as_array(name: str, value: Any, hint: str = "") -> np.ndarray:
 
     hint : what an error about text goes on to say.
     """
+    if type(value) is np.ndarray and value.dtype.char in NUMBERS:
+        return value
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name} is a sparse matrix; expected a dense array: pass {name}.toarray()")
     if value is None:

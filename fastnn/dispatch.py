@@ -166,8 +166,10 @@ def path_of(plan: Plan, rows: int) -> str:
 
 def on_gpu(value: Any) -> bool:
     """Whether an array has its numbers on a GPU: CuPy's, PyTorch's, JAX's, Numba's."""
+    if isinstance(value, np.ndarray):
+        return False
     known = hasattr(value, "__cuda_array_interface__") or getattr(value, "__cuda_ndarray__", False)
-    if known or isinstance(value, np.ndarray) or not hasattr(value, "__dlpack_device__"):
+    if known or not hasattr(value, "__dlpack_device__"):
         return bool(known)
     return int(value.__dlpack_device__()[0]) in (2, 13)  # DLPack's numbers for a GPU's memory
 

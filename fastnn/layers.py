@@ -23,6 +23,7 @@ from .elsewhere import missing_from
 from .keywords import Told
 from .own_functions import ActivationFunction
 from .plan import Builder
+from .settings import changes
 
 __all__ = ["ACTIVATIONS", "Activation", "Dense", "Dropout", "Input", "Layer"]
 
@@ -99,6 +100,7 @@ class Layer(Told):
         if name == "trainable":
             value = flag(name, value)
         super().__setattr__(name, value)
+        changes.note()
 
     @property
     def built(self) -> bool:

@@ -271,9 +271,9 @@ class CrossEntropy(_CrossEntropies):
     def _labels(self, name: str, array: np.ndarray, outputs: int, dtype: str) -> Rows:
         rows = _table(name, array, dtype)
         for first, block in rows.blocks():
-            bad = np.argwhere((block < 0) | (block >= outputs) | (block != np.floor(block)))
-            if len(bad):
-                row = int(bad[0][0])
+            good = (block >= 0) & (block < outputs) & (block == np.floor(block))
+            if not good.all():
+                row = int(np.argwhere(~good)[0][0])
                 raise ValueError(
                     f"{name} has the label {float(block[row, 0]):g} in row {first + row}; "
                     f"expected whole numbers from 0 to {outputs - 1}, because the model has {outputs} outputs"

@@ -28,7 +28,7 @@ from .own_functions import ActivationFunction
 from .plan import Plan, lower, rounded
 from .progress import Progress, check_verbose
 from .regularizers import Penalty
-from .settings import Checked, check_rounded
+from .settings import Checked, changes, check_rounded, of_fastnn
 from .slow_path import SlowPath
 from .training import Callbacks, EndOfEpoch, Trainer, run_fit
 from .workers import WorkerChoice, asked_for, check_threads
@@ -104,12 +104,14 @@ class Model(Told):
             parameters=aligned_zeros(plan.length, self._dtype),
             gradients=aligned_zeros(plan.length, self._dtype),
             slots=self._slots,
+            snapshot=[],  # of the parameters and the slots
         )
         memory = self.named_parameters(self.arenas.parameters)
         for layer in self.layers:
             for key in layer.parameters:
                 layer.share_memory(key, memory[f"{layer.name}.{key}"])
         self._runners: dict[str, Any] = {}
+        self._known: dict[str, tuple[int, int]] = {}  # the state of its parts that a runner was made for
         self._quick: CompiledPredict | None = None
         self._slow_path: SlowPath | None = None  # of jacobian
         self._choices: dict[tuple[int | None, int], WorkerChoice] = {}
@@ -307,7 +309,9 @@ class Model(Told):
     def _forget_runners(self) -> None:
         """Prepare plans anew when they are next needed."""
         self._runners.clear()
+        self._known.clear()
         self._quick = None
+        self.arenas.snapshot = []
         self.arenas.on_device = None  # what a GPU has of them
 
     @contextlib.contextmanager
@@ -355,7 +359,22 @@ class Model(Told):
             self._choices[key] = WorkerChoice(*key)
         return self._choices[key]
 
+    def _runner_for(self, kind: str, target_width: int, lower: Callable[[], Plan]) -> Any:
+        """The plan that ``lower`` makes, ready to run; only looked up while no part of any model has been changed."""
+        state = changes.last, target_width
+        if self._known.get(kind) == state:
+            return self._runners[kind]
+        runner = self._runner(kind, lower())
+        parts = [self._optimizer, self._loss, *self.metrics, *self.layers]
+        parts += [part for layer in self.layers for part in vars(layer).values() if isinstance(part, Checked)]
+        if all(of_fastnn(type(part)) for part in parts):  # the user's own may change without a word
+            self._known[kind] = state
+        return runner
+
     def _training_runner(self, target_width: int) -> Any:
+        return self._runner_for("training", target_width, lambda: self._training_plan(target_width))
+
+    def _training_plan(self, target_width: int) -> Plan:
         optimizers.check("optimizer", self.optimizer)  # it may have been changed since compile
         plan = self._lower(self.loss, self.optimizer, self.metrics, target_width)
         if plan.slots != len(self._slots):
@@ -363,7 +382,7 @@ class Model(Told):
                 f"the optimizer {self.optimizer!r} needs {plan.slots} slots, but had {len(self._slots)} at compile; "
                 "call model.compile after such a change"
             )
-        return self._runner("training", plan)
+        return plan
 
     # Train.
 
@@ -458,13 +477,11 @@ class Model(Told):
             raise ValueError("the optimizer is LBFGS, which trains on all rows for many steps; expected fit")
         batch = examples.checked(self, "train_on_batch", X, y, sample_weight)
         examples.weigh_classes(self, batch, class_weight)
-        with self._lock, DeferredInterrupt() as interrupt:
+        with self._lock:
             runner = self._training_runner(batch.t.width)
             self._columns = self._columns or data.column_names(X)
-            with Trainer(self, runner, batch, len(batch), 1, shuffle=False) as trainer:
-                interrupt.hold()
-                _, results = trainer.run(0, 1)
-            return trainer.logs(0, results)
+            with Trainer(self, runner, batch, len(batch), 1, shuffle=False, again=True) as trainer:
+                return trainer.logs(0, trainer.only_batch())
 
     # Ask.
 
@@ -588,24 +605,25 @@ class Model(Told):
         """
         batch = examples.checked(self, "gradients", X, y, sample_weight)
         layers = [layer for layer in self.layers if not isinstance(layer, Dropout)]
+        width = batch.t.width
         with self._lock:
-            plan = self._lower(self.loss, None, (), batch.t.width, layers=layers)
-            runner = self._runner("gradients", plan)
+            lower = partial(self._lower, self.loss, None, (), width, layers=layers)
+            runner = self._runner_for("gradients", width, lower)
             if isinstance(runner, SlowPath):
                 runner.training = False
             step = self.step
             try:
-                with Trainer(self, runner, batch, len(batch), 1, shuffle=False) as trainer:
+                with Trainer(self, runner, batch, len(batch), 1, shuffle=False, again=True) as trainer:
                     trainer.run(0, 1)
             finally:
                 self.step = step
             found = {}
-            for parameter in plan.parameters:
+            for parameter in runner.plan.parameters:
                 place = slice(parameter.offset, parameter.offset + parameter.size)
                 gradient = self.arenas.gradients[place].reshape(parameter.shape).copy()
                 if parameter.penalty >= 0:
                     weights = self.arenas.parameters[place].reshape(parameter.shape)
-                    l1, l2 = plan.options[parameter.penalty : parameter.penalty + 2]
+                    l1, l2 = runner.plan.options[parameter.penalty : parameter.penalty + 2]
                     gradient += (l1 * np.sign(weights) + 2 * l2 * weights).astype(self._dtype)
                 found[parameter.name] = gradient
         return found
@@ -725,7 +743,7 @@ class Model(Told):
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:  # not in the middle of a step of another thread, which may go on before all is written
             state = vars(self).copy()
-            for key in ("arenas", "_runners", "_quick", "_slow_path", "_choices", "_lock", "_busy"):
+            for key in ("arenas", "_runners", "_known", "_quick", "_slow_path", "_choices", "_lock", "_busy"):
                 del state[key]
             return state | copy.deepcopy({key: state[key] for key in ("_layers", "_slots", "history")})
 

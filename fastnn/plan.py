@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .dispatch import path_of
@@ -194,10 +195,16 @@ class Plan:
 
     def step_flops(self, rows: int) -> int:
         """Floating-point operations of a training step on ``rows`` rows, the update included."""
+        row, update = self._flops
+        return rows * row + update
+
+    @cached_property
+    def _flops(self) -> tuple[int, int]:
+        """Floating-point operations of a training step for each row, and of the update."""
         forward = sum(operation.flops for operation in self.operations)
         backward = sum(operation.flops for operation in self.operations if operation.dx != NOWHERE)
-        gradients = sum(2 * parameter.size for parameter in self.parameters)
-        return rows * (forward + backward + gradients) + 8 * sum(parameter.size for parameter in self.parameters)
+        size = sum(parameter.size for parameter in self.parameters)
+        return forward + backward + 2 * size, 8 * size
 
     def __str__(self) -> str:
         item = self.item_size

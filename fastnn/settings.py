@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,25 @@ from .checks import shown_object
 from .elsewhere import instead_in_call
 from .keywords import Told
 
-__all__ = ["Checked", "Closed", "check_rounded"]
+__all__ = ["Changes", "Checked", "Closed", "changes", "check_rounded", "of_fastnn"]
+
+
+class Changes:
+    """Tells when an attribute of a layer, a loss, an optimizer or another such part was last assigned, of any model.
+
+    What follows from such parts may be kept for as long as ``last`` stays the same.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self.last = 0
+
+    def note(self) -> None:
+        """Something has changed: each time another number, whatever the threads do."""
+        self.last = next(self._numbers)
+
+
+changes = Changes()
 
 
 @functools.cache
@@ -61,10 +80,11 @@ class Checked(Told):
             in_init = name not in vars(self)
             if in_init or name not in arguments(kind) or not of_fastnn(kind):
                 super().__setattr__(name, value)
-                return
-            given = {key: getattr(self, key, None) for key in arguments(kind)}
-            before, after = vars(kind(**given)), vars(kind(**given | {name: value}))
-            vars(self).update({key: found for key, found in after.items() if found != before.get(key)})
+            else:
+                given = {key: getattr(self, key, None) for key in arguments(kind)}
+                before, after = vars(kind(**given)), vars(kind(**given | {name: value}))
+                vars(self).update({key: found for key, found in after.items() if found != before.get(key)})
+            changes.note()
 
     def __repr__(self) -> str:
         return shown_object(self)

@@ -50,7 +50,8 @@ GUESSED_FLOPS_PER_SECOND, GUESSED_IN_PYTHON = 1e9, 1e4
 class Trainer:
     """Trains a model on examples, batch by batch; batches are counted through all epochs of the fit.
 
-    tolerance : the norm of the gradient that ends the training, or None.
+    tolerance : the norm of the gradient that ends the training, or None; again : whether there will be another trainer
+    soon, for which the memory of the snapshot stays with the model.
 
     A context manager: inside, a runner on a GPU keeps the parameters, the optimizer's slots and the data there. The
     model's own arrays have them when it ends, and between ``pause`` and ``resume``.
@@ -65,6 +66,7 @@ class Trainer:
         epochs: int,
         shuffle: bool,
         tolerance: float | None = None,
+        again: bool = False,
     ):
         from .kernels import jit
         from .kernels.cpu.runner import Data
@@ -95,7 +97,9 @@ class Trainer:
         self.undisturbed = False
         self.orders = 0, np.empty(0, np.int64)  # the first epoch that is shuffled, and the row numbers of some epochs
         self.rates_ahead: tuple[Any, int, np.ndarray] = (None, 0, np.empty(0))  # of a schedule, from a step on
-        self.kept_arrays: list[np.ndarray] = []  # parameters and slots at the last snapshot
+        #: What the engine changes, of which a snapshot is taken.
+        self.changing = [model.arenas.parameters, *model.arenas.slots] if plan.update is not None else []
+        self.again = again
         self.before_failure = np.empty((0, 0))  # the results of the batches before one that failed, in its slice
         if hasattr(runner, "compile_training"):
             runner.compile_training(self.batch_size, self.shuffle and self.data is not None)
@@ -113,6 +117,8 @@ class Trainer:
     def __exit__(self, *_: object) -> None:
         if hasattr(self.runner, "end_fit"):
             self.runner.end_fit()
+        if not self.again:
+            self.model.arenas.snapshot = []
 
     def pause(self) -> None:
         """The model's own arrays get the parameters and the slots, for whoever reads or changes them."""
@@ -152,6 +158,14 @@ class Trainer:
         self.seconds = (time.perf_counter() - started) / count
         self.choice.tell(self.seconds, count)
         return batch + count, results
+
+    def only_batch(self) -> np.ndarray:
+        """Train on a single batch; returns its results. Whatever ends it, as Ctrl-C, leaves the model as before it."""
+        try:
+            return self.run(0, 1)[1]
+        except BaseException:
+            self._restore(0)
+            raise
 
     def _train(self, first: int, last: int) -> tuple[int, np.ndarray]:
         """Train on batches ``first`` to ``last``; returns (steps done, results of the batches)."""
@@ -238,13 +252,12 @@ class Trainer:
     def take_snapshot(self, batch: int) -> None:
         """Keep the model as it is before ``batch``, to come back to if a later step fails."""
         arenas = self.model.arenas
-        arrays = [arenas.parameters, *arenas.slots]
         if self.away:
             self.runner.take_snapshot()
-        elif not self.kept_arrays:
-            self.kept_arrays = [array.copy() for array in arrays]
+        elif len(arenas.snapshot) < len(self.changing):
+            arenas.snapshot = [array.copy() for array in self.changing]
         else:
-            for kept, array in zip(self.kept_arrays, arrays, strict=True):
+            for array, kept in zip(self.changing, arenas.snapshot, strict=False):
                 np.copyto(kept, array)
         self.snapshot = batch, self.model.step
         self.snapshot_time = time.monotonic()
@@ -252,11 +265,10 @@ class Trainer:
     def _restore(self, batch: int) -> None:
         """Bring the model back to where it was before ``batch``: from the snapshot, by training again."""
         first, self.model.step = self.snapshot
-        arenas = self.model.arenas
         if self.away:
             self.runner.restore()
         else:
-            for array, kept in zip([arenas.parameters, *arenas.slots], self.kept_arrays, strict=True):
+            for array, kept in zip(self.changing, self.model.arenas.snapshot, strict=False):
                 array[:] = kept
         if batch > first:
             self._train(first, batch)

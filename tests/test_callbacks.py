@@ -339,24 +339,47 @@ def test_the_epochs_that_end_before_ctrl_c_is_answered_count(watched):
 
 
 @pytest.mark.parametrize("during", ["compile_training", "train"])
-@pytest.mark.parametrize("act", [fn.Model.fit, fn.Model.train_on_batch])
-def test_ctrl_c_waits_for_a_step_but_not_for_the_compiler(act, during, monkeypatch):
+def test_ctrl_c_waits_for_a_step_but_not_for_the_compiler(during, monkeypatch):
     def pressed(self, *arguments, **further):
         signal.raise_signal(signal.SIGINT)
         waited.append(True)
         return original(self, *arguments, **further)
 
     waited, model = [], compiled()
-    act(model, *data())
+    model.fit(*data())
     step, kind = model.step, type(model._runners["training"])
     original = getattr(kind, during)
     monkeypatch.setattr(kind, during, pressed)
     with pytest.raises(KeyboardInterrupt):
-        act(model, *data())
+        model.fit(*data())
     monkeypatch.undo()
     assert bool(waited) == (model.step > step) == (during == "train")
-    act(model, *data())
+    model.fit(*data())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_ctrl_c_takes_a_step_of_train_on_batch_back(optimizer, moment, monkeypatch):
+    def pressed(self, *arguments, **further):
+        results = None if moment == "before" else original(self, *arguments, **further)
+        signal.raise_signal(signal.SIGINT)
+        return results
+
+    model, expected = compiled(optimizer), compiled(optimizer)
+    model.train_on_batch(*data())
+    kind = type(model._runners["training"])
+    original = kind.train
+    monkeypatch.setattr(kind, "train", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        model.train_on_batch(*data())
+    monkeypatch.undo()
+    assert model.step == 1
+    model.train_on_batch(*data())
+    for _ in range(2):
+        expected.train_on_batch(*data())
+    np.testing.assert_array_equal(model.arenas.parameters, expected.arenas.parameters)
+    np.testing.assert_array_equal(model.arenas.slots, expected.arenas.slots)
 
 
 def test_an_epoch_counts_where_its_figures_fail():

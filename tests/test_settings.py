@@ -296,3 +296,63 @@ def test_defaults_stay_as_they_are():
             parameters = inspect.signature(part).parameters.values()
             found[name] = {p.name: p.default for p in parameters if isinstance(p.default, (bool, int, float, str))}
     assert {name: settings for name, settings in found.items() if settings} == DEFAULTS
+
+
+class Growing(fn.Optimizer):
+    """w -= rate · factor · g, with a factor in a list, where a change of it tells nobody."""
+
+    def __init__(self):
+        super().__init__(0.1)
+        self.factors = [1.0]
+
+    def settings(self):
+        return tuple(self.factors)
+
+    @staticmethod
+    def update(p, g, slots, rate, step, settings):
+        p -= rate * settings[0] * g
+
+
+#: What to change between two calls.
+BETWEEN_CALLS = {
+    "trainable": lambda model: setattr(model.layers[1], "trainable", False),
+    "rate of dropout": lambda model: setattr(model.layers[2], "rate", 0.5),
+    "another penalty": lambda model: setattr(model.layers[1], "kernel_regularizer", fn.L2(0.5)),
+    "a penalty's factor": lambda model: setattr(model.layers[3].kernel_regularizer, "l2", 0.5),
+    "constraint": lambda model: setattr(model.layers[1], "kernel_constraint", fn.MaxNorm(0.1)),
+    "norm": lambda model: setattr(model.layers[3].kernel_constraint, "max_value", 0.1),
+    "learning rate": lambda model: setattr(model.optimizer, "learning_rate", 0.5),
+    "setting": lambda model: setattr(model.optimizer, "momentum", 0.5),
+    "clipping": lambda model: setattr(model.optimizer, "clip_norm", 0.001),
+    "loss": lambda model: setattr(model.loss, "label_smoothing", 0.5),
+    "metric": lambda model: setattr(model.metrics[0], "k", 2),
+    "without a word": lambda model: model.optimizer.factors.__setitem__(0, 3.0),
+}
+
+
+@pytest.mark.parametrize("ask", ["train_on_batch", "evaluate", "gradients"])
+@pytest.mark.parametrize("name", BETWEEN_CALLS)
+def test_a_change_between_two_calls_counts_in_the_second(name, ask):
+    """What is known of a model from the call before is forgotten as soon as a part of it changes."""
+
+    def asked(model):
+        found = getattr(model, ask)(X, y)
+        return {key: np.array(value).tobytes() for key, value in found.items()}, model.arenas.parameters.tobytes()
+
+    X, y = fn.datasets.digits()
+    X, y = X[:40], y[:40]
+    layers = [
+        fn.Input(64),
+        fn.Dense(5, "tanh"),
+        fn.Dropout(0.2),
+        fn.Dense(10, "softmax", kernel_regularizer=fn.L2(0.01), kernel_constraint=fn.MaxNorm(2.0)),
+    ]
+    optimizer = Growing() if name == "without a word" else fn.SGD(0.1, momentum=0.9)
+    model = fn.Model(layers, seed=0)
+    model.compile(optimizer, fn.CrossEntropy(), [fn.metrics.TopKAccuracy(3)])
+    for _ in range(2):
+        asked(model)
+    twin = model.copy()
+    for each in model, twin:
+        BETWEEN_CALLS[name](each)
+    assert asked(model) == asked(twin)
