@@ -51,6 +51,8 @@ class Rows:
         return array.dtype == self.dtype and array.dtype.isnative and array.flags.aligned
 
     def _converted(self, block: np.ndarray) -> np.ndarray:
+        if block.dtype.kind != "f":
+            return np.ascontiguousarray(block, self.dtype)
         with np.errstate(over="ignore"):  # what overflows becomes infinite and is reported as such
             return np.ascontiguousarray(block, self.dtype)
 

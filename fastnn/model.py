@@ -38,6 +38,9 @@ __all__ = ["Model", "load"]
 #: Rows, times outputs, of which ``Model.jacobian`` keeps all activations at once.
 JACOBIAN_ROWS = 1024
 
+#: The attributes of a model that belong to its place in memory, or to what it is doing: each copy has its own.
+MADE_ANEW = ("arenas", "_runners", "_known", "_quick", "_trainer", "_slow_path", "_choices", "_lock", "_busy")
+
 #: The attributes of a model that may be changed, with what checks them.
 CHANGEABLE: dict[str, Callable[[str, Any], Any]] = {
     "name": checks.name,
@@ -104,7 +107,6 @@ class Model(Told):
             parameters=aligned_zeros(plan.length, self._dtype),
             gradients=aligned_zeros(plan.length, self._dtype),
             slots=self._slots,
-            snapshot=[],  # of the parameters and the slots
         )
         memory = self.named_parameters(self.arenas.parameters)
         for layer in self.layers:
@@ -113,6 +115,7 @@ class Model(Told):
         self._runners: dict[str, Any] = {}
         self._known: dict[str, tuple[int, int]] = {}  # the state of its parts that a runner was made for
         self._quick: CompiledPredict | None = None
+        self._trainer: Trainer | None = None  # of train_on_batch
         self._slow_path: SlowPath | None = None  # of jacobian
         self._choices: dict[tuple[int | None, int], WorkerChoice] = {}
         self._lock = threading.RLock()
@@ -310,8 +313,7 @@ class Model(Told):
         """Prepare plans anew when they are next needed."""
         self._runners.clear()
         self._known.clear()
-        self._quick = None
-        self.arenas.snapshot = []
+        self._quick = self._trainer = None
         self.arenas.on_device = None  # what a GPU has of them
 
     @contextlib.contextmanager
@@ -365,7 +367,7 @@ class Model(Told):
         if self._known.get(kind) == state:
             return self._runners[kind]
         runner = self._runner(kind, lower())
-        parts = [self._optimizer, self._loss, *self.metrics, *self.layers]
+        parts: list[Any] = [self._optimizer, self._loss, *self.metrics, *self.layers]
         parts += [part for layer in self.layers for part in vars(layer).values() if isinstance(part, Checked)]
         if all(of_fastnn(type(part)) for part in parts):  # the user's own may change without a word
             self._known[kind] = state
@@ -445,7 +447,7 @@ class Model(Told):
         watchers.check([*reported, *(f"val_{name}" for name in reported if validation is not None)])
         with self._alone("fit"), Progress(self.name, verbose) as progress, DeferredInterrupt() as interrupt:
             runner = self._training_runner(training.t.width)
-            self.history, self.stop_training, self._columns = History(), False, columns
+            self.history, self.stop_training, self._columns, self._trainer = History(), False, columns, None
             watchers.notify("set_model", self)
             watchers.notify("on_train_begin")
             in_engine = None if isinstance(self.optimizer, optimizers.LBFGS) else tolerance
@@ -480,7 +482,12 @@ class Model(Told):
         with self._lock:
             runner = self._training_runner(batch.t.width)
             self._columns = self._columns or data.column_names(X)
-            with Trainer(self, runner, batch, len(batch), 1, shuffle=False, again=True) as trainer:
+            trainer = self._trainer
+            if trainer is None or trainer.runner is not runner or trainer.rows != len(batch):
+                trainer = self._trainer = Trainer(self, runner, batch, len(batch), 1, shuffle=False)
+            else:
+                trainer.begin(batch)
+            with trainer:
                 return trainer.logs(0, trainer.only_batch())
 
     # Ask.
@@ -613,7 +620,7 @@ class Model(Told):
                 runner.training = False
             step = self.step
             try:
-                with Trainer(self, runner, batch, len(batch), 1, shuffle=False, again=True) as trainer:
+                with Trainer(self, runner, batch, len(batch), 1, shuffle=False) as trainer:
                     trainer.run(0, 1)
             finally:
                 self.step = step
@@ -743,7 +750,7 @@ class Model(Told):
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:  # not in the middle of a step of another thread, which may go on before all is written
             state = vars(self).copy()
-            for key in ("arenas", "_runners", "_known", "_quick", "_slow_path", "_choices", "_lock", "_busy"):
+            for key in MADE_ANEW:
                 del state[key]
             return state | copy.deepcopy({key: state[key] for key in ("_layers", "_slots", "history")})
 

@@ -50,8 +50,7 @@ GUESSED_FLOPS_PER_SECOND, GUESSED_IN_PYTHON = 1e9, 1e4
 class Trainer:
     """Trains a model on examples, batch by batch; batches are counted through all epochs of the fit.
 
-    tolerance : the norm of the gradient that ends the training, or None; again : whether there will be another trainer
-    soon, for which the memory of the snapshot stays with the model.
+    tolerance : the norm of the gradient that ends the training, or None.
 
     A context manager: inside, a runner on a GPU keeps the parameters, the optimizer's slots and the data there. The
     model's own arrays have them when it ends, and between ``pause`` and ``resume``.
@@ -66,15 +65,10 @@ class Trainer:
         epochs: int,
         shuffle: bool,
         tolerance: float | None = None,
-        again: bool = False,
     ):
         from .kernels import jit
-        from .kernels.cpu.runner import Data
 
         self.model, self.runner = model, runner
-        #: What the engine reads, where it can read the arrays themselves.
-        self.data = Data(*examples.ready()) if examples.direct else None
-        self.examples = examples
         self.rows = len(examples)
         self.batch_size = min(batch_size, self.rows)
         self.batches = -(-self.rows // self.batch_size)
@@ -82,29 +76,42 @@ class Trainer:
         # Of each batch, its share of the rows.
         self.shares = np.full(self.batches, self.batch_size / self.rows)
         self.shares[-1] = 1 - (self.batches - 1) * self.batch_size / self.rows
-        self.epochs, self.first_epoch, self.first_step = epochs, model.epoch, model.step
+        self.epochs = epochs
         self.tolerance = -1.0 if tolerance is None else tolerance
         self.converged = False
         whole_epochs = not all(metric.by_rows for metric in model.metrics)
         self.kept = np.empty((self.rows, model.outputs), model.dtype) if whole_epochs else None
         plan = runner.plan
-        self.choice = model.worker_choice(plan.step_flops(self.batch_size))
-        self.workers = 1
-        self.choice.begin()
         speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED and plan.compiled else GUESSED_IN_PYTHON
-        self.seconds = self.choice.seconds or plan.step_flops(self.batch_size) / speed + 1e-5
+        self.guessed_seconds = plan.step_flops(self.batch_size) / speed + 1e-5
+        self.workers = 1
         #: Whether nobody can change the model or its optimizer between two epochs.
         self.undisturbed = False
         self.orders = 0, np.empty(0, np.int64)  # the first epoch that is shuffled, and the row numbers of some epochs
         self.rates_ahead: tuple[Any, int, np.ndarray] = (None, 0, np.empty(0))  # of a schedule, from a step on
         #: What the engine changes, of which a snapshot is taken.
         self.changing = [model.arenas.parameters, *model.arenas.slots] if plan.update is not None else []
-        self.again = again
+        self.snapshot_arrays: list[np.ndarray] = []
         self.before_failure = np.empty((0, 0))  # the results of the batches before one that failed, in its slice
-        if hasattr(runner, "compile_training"):
-            runner.compile_training(self.batch_size, self.shuffle and self.data is not None)
         #: Whether the parameters are elsewhere while the trainer trains.
         self.away = hasattr(runner, "to_device") and plan.update is not None
+        self.begin(examples)
+
+    def begin(self, examples: Examples) -> None:
+        """Train on these examples, as many as the trainer was made for."""
+        from .kernels.cpu.runner import Data
+
+        model, runner = self.model, self.runner
+        self.examples = examples
+        #: What the engine reads, where it can read the arrays themselves.
+        self.data = Data(*examples.ready()) if examples.direct else None
+        self.first_epoch, self.first_step = model.epoch, model.step
+        choice = model.worker_choice(runner.plan.step_flops(self.batch_size))
+        if choice is not getattr(self, "choice", None):
+            self.choice, self.seconds = choice, choice.seconds or self.guessed_seconds
+            choice.begin()
+        if hasattr(runner, "compile_training"):
+            runner.compile_training(self.batch_size, self.shuffle and self.data is not None)
         if not self.away:
             self.take_snapshot(0)
 
@@ -117,8 +124,7 @@ class Trainer:
     def __exit__(self, *_: object) -> None:
         if hasattr(self.runner, "end_fit"):
             self.runner.end_fit()
-        if not self.again:
-            self.model.arenas.snapshot = []
+        del self.examples, self.data  # which may hold the user's arrays
 
     def pause(self) -> None:
         """The model's own arrays get the parameters and the slots, for whoever reads or changes them."""
@@ -251,13 +257,12 @@ class Trainer:
 
     def take_snapshot(self, batch: int) -> None:
         """Keep the model as it is before ``batch``, to come back to if a later step fails."""
-        arenas = self.model.arenas
         if self.away:
             self.runner.take_snapshot()
-        elif len(arenas.snapshot) < len(self.changing):
-            arenas.snapshot = [array.copy() for array in self.changing]
+        elif not self.snapshot_arrays:
+            self.snapshot_arrays = [array.copy() for array in self.changing]
         else:
-            for array, kept in zip(self.changing, arenas.snapshot, strict=False):
+            for kept, array in zip(self.snapshot_arrays, self.changing, strict=True):
                 np.copyto(kept, array)
         self.snapshot = batch, self.model.step
         self.snapshot_time = time.monotonic()
@@ -268,7 +273,7 @@ class Trainer:
         if self.away:
             self.runner.restore()
         else:
-            for array, kept in zip(self.changing, self.model.arenas.snapshot, strict=False):
+            for array, kept in zip(self.changing, self.snapshot_arrays, strict=True):
                 array[:] = kept
         if batch > first:
             self._train(first, batch)
