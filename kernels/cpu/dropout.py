@@ -93,23 +93,30 @@ def dropout_mask(mask, threshold, scale, seed, step, layer, first_row, rank, siz
     zero, scale, threshold = real(0), real(scale), np.uint32(threshold)
     first, last = share(mask.shape[0], rank, size)
     rows, width, first_row = last - first, mask.shape[1], first_row + first
-    numbers = line(mask, first, rows * width)
-    groups = width // 4
-    if width % 4 == 0 and rows * groups * groups < 2**32:
-        # All rows as one, so that vectors are full where rows are short: the product is index // groups.
-        reciprocal = np.uint64(2**32 // groups + 1)
-        for index in range(rows * groups):
-            row = np.int64((np.uint64(index) * reciprocal) >> np.uint64(32))
-            r0, r1, r2, r3 = random_words(seed, step, layer, first_row + row, index - row * groups)
-            numbers[4 * index] = scale if r0 >= threshold else zero
-            numbers[4 * index + 1] = scale if r1 >= threshold else zero
-            numbers[4 * index + 2] = scale if r2 >= threshold else zero
-            numbers[4 * index + 3] = scale if r3 >= threshold else zero
-    else:
-        for row in range(rows):
-            for column in range(width):
-                kept = random_bits(seed, step, layer, first_row + row, column) >= threshold
-                numbers[row * width + column] = scale if kept else zero
+    groups = (width + 3) // 4
+    row = 0
+    while row < rows:
+        # So many rows as one, so that vectors are full where rows are short. Their groups are drawn side by side, those
+        # that are not whole into the room of the rows that follow, which the last row lacks.
+        count = min((rows - row) * width // (4 * groups), (2**32 - 1) // (groups * groups))
+        drawn, count = groups if count > 0 else width // 4, max(1, count)
+        reciprocal = np.uint64(2**32 // groups + 1 if count > 1 else 0)  # its product is index // groups
+        words = line(mask, first + row, 4 * count * drawn)
+        for index in range(count * drawn):
+            above = np.int64((np.uint64(index) * reciprocal) >> np.uint64(32))
+            r0, r1, r2, r3 = random_words(seed, step, layer, first_row + row + above, index - above * groups)
+            words[4 * index] = scale if r0 >= threshold else zero
+            words[4 * index + 1] = scale if r1 >= threshold else zero
+            words[4 * index + 2] = scale if r2 >= threshold else zero
+            words[4 * index + 3] = scale if r3 >= threshold else zero
+        if 4 * groups > width:
+            for above in range(1, count):
+                for column in range(width):
+                    words[above * width + column] = words[4 * above * groups + column]
+        for column in range(4 * drawn, width):
+            kept = random_bits(seed, step, layer, first_row + row, column) >= threshold
+            mask[first + row, column] = scale if kept else zero
+        row += count
 
 
 @kernel
