@@ -9,14 +9,25 @@ import ctypes
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import get_or_insert_function
+from numba.core.cgutils import alloca_once, get_or_insert_function
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from .conventions import CACHE_LINE
 from .jit import COMPILED, PLAN_SIGNATURE, at_address, formula
 
-__all__ = ["CACHE_LINE", "aligned_zeros", "call", "fetch", "item_size", "line", "matrix", "prefetch", "vector"]
+__all__ = [
+    "CACHE_LINE",
+    "aligned_zeros",
+    "call",
+    "fetch",
+    "item_size",
+    "line",
+    "matrix",
+    "prefetch",
+    "stack_vector",
+    "vector",
+]
 
 
 def aligned_zeros(length: int, real) -> np.ndarray:
@@ -28,13 +39,18 @@ def aligned_zeros(length: int, real) -> np.ndarray:
 
 
 def _array_at(context, builder, array_type, address, shape):
-    """A C-contiguous array of ``shape`` over the memory at ``address``; it owns nothing."""
+    """A C-contiguous array of ``shape`` over the memory at ``address``, a number; it owns nothing."""
+    pointer = builder.inttoptr(address, context.get_data_type(array_type.dtype).as_pointer())
+    return _array_of(context, builder, array_type, pointer, shape)
+
+
+def _array_of(context, builder, array_type, pointer, shape):
+    """The same, over the memory that a pointer shows."""
     size = context.get_constant(types.intp, array_type.dtype.bitwidth // 8)
     strides = [size]
     for length in reversed(shape[1:]):
         strides.insert(0, builder.mul(strides[0], length))
     array = context.make_array(array_type)(context, builder)
-    pointer = builder.inttoptr(address, context.get_data_type(array_type.dtype).as_pointer())
     populate_array(array, data=pointer, shape=shape, strides=strides, itemsize=size, meminfo=None)
     return array._getvalue()
 
@@ -67,6 +83,19 @@ if COMPILED:
             return _array_at(context, builder, signature.return_type, arguments[0], [arguments[1]])
 
         return types.Array(real.dtype, 1, "C")(types.intp, types.intp, real), generate
+
+    @intrinsic(prefer_literal=True)
+    def stack_vector(typing_context, length, real):
+        """An array of ``length`` numbers, a constant, of type ``real`` on the stack, with whatever stood there."""
+
+        def generate(context, builder, signature, arguments):
+            number = context.get_data_type(real.dtype)
+            memory = alloca_once(builder, ir.ArrayType(number, length.literal_value))
+            pointer = builder.bitcast(memory, number.as_pointer())
+            shape = [context.get_constant(types.intp, length.literal_value)]
+            return _array_of(context, builder, signature.return_type, pointer, shape)
+
+        return types.Array(real.dtype, 1, "C")(length, real), generate
 
     @intrinsic
     def matrix(typing_context, address, rows, columns, real):
@@ -105,6 +134,9 @@ else:
 
     def vector(address, length, real):
         return matrix(address, 1, length, real)[0]
+
+    def stack_vector(length, real):
+        return np.empty(length, real)
 
     def matrix(address, rows, columns, real):
         if rows * columns == 0:

@@ -34,7 +34,7 @@ from ..layout import (
     run_record,
     share,
 )
-from ..memory import item_size, matrix, vector
+from ..memory import item_size, line, matrix, stack_vector, vector
 
 __all__ = [
     "max_norm",
@@ -48,6 +48,11 @@ __all__ = [
     "plan_squared_norms",
     "squared_norms",
 ]
+
+
+#: Columns whose norms are formed together: a row of theirs lies side by side, and in one column of a wide matrix each
+#: number would be in a cache line of its own.
+NEIGHBORS = 256
 
 
 @kernel
@@ -79,18 +84,31 @@ def max_norm(p, limit, rank, size):
     p : (rows, columns). Returns NOT_FINITE where a norm is not finite. Source: Srebro and Shraibman, "Rank, trace-norm
     and max-norm" (2005); Srivastava et al., "Dropout" (2014), section 5.1.
     """
-    real = p.dtype.type
+    real, most = p.dtype.type, limit * limit
+    sums, factors = stack_vector(NEIGHBORS, np.float64), stack_vector(NEIGHBORS, real)
     first, last = share(p.shape[1], rank, size)
-    for column in range(first, last):
-        total = 0.0
+    for start in range(first, last, NEIGHBORS):
+        columns = min(NEIGHBORS, last - start)
+        part = p[:, start : start + columns]
+        for column in range(columns):
+            sums[column] = 0.0
         for row in range(p.shape[0]):
-            total += np.float64(p[row, column]) * np.float64(p[row, column])
-        if not_finite(total):
+            numbers = line(part, row, columns)
+            for column in range(columns):
+                sums[column] += np.float64(numbers[column]) * np.float64(numbers[column])
+        bad, longest = False, 0.0
+        for column in range(columns):
+            total = sums[column]
+            bad |= not_finite(total)
+            longest = max(longest, total)
+            factors[column] = real(limit / np.sqrt(total)) if total > most else real(1)
+        if bad:
             return NOT_FINITE
-        if total > limit * limit:
-            factor = real(limit / np.sqrt(total))
+        if longest > most:
             for row in range(p.shape[0]):
-                p[row, column] *= factor
+                numbers = line(part, row, columns)
+                for column in range(columns):
+                    numbers[column] *= factors[column]
     return OK
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastnn.kernels.cpu.penalties import (
+    NEIGHBORS,
     max_norm,
     own_penalty,
     own_penalty_slope,
@@ -82,17 +83,17 @@ def test_squared_norms(real, shape, l1, l2):
 
 
 @pytest.mark.parametrize("real", REALS)
-@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (40, 5), (2, 64)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (40, 5), (2, 64), (3, 2 * NEIGHBORS + 7)])
 def test_max_norm(real, shape):
     start = numbers(shape, real)
-    start[:, 0] *= 1e-3  # short enough
+    start[:, [0, -1]] *= 1e-3  # short enough
     expected = reference.max_norm(start.astype(float), 0.5)
     for size in (1, 2, 9):
         p = start.copy()
         for rank in range(size):
             assert max_norm(p, 0.5, rank, size) == OK
         np.testing.assert_allclose(p, expected, rtol=1e-6 if real is np.float32 else 1e-14)
-        np.testing.assert_array_equal(p[:, 0], start[:, 0])
+        np.testing.assert_array_equal(p[:, [0, -1]], start[:, [0, -1]])
     p[0, -1] = np.inf
     with np.errstate(all="ignore"):
         assert max_norm(p, 0.5, 0, 1) == NOT_FINITE
