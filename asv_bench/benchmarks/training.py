@@ -6,7 +6,7 @@ import fastnn as fn
 
 from .common import clock, found, needs_cores, warmed
 from .models import compiled_network, trainer
-from .workloads import WORKLOADS
+from .workloads import WORKLOADS, data
 
 
 @warmed
@@ -82,3 +82,36 @@ class DigitsFit:
 
     def time_fit(self, optimizer):
         self.fit()
+
+
+#: Calls in a timing of ``Call``: enough for the clock, few enough for asv's quick run.
+CALLS = 20
+
+
+@warmed
+def call_on_a_batch(name: str, method: str):
+    work = WORKLOADS[name]
+    model = compiled_network(work, 1)
+    x, y = data(work)
+    x, y = x[: work.batch_size], y[: work.batch_size]
+    options = {} if method in ("train_on_batch", "gradients") else {"verbose": 0}
+
+    def calls():
+        for _ in range(CALLS):
+            getattr(model, method)(x, y, **options)
+
+    return calls
+
+
+class Call:
+    """One call from Python on a single batch, its checks and all: what a training loop of the user's own pays."""
+
+    params = (["tiny", "digits", "mnist"], ["train_on_batch", "gradients", "evaluate", "fit"])
+    param_names = ["workload", "method"]
+    timer = staticmethod(clock(CALLS))
+
+    def setup(self, name, method):
+        self.calls = call_on_a_batch(name, method)
+
+    def time_call(self, name, method):
+        self.calls()
