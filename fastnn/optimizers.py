@@ -6,12 +6,15 @@ stand with the kernels, in ``kernels/cpu/updates.py``.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from . import checks, schedules
-from .checks import choice, flag, number, shown, whole_number
+from .checks import choice, flag, number, shown, warn, whole_number
 from .elsewhere import missing_from
 from .kernels.conventions import OPTIMIZER_OPTIONS
 from .settings import Closed
@@ -249,6 +252,9 @@ UPDATES = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
 #: Slots and settings that the engine has room for: one of the optimizer's options is ``clip_value``.
 MOST_SLOTS, MOST_SETTINGS = 2, OPTIMIZER_OPTIONS - 1
 
+#: Steps in which an own update should have changed a weight.
+LOOKED_AT = 100
+
 
 def check(name: str, optimizer: Optimizer) -> None:
     """Raise an error where the engine could not run an optimizer, as one of the user's own."""
@@ -272,10 +278,34 @@ def check(name: str, optimizer: Optimizer) -> None:
         number(f"{name}.settings()[{index}]", setting)
 
 
+def look_at_steps(name: str, optimizer: Optimizer) -> None:
+    """Warn where the update of an optimizer of the user's own leaves the weights as they are, whatever the gradient.
+
+    It is run by Python on a few numbers; what Python cannot run, the compiler will speak of.
+    """
+    update: Any = optimizer.update
+    update = getattr(update, "py_func", update)  # of what Numba has compiled
+    start, g = np.array([0.5, -1.0, 2.0]), np.array([1.0, -2.0, 0.5])
+    weights = start.copy()
+    slots = tuple(np.full(3, float(optimizer.slot_start)) for _ in range(optimizer.slots))
+    with contextlib.suppress(Exception), np.errstate(all="ignore"):
+        for step in range(1, LOOKED_AT + 1):  # it may gather several gradients for a step
+            update(weights, g.copy(), slots, 0.1, step, np.array(optimizer.settings(), np.float64))
+            if not np.array_equal(weights, start):
+                return
+        w = next(iter(inspect.signature(update).parameters))
+        warn(
+            f"{name}.update leaves the weights as they are: {LOOKED_AT} steps changed no number of {w}; expected it to "
+            f"write into {w}, as {w} -= rate * g does ({w} = {w} - rate * g makes another array)"
+        )
+
+
 def get(name: str, value: Any) -> Optimizer:
     """The optimizer that ``value`` (a string or an object) stands for."""
     if isinstance(value, Optimizer):
         check(name, value)
+        if callable(value.update):
+            look_at_steps(name, value)
         return value
     if isinstance(value, str):
         return BY_NAME[choice(name, value.lower(), BY_NAME)]()

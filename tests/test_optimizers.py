@@ -244,6 +244,26 @@ def test_an_own_update_is_trained_with_by_the_engine():
     np.testing.assert_allclose(found[0], found[2], rtol=1e-12, atol=1e-15)
 
 
+def test_an_own_update_that_changes_nothing_is_told():
+    def another_array(w, g, slots, rate, step, settings):
+        w = w - rate * g
+
+    def every_tenth(p, g, slots, rate, step, settings):
+        slots[0][:] += g
+        if step % 10 == 0:
+            p -= rate * slots[0]
+            slots[0][:] = 0.0
+
+    def for_numba_alone(p, g, slots, rate, step, settings):
+        raise RuntimeError
+
+    told = r"optimizer.update leaves the weights as they are: 100 steps changed no number of w; .*w = w - rate \* g makes"
+    with pytest.warns(UserWarning, match=told):
+        logistic(of_ones_own(another_array))
+    for optimizer in (of_ones_own(every_tenth, slots=1), of_ones_own(for_numba_alone), Sign(0.1)):
+        logistic(optimizer)  # without a warning, which would be an error here
+
+
 def test_an_own_update_gets_penalties_and_clipping():
     steps = step_of(Sign(0.01), kernel_regularizer=fn.L1(1.0))[1]
     assert (np.abs(steps["dense_1.W"]) <= 0.02 + 1e-12).all() and (np.abs(steps["dense_1.W"]) > 0.0199).any()
