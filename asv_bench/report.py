@@ -189,9 +189,8 @@ def targets_table(figures: Figures, folder: str) -> tuple[list[str], str]:
 
 
 def part(folder: str, figures: Figures) -> list[str]:
-    """A set's part of the page: the machine, a picture, the tables, and folded the commands, targets and products."""
+    """A set's part of the page: the machine, the picture, the tables, and folded the commands, targets and products."""
     words, facts = SETS[folder], figures.parts[0]["machine"]
-    plot(figures.records, PLOTS / f"benchmarks_{folder}.png")
     lines = ["", f"## {words}", ""]
     lines += [f"- {name}: {facts[name]}" for name in ("date", "processor", "system", "versions")]
     alternative = f"Bars: how many times as long as fastnn each peer takes for a step, {words}"
@@ -211,9 +210,8 @@ def part(folder: str, figures: Figures) -> list[str]:
     return lines
 
 
-def main() -> None:
-    PLOTS.mkdir(exist_ok=True)
-    sets = {folder: figures for folder in SETS if (figures := Figures(folder)).parts}
+def page(sets: dict[str, Figures]) -> str:
+    """The whole page, as Markdown."""
     lines = ["# Benchmarks", ""]
     lines += ["<!-- Written by python -m asv_bench.report from asv_bench/reference; do not edit. -->", ""]
     lines += ["fastnn beside what a user would take instead, peers' wins included.", ""]
@@ -230,7 +228,20 @@ def main() -> None:
         lines += ["", f"`python -m asv_bench.{path.stem.replace('_', ' --workload ')}`", "", "```text"]
         lines += [path.read_text("utf-8").strip("\n"), "```"]
     lines += ["", (REFERENCE / "notes.md").read_text("utf-8").strip()]
-    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
+
+
+def kept() -> dict[str, Figures]:
+    """The sets of figures that are there."""
+    return {folder: figures for folder in SETS if (figures := Figures(folder)).parts}
+
+
+def main() -> None:
+    sets = kept()
+    PLOTS.mkdir(exist_ok=True)
+    for folder, figures in sets.items():
+        plot(figures.records, PLOTS / f"benchmarks_{folder}.png")
+    PAGE.write_text(page(sets), encoding="utf-8")
     print(PAGE)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
+from asv_bench import report
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path.stem for path in (ROOT / "fastnn").glob("*.py") if not path.stem.startswith("__"))
@@ -188,6 +189,10 @@ def test_a_browser_sees_what_is_wrong(tmp_path, capsys, monkeypatch):
 def notebooks():
     pytest.importorskip("myst_nb", reason="the extra docs is not installed")
     return script("_extensions/notebooks.py")
+
+
+def test_the_page_of_benchmarks_has_the_kept_figures():
+    assert report.page(report.kept()) == report.PAGE.read_text("utf-8"), "run python -m asv_bench.report"
 
 
 def extension(name: str):
