@@ -113,7 +113,7 @@ class Model(Told):
             for key in layer.parameters:
                 layer.share_memory(key, memory[f"{layer.name}.{key}"])
         self._runners: dict[str, Any] = {}
-        self._known: dict[str, tuple[int, int]] = {}  # the state of its parts that a runner was made for
+        self._known: dict[str, tuple[tuple[int, int], Any]] = {}  # runners, with the state of the parts of each
         self._quick: CompiledPredict | None = None
         self._trainer: Trainer | None = None  # of train_on_batch
         self._slow_path: SlowPath | None = None  # of jacobian
@@ -364,13 +364,14 @@ class Model(Told):
     def _runner_for(self, kind: str, target_width: int, lower: Callable[[], Plan]) -> Any:
         """The plan that ``lower`` makes, ready to run; only looked up while no part of any model has been changed."""
         state = changes.last, target_width
-        if self._known.get(kind) == state:
-            return self._runners[kind]
+        known, runner = self._known.get(kind, (None, None))
+        if known == state:
+            return runner
         runner = self._runner(kind, lower())
         parts: list[Any] = [self._optimizer, self._loss, *self.metrics, *self.layers]
         parts += [part for layer in self.layers for part in vars(layer).values() if isinstance(part, Checked)]
         if all(of_fastnn(type(part)) for part in parts):  # the user's own may change without a word
-            self._known[kind] = state
+            self._known[kind] = state, runner
         return runner
 
     def _training_runner(self, target_width: int) -> Any:
@@ -482,13 +483,15 @@ class Model(Told):
         with self._lock:
             runner = self._training_runner(batch.t.width)
             self._columns = self._columns or data.column_names(X)
-            trainer = self._trainer
+            trainer, self._trainer = self._trainer, None  # it comes back from a step that nothing has ended
             if trainer is None or trainer.runner is not runner or trainer.rows != len(batch):
-                trainer = self._trainer = Trainer(self, runner, batch, len(batch), 1, shuffle=False)
+                trainer = Trainer(self, runner, batch, len(batch), 1, shuffle=False)
             else:
-                trainer.begin(batch)
+                trainer.begin(self, batch)
             with trainer:
-                return trainer.logs(0, trainer.only_batch())
+                found = trainer.logs(0, trainer.only_batch())
+            self._trainer = trainer
+            return found
 
     # Ask.
 

@@ -68,7 +68,7 @@ class Trainer:
     ):
         from .kernels import jit
 
-        self.model, self.runner = model, runner
+        self.runner = runner
         self.rows = len(examples)
         self.batch_size = min(batch_size, self.rows)
         self.batches = -(-self.rows // self.batch_size)
@@ -79,8 +79,6 @@ class Trainer:
         self.epochs = epochs
         self.tolerance = -1.0 if tolerance is None else tolerance
         self.converged = False
-        whole_epochs = not all(metric.by_rows for metric in model.metrics)
-        self.kept = np.empty((self.rows, model.outputs), model.dtype) if whole_epochs else None
         plan = runner.plan
         speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED and plan.compiled else GUESSED_IN_PYTHON
         self.guessed_seconds = plan.step_flops(self.batch_size) / speed + 1e-5
@@ -95,14 +93,16 @@ class Trainer:
         self.before_failure = np.empty((0, 0))  # the results of the batches before one that failed, in its slice
         #: Whether the parameters are elsewhere while the trainer trains.
         self.away = hasattr(runner, "to_device") and plan.update is not None
-        self.begin(examples)
+        self.begin(model, examples)
 
-    def begin(self, examples: Examples) -> None:
-        """Train on these examples, as many as the trainer was made for."""
+    def begin(self, model: Model, examples: Examples) -> None:
+        """Train the model that the trainer was made for on these examples, as many as it was made for."""
         from .kernels.cpu.runner import Data
 
-        model, runner = self.model, self.runner
-        self.examples = examples
+        runner = self.runner
+        self.model, self.examples = model, examples
+        whole_epochs = not all(metric.by_rows for metric in model.metrics)
+        self.kept = np.empty((self.rows, model.outputs), model.dtype) if whole_epochs else None
         #: What the engine reads, where it can read the arrays themselves.
         self.data = Data(*examples.ready()) if examples.direct else None
         self.first_epoch, self.first_step = model.epoch, model.step
@@ -124,7 +124,7 @@ class Trainer:
     def __exit__(self, *_: object) -> None:
         if hasattr(self.runner, "end_fit"):
             self.runner.end_fit()
-        del self.examples, self.data  # which may hold the user's arrays
+        del self.model, self.examples, self.data, self.kept  # the model keeps its trainer, and arrays are the user's
 
     def pause(self) -> None:
         """The model's own arrays get the parameters and the slots, for whoever reads or changes them."""

@@ -9,6 +9,7 @@ import fastnn as fn
 from fastnn.kernels.cpu.runner import Data
 from fastnn.kernels.jit import COMPILED
 from fastnn.kernels.layout import CONVERGED, NOT_FINITE, OK, PARTS
+from fastnn.kernels.memory import aligned_zeros
 from fastnn.slow_path import SlowPath
 
 STEPS = 20 if COMPILED else 3
@@ -404,6 +405,29 @@ def test_ctrl_c_while_threads_end_is_raised_when_they_have_ended(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(*case, workers=4)
     assert not pressed[0].is_alive()
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_ctrl_c_while_room_is_made_leaves_no_room_that_is_too_small(moment, monkeypatch):
+    def interrupted(*arguments):
+        made.append(arguments)
+        if len(made) > moment:
+            raise KeyboardInterrupt
+        return aligned_zeros(*arguments)
+
+    made, runner = [], _with_runner(SMALL)[1]
+    runner._reserve(1, 1)
+    monkeypatch.setattr("fastnn.kernels.cpu.runner.aligned_zeros", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner._reserve(1000, 2)
+    monkeypatch.undo()
+    runner._reserve(1000, 2)
+    plan = runner.plan
+    for room, columns in (("activations", plan.columns), ("inputs", plan.inputs), ("targets", plan.target_width)):
+        assert getattr(runner, room).size >= 1000 * columns
+    assert runner.derivatives.size >= 1000 * plan.derivative_columns
+    assert runner.row_losses.size >= 1000
+    assert len(runner.scales) == len(runner.gradient_rooms) == 2
 
 
 def _with_runner(name):

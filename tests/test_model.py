@@ -1,12 +1,14 @@
 """Model: what a user does with it, from fit to pickle."""
 
 import copy
+import gc
 import io
 import pickle
 import signal
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -197,6 +199,48 @@ def test_train_on_batch_is_one_step_of_fit():
     np.testing.assert_array_equal(weights_of(one), weights_of(other))
     assert logs["loss"] == history["loss"][0]
     assert one.step == 1
+
+
+def test_what_train_on_batch_keeps_goes_with_the_model():
+    """Without the garbage collector, which looks at arrays no sooner for their size."""
+
+    def keep(y_true, y_pred):
+        outputs.append(y_pred)
+        return 0.0
+
+    outputs = []
+    for metric in ("accuracy", keep):
+        X, y = two_classes()
+        model = network()
+        model.compile("adam", "cross_entropy", [metric])
+        gc.disable()
+        try:
+            for _ in range(2):
+                model.train_on_batch(X, y)
+            held = weakref.ref(X)
+            del X
+            assert held() is None
+            held = weakref.ref(model)
+            del model
+            assert held() is None
+        finally:
+            gc.enable()
+    assert not np.array_equal(*outputs)  # a step's own array, which no later step overwrites
+
+
+def test_ctrl_c_while_a_model_gets_ready_for_other_targets(monkeypatch):
+    def pressed(kind):
+        raise KeyboardInterrupt
+
+    model, (X, y) = network(optimizer=fn.SGD(0.5)), two_classes()
+    expected = model.evaluate(X, y)
+    model._training_runner(1)
+    monkeypatch.setattr("fastnn.model.of_fastnn", pressed)  # the last that is called there
+    with pytest.raises(KeyboardInterrupt):
+        model.evaluate(X, np.eye(2)[y])
+    monkeypatch.undo()
+    assert model._training_runner(1).plan.target_width == 1
+    assert model.evaluate(X, y) == expected
 
 
 def forms(X, tmp_path):

@@ -260,6 +260,8 @@ def test_an_own_update_that_changes_nothing_is_told():
     told = r"optimizer.update leaves the weights as they are: 100 steps changed no number of w; .*w = w - "
     with pytest.warns(UserWarning, match=told):
         logistic(of_ones_own(another_array))
+    with pytest.raises(UserWarning, match=told):  # where warnings are errors
+        logistic(of_ones_own(another_array))
     for optimizer in (of_ones_own(every_tenth, slots=1), of_ones_own(for_numba_alone), Sign(0.1)):
         logistic(optimizer)  # without a warning, which would be an error here
 

@@ -200,18 +200,18 @@ class Runner:
         if capacity > self.capacity or workers > self.workers:
             self.fixed_run = None
         if capacity > self.capacity:
-            self.capacity = capacity
             self.activations = aligned_zeros(plan.columns * capacity, self.real)
             self.derivatives = aligned_zeros(plan.derivative_columns * capacity, self.real)
             self.inputs = aligned_zeros(plan.inputs * capacity, self.real)
             self.targets = aligned_zeros(plan.target_width * capacity, self.real)
             self.row_losses = np.zeros(capacity)
             self.row_metrics = np.zeros(capacity * max(1, len(plan.metrics)))
+            self.capacity = capacity  # now that all is there: Ctrl-C may end this anywhere
         if workers > self.workers:
-            self.workers = workers
             self.scales = aligned_zeros(workers * CACHE_LINE // 8, np.float64).reshape(workers, -1)  # a line for each
             self.workspace = gemm.workspace(self.real, workers)
             self.gradient_rooms = aligned_zeros(workers * layout.UPDATE_CHUNK, self.real).reshape(workers, -1)
+            self.workers = workers
 
     def _fixed_run_record(self):
         """What is the same in the run records of all calls, until more room is made."""
