@@ -344,17 +344,28 @@ def transpose_panel(typing_context, to, to_row, source, source_row, rows, column
         to, source = (builder.inttoptr(address, vectors.pointer) for address in (to, source))
         length = INTEGER(vectors.length)
         squares = builder.udiv(builder.add(rows, INTEGER(vectors.length - 1)), length)
+        has_all_columns = builder.icmp_signed("==", columns, length)
+        whole = builder.select(has_all_columns, builder.udiv(rows, length), INTEGER(0))
         nothing = vectors.mask(INTEGER(0))
-        with cgutils.for_range(builder, squares) as loop:
-            k = builder.mul(loop.index, length)
-            some = vectors.mask(builder.sub(rows, k))
-            square = []
-            for j in range(vectors.length):
-                exists = builder.icmp_signed("<", INTEGER(j), columns)
-                pointer = vectors.at(source, builder.add(builder.mul(source_row, INTEGER(j)), k))
-                square.append(vectors.load(pointer, builder.select(exists, some, nothing)))
+
+        def transpose(number, exists):
+            """Square ``number``; exists : says for a row of the source which of its columns there are, None for all."""
+            k = builder.mul(number, length)
+            starts = [
+                vectors.at(source, builder.add(builder.mul(source_row, INTEGER(j)), k)) for j in range(vectors.length)
+            ]
+            square = [vectors.load(start, exists(j, k)) for j, start in enumerate(starts)]
             for j, vector in enumerate(vectors.transpose(square)):
                 vectors.store(vector, vectors.at(to, builder.mul(builder.add(k, INTEGER(j)), to_row)))
+
+        def some(j, k):
+            there = builder.icmp_signed("<", INTEGER(j), columns)
+            return builder.select(there, vectors.mask(builder.sub(rows, k)), nothing)
+
+        with cgutils.for_range(builder, whole) as loop:
+            transpose(loop.index, lambda j, k: None)
+        with cgutils.for_range(builder, builder.sub(squares, whole)) as loop:
+            transpose(builder.add(whole, loop.index), some)
         return context.get_dummy_value()
 
     return types.void(*[_ADDRESS] * 6, real), generate
