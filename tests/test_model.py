@@ -228,6 +228,22 @@ def test_what_train_on_batch_keeps_goes_with_the_model():
     assert not np.array_equal(*outputs)  # a step's own array, which no later step overwrites
 
 
+def test_a_step_within_a_step():
+    """A metric of one's own may ask anything of the model."""
+
+    def again(y_true, y_pred):
+        return model.train_on_batch(X, y)["loss"] if model.step < 4 else 0.0
+
+    (X, y), model, expected = two_classes(), network(), network()
+    model.compile("adam", "cross_entropy", [again])
+    for _ in range(2):
+        model.train_on_batch(X, y)
+    for _ in range(5):
+        expected.train_on_batch(X, y)
+    assert model.step == 5
+    np.testing.assert_array_equal(weights_of(model), weights_of(expected))
+
+
 def test_ctrl_c_while_a_model_gets_ready_for_other_targets(monkeypatch):
     def pressed(kind):
         raise KeyboardInterrupt
