@@ -15,7 +15,7 @@ CELL = re.compile(r"^```\{code-cell\} ipython3\n(?:---\n.*?^---\n)?(.*?)^```$", 
 
 pytestmark = [
     pytest.mark.skipif(not COMPILED, reason="takes long in plain Python"),
-    pytest.mark.filterwarnings("ignore:layer '(noise|radial_basis)_1' is written in Python"),
+    pytest.mark.filterwarnings("ignore:layer '(noise|rbf)_1' is written in Python"),
 ]
 
 
