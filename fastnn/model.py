@@ -615,10 +615,10 @@ class Model(Told):
         """
         batch = examples.checked(self, "gradients", X, y, sample_weight)
         layers = [layer for layer in self.layers if not isinstance(layer, Dropout)]
-        width = batch.t.width
         with self._lock:
-            lower = partial(self._lower, self.loss, None, (), width, layers=layers)
-            runner = self._runner_for("gradients", width, lower)
+            lower = partial(self._lower, self.loss, None, (), batch.t.width, layers=layers)
+            runner = self._runner_for("gradients", batch.t.width, lower)
+            plan = runner.plan
             if isinstance(runner, SlowPath):
                 runner.training = False
             step = self.step
@@ -628,12 +628,12 @@ class Model(Told):
             finally:
                 self.step = step
             found = {}
-            for parameter in runner.plan.parameters:
+            for parameter in plan.parameters:
                 place = slice(parameter.offset, parameter.offset + parameter.size)
                 gradient = self.arenas.gradients[place].reshape(parameter.shape).copy()
                 if parameter.penalty >= 0:
                     weights = self.arenas.parameters[place].reshape(parameter.shape)
-                    l1, l2 = runner.plan.options[parameter.penalty : parameter.penalty + 2]
+                    l1, l2 = plan.options[parameter.penalty : parameter.penalty + 2]
                     gradient += (l1 * np.sign(weights) + 2 * l2 * weights).astype(self._dtype)
                 found[parameter.name] = gradient
         return found

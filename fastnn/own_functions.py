@@ -40,6 +40,7 @@ import numpy as np
 from . import checks
 from .checks import shown
 from .keywords import Told
+from .settings import of_fastnn
 
 if TYPE_CHECKING:
     from .model import Model
@@ -169,7 +170,7 @@ def suspects(model: Model) -> str:
     """What an error about numbers that are not finite says of the parts of the model that the user wrote, if any."""
     parts = [part for layer in model.layers for part in (layer, *vars(layer).values())]
     own: list[Any] = [part for part in (*parts, model.loss) if isinstance(part, OwnFunction)]
-    own += [part for part in (*model.layers, model.optimizer) if not type(part).__module__.startswith("fastnn.")]
+    own += [part for part in (*model.layers, model.optimizer) if not of_fastnn(type(part))]
     names = " and ".join(dict.fromkeys(map(repr, own)))
     return f"; or look at {names}, your own, which may not be finite there" if own else ""
 
