@@ -193,6 +193,7 @@ def serve(expected: str) -> None:
     os.dup2(2, 1)  # so that nothing else that is printed is taken for an answer
     if stamp() != expected:
         return
+    sys.modules.setdefault("scipy", None)  # type: ignore[arg-type]  # Numba would import it; no kernel calls it
     with contextlib.suppress(EOFError, OSError):
         while True:
             answers.write(b".")

@@ -15,19 +15,14 @@ import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llvmlite import ir
-from numba import _dynfunc, config, types
+from numba import config, types
 from numba.core.ccallback import CFunc
-from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.compiler_machinery import register_pass
-from numba.core.lowering import Lower
 from numba.core.registry import CPUDispatcher
-from numba.core.typed_passes import IRLegalization, NativeLowering, NopythonRewrites
-from numba.core.untyped_passes import InlineClosureLikes, WithLifting
 
 from .cache import KernelCache
+from .compiler import FormulaCompiler, KernelCompiler
 
 __all__ = ["COMPILED", "FLAGS", "address", "at_address", "contracted", "formula", "interleaved", "kernel"]
 
@@ -44,109 +39,12 @@ FLAGS: dict[str, Any] = {"error_model": "numpy"}
 #: Every function that a plan calls by address: ``status = function(run, row, first, last)``.
 PLAN_SIGNATURE = types.intp(types.intp, types.intp, types.intp, types.intp)
 
-#: Vectors that an ``interleaved`` loop takes at a time: more would not fit into 16 registers.
-INTERLEAVED = 4
-
 #: Called with a function's name before it is compiled, if somebody wants to know; its exceptions are ignored.
 on_compile: Callable[[str], None] | None = None
 
 #: Names of the kernels and C functions that were compiled for this process, and that it loaded from the disk.
 compiled: list[str] = []
 loaded: list[str] = []
-
-
-class Whole(JITCodeLibrary):
-    """Code that LLVM optimizes together with all that is linked in, and not function by function before that."""
-
-    interleaves = False
-
-    def _optimize_functions(self, ll_module: Any) -> None:
-        pass
-
-    def add_ir_module(self, ir_module: Any) -> None:
-        if self.interleaves:
-            _interleave(ir_module)
-        super().add_ir_module(ir_module)
-
-
-def _interleave(module: ir.Module) -> None:
-    """Ask for ``INTERLEAVED`` vectors in each loop of a module: with a hint at the branch that goes back."""
-    count = module.add_metadata([ir.MetaDataString(module, "llvm.loop.interleave.count"), ir.IntType(32)(INTERLEAVED)])
-    for function in module.functions:
-        passed = set()
-        for block in function.blocks:
-            passed.add(block)
-            if passed.intersection(getattr(block.terminator, "operands", ())):
-                loop = ir.values.MDValue(module, [], str(len(module.metadata)))
-                loop.operands = loop, count  # a loop is known by a node that begins with itself
-                block.terminator.set_metadata("llvm.loop", loop)
-
-
-class Part(Whole):
-    """Code that becomes part of its callers: LLVM optimizes and translates it there, and not on its own."""
-
-    def finalize(self) -> None:
-        for library in dict.fromkeys(self._linking_libraries):
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
-        self._finalized = True
-
-    def get_pointer_to_function(self, name: str) -> int:
-        return 0
-
-
-class ArrayLower(Lower):
-    """Numba's steps, but for an array's number at a constant place: it looks for a way of its own there, in vain."""
-
-    def lower_expr(self, result_type: Any, expression: Any) -> Any:
-        if expression.op == "static_getitem" and isinstance(self.typeof(expression.value.name), types.Array):
-            signature = self.fndesc.calltypes[expression]
-            return self.lower_getitem(result_type, expression, expression.value, expression.index_var, signature)
-        return super().lower_expr(result_type, expression)
-
-
-@register_pass(mutates_CFG=True, analysis_only=False)
-class Lowering(NativeLowering):
-    """From Numba's code to LLVM's, without counting references to arrays: kernels allocate none."""
-
-    _name = "lowering_without_reference_counts"
-    lowering_class = ArrayLower
-
-    def run_pass(self, state: Any) -> Any:
-        state.targetctx = state.targetctx.subtarget(enable_nrt=False)
-        vars(state.targetctx).pop("nrt", None)  # what it knew before
-        if state.library is None:
-            state.library = Whole(state.targetctx.codegen(), state.func_id.func_qualname)
-            state.library.enable_object_caching()
-        state.library.interleaves = getattr(state.func_id.func, "interleaved", False)
-        return super().run_pass(state)
-
-
-class KernelCompiler(Compiler):
-    """Numba's compiler, without what kernels have no use for."""
-
-    def define_pipelines(self) -> Any:
-        (pipeline,) = super().define_pipelines()
-        unused = WithLifting, InlineClosureLikes, NopythonRewrites, IRLegalization
-        instead = {NativeLowering: Lowering}
-        pipeline.passes = [(instead.get(step, step), text) for step, text in pipeline.passes if step not in unused]
-        return [pipeline]
-
-
-class PartCompiler(Compiler):
-    """Numba's compiler, which makes a ``Part``."""
-
-    def __init__(self, typing_context: Any, target_context: Any, library: Any, *arguments: Any):
-        super().__init__(typing_context, target_context, Part(target_context.codegen(), "part"), *arguments)
-        self.state.targetctx.get_executable = _without_entry
-
-
-def _without_entry(library: Any, description: Any, environment: Any) -> Any:
-    """What Numba knows a compiled function by: an object of its own, but nothing that could be called."""
-    return _dynfunc.make_function(description.lookup_module(), description.qualname, "", 0, environment, (library,))
-
-
-class FormulaCompiler(KernelCompiler, PartCompiler):
-    """Makes a ``Part``, without what kernels have no use for."""
 
 
 class Formula(CPUDispatcher):

@@ -113,14 +113,14 @@ class Runner:
             forward, backward = operation_calls(operation, self.real, keeps_slope)
             yield operation, forward, backward if goes_back else None
 
-    def _compile_ahead(self, name, with_loss, *further):
-        """Compile what the plan's operations ``name`` need, and further calls: what takes longest first."""
+    def _compile_ahead(self, name, with_loss, longer=(), shorter=()):
+        """Compile what the plan's operations ``name`` need, and what takes longer or shorter: the longest first."""
 
         def calls(*names):
             return [call for each in names for _, *both in self._operations(each) for call in both if call is not None]
 
         loss, metrics = (calls("loss"), calls("metrics")) if with_loss else ([], [])
-        compile_ahead([partial(gemm.multiplication, self.real), *loss, *further, *calls(name), *metrics])
+        compile_ahead([partial(gemm.multiplication, self.real), *loss, *longer, *calls(name), *metrics, *shorter])
 
     def compile_training(self, batch_size, gathered):
         """Compile what every training needs, in several processes; what is left is compiled when it is first used.
@@ -128,16 +128,16 @@ class Runner:
         batch_size : rows of a batch; gathered : whether rows are taken in another order than they stand in.
         """
         if "operations" not in self.fixed_programs:
-            further = [train]
+            longer, shorter = [train], []
             if self.plan.update is not None:
-                further.append(update_call(self.plan, self.real))
-            if gathered:
-                further += [partial(gather.plan_gather, self.real), shuffled_order]
-            roles = dict.fromkeys(parameter.role for parameter in self.plan.parameters)
-            further += [partial(GRADIENTS[role], self.real) for role in roles]
+                longer.append(update_call(self.plan, self.real))
             if self.plan.part_rows(batch_size):
-                further += [parts.form_parts, partial(parts.plan_combine, self.real)]
-            self._compile_ahead("operations", True, *further)
+                shorter += [parts.form_parts, partial(parts.plan_combine, self.real)]
+            if gathered:
+                shorter += [partial(gather.plan_gather, self.real), shuffled_order]
+            roles = dict.fromkeys(parameter.role for parameter in self.plan.parameters)
+            shorter += [partial(GRADIENTS[role], self.real) for role in roles]
+            self._compile_ahead("operations", True, longer, shorter)
 
     def _table(self, name):
         """The records of the plan's operations ``name``, made when they are first needed.
@@ -351,7 +351,7 @@ class Runner:
         evaluating = outputs is None
         name = "evaluation" if evaluating else "prediction"
         if name not in self.fixed_programs:
-            self._compile_ahead(name, evaluating, infer)
+            self._compile_ahead(name, evaluating, [infer])
         blocks = -(-len(data.inputs) // self.plan.block)
         workers = max(1, min(workers, blocks))
         self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)

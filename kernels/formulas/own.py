@@ -19,7 +19,8 @@ from numba.core.errors import NumbaError
 from numba.extending import overload
 
 from ..cache import UnknownValueError, fingerprint, in_tree
-from ..jit import COMPILED, FLAGS, Formula, FormulaError, PartCompiler, formula
+from ..compiler import PartCompiler
+from ..jit import COMPILED, FLAGS, Formula, FormulaError, formula
 from . import elementary
 
 __all__ = ["activation_formulas", "frozen", "loss_formulas", "own_formula", "own_procedure"]

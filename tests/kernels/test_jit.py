@@ -16,8 +16,9 @@ from numba.core.errors import TypingError
 from numba.core.runtime import _nrt_python, rtsys
 
 from fastnn.kernels import jit
+from fastnn.kernels.compiler import INTERLEAVED
 from fastnn.kernels.cpu.updates import own_update
-from fastnn.kernels.jit import COMPILED, INTERLEAVED, address, formula, interleaved, kernel
+from fastnn.kernels.jit import COMPILED, address, formula, interleaved, kernel
 from fastnn.kernels.memory import call
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +149,33 @@ def test_a_formula_is_compiled_once_for_all_constants():
     x = np.zeros(3, np.int64)
     differences(x)
     assert x.tolist() == [3, 2, 2] and len(minus.overloads) == 1
+
+
+@pytest.mark.parametrize("first", [np.int64, np.float32, np.float64])
+@pytest.mark.parametrize("second", [np.int64, np.float32, np.float64])
+def test_operators_are_those_of_numpy(first, second):
+    @kernel
+    def operate(x, y, of_floats, of_integers, of_both):
+        a, b = x[0], y[0]
+        of_floats[0], of_floats[1], of_floats[2], of_floats[3] = a + b, a - b, a * b, a / b
+        of_floats[4], of_floats[5], of_floats[6], of_floats[7] = a // b, a % b, a**b, a**2
+        of_both[0], of_both[1], of_both[2] = a < b, a == b, a >= 7
+        c, d, e = x[1], x[1], x[1]
+        c += b
+        d *= 2
+        e **= 2
+        of_floats[8], of_floats[9], of_floats[10] = c, d, e
+        m, n = of_integers[0], of_integers[1]
+        of_integers[2], of_integers[3], of_integers[4] = m & n, m | 1, m ^ n
+        of_integers[5], of_integers[6] = m << 2, m >> n
+        m -= n
+        of_integers[7] = m
+
+    x, y = np.array([7, 5], first), np.array([2, 3], second)
+    numbers, whole, flags = np.zeros(11), np.array([13, 2, 0, 0, 0, 0, 0, 0]), np.zeros(3, bool)
+    operate(x, y, numbers, whole, flags)
+    assert numbers.tolist() == [9, 5, 14, 3.5, 3, 1, 49, 49, 7, 10, 25]
+    assert whole[2:].tolist() == [0, 13, 15, 52, 3, 11] and flags.tolist() == [False, False, True]
 
 
 @needs_compiler
