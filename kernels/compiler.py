@@ -133,7 +133,7 @@ class Lowering(NativeLowering):
 
 
 class Remembering(typing.Context):
-    """Finds the types of expressions, and remembers those of calls: four of five have been typed before."""
+    """Finds the types of expressions, and remembers those of calls: most have been typed before."""
 
     def __init__(self, context: typing.Context):
         vars(self).update(vars(context))  # the same registries
