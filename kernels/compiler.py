@@ -1,4 +1,4 @@
-"""Numba's compiler, without what kernels have no use for: it takes two thirds of the time.
+"""Numba's compiler, without what kernels have no use for.
 
 A kernel is one piece of code, optimized once, with all its formulas in it: so a formula is typed and written for LLVM,
 but neither optimized nor translated on its own. Kernels allocate nothing, so no references are counted.
@@ -40,6 +40,7 @@ class Whole(JITCodeLibrary):
         super().add_ir_module(ir_module)
 
     def _optimize_final_module(self) -> None:
+        """Without the quick passes that Numba has before the full ones: they are for counts of references."""
         passes, builder = self._codegen._module_pass_manager()
         passes.run(self._final_module, builder)
 
@@ -148,6 +149,7 @@ class Remembering(typing.Context):
         return signature
 
 
+#: What remembers the types of a context: one for each, and so one for all kernels.
 remembering = functools.cache(Remembering)
 
 
