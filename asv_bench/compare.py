@@ -1,10 +1,10 @@
 """fastnn and every peer that is installed, timed side by side on the same work.
 
-python -m asv_bench.compare [--tasks step row rows search] [--workloads tiny digits] [--peers jax torch] [--threads 1 2]
-                            [--rounds 3] [--repeats 5] [--avx2] [--output FOLDER]
+python -m asv_bench.compare [--tasks step call row rows search] [--workloads tiny digits] [--peers jax torch]
+                            [--threads 1 2] [--rounds 3] [--repeats 5] [--avx2] [--output FOLDER]
 
-Tasks: ``step``, a training step; ``row`` and ``rows``, the outputs of one row and of 100,000; ``search``, 50 networks
-trained on the digits. Each timing runs in a process of its own, and rounds alternate between the peers, so that a
+Tasks: ``step``, a training step of a fit; ``call``, one in a loop of the user's own, from a batch of NumPy's to its
+loss; ``row`` and ``rows``, the outputs of one row and of 100,000; ``search``, 50 networks trained on the digits. Each timing runs in a process of its own, and rounds alternate between the peers, so that a
 machine that gets slower does so for all. Before a peer is timed it shows its results on the same numbers: the losses
 of three epochs from the same weights over the same rows in the same order, or the outputs. Where they differ from
 fastnn's, no ratio is given. ``--avx2`` keeps all to vectors of 32 bytes, as on processors without AVX-512.
@@ -32,12 +32,12 @@ from fastnn.kernels.cores import cores
 
 #: Name -> (the distribution it needs, its module, the tasks it has).
 PEERS = {
-    "fastnn": ("fastnn", "with_fastnn", ("step", "row", "rows", "search")),
+    "fastnn": ("fastnn", "with_fastnn", ("step", "call", "row", "rows", "search")),
     "fastnn compiled_predict": ("fastnn", "with_fastnn_compiled", ("row",)),
-    "jax": ("optax", "with_jax", ("step", "row", "rows", "search")),
-    "torch": ("torch", "with_torch", ("step", "row", "rows", "search")),
-    "torch.compile": ("torch", "with_torch_compiled", ("step",)),
-    "scikit-learn": ("scikit-learn", "with_sklearn", ("step", "row", "rows", "search")),
+    "jax": ("optax", "with_jax", ("step", "call", "row", "rows", "search")),
+    "torch": ("torch", "with_torch", ("step", "call", "row", "rows", "search")),
+    "torch.compile": ("torch", "with_torch_compiled", ("step", "call")),
+    "scikit-learn": ("scikit-learn", "with_sklearn", ("step", "call", "row", "rows", "search")),
     "onnxruntime": ("onnxruntime", "with_onnxruntime", ("row", "rows")),
     "numpy": ("threadpoolctl", "with_numpy", ("step", "row", "rows")),
 }
@@ -46,6 +46,7 @@ PEERS = {
 #: Losses and outputs: relative, or absolute near zero. The searches start from weights of their own.
 TASKS = {
     "step": (list(WORKLOADS), "µs", 1e6, 0.01),
+    "call": (["tiny", "digits", "mnist"], "µs", 1e6, 0.01),
     "row": (["tiny", "digits", "mnist"], "µs", 1e6, 1e-3),
     "rows": (["digits", "mnist"], "ms", 1e3, 1e-3),
     "search": (["digits"], "s", 1.0, 0.25),

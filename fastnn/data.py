@@ -43,12 +43,9 @@ class Rows:
         self.name, self.array, self.dtype = name, array, np.dtype(dtype)
         self.given = array
         self.columns: Sequence[Any] = range(array.shape[-1])  # what they are called in errors
-        if not self._fits(array) and array.size * self.dtype.itemsize <= BLOCK_BYTES:
-            self.array = self._converted(array)
-        self.direct = self._fits(self.array)
-
-    def _fits(self, array: np.ndarray) -> bool:
-        return array.dtype == self.dtype and array.dtype.isnative and array.flags.aligned
+        self.direct = array.dtype == self.dtype and array.dtype.isnative and array.flags.aligned
+        if not self.direct and array.size * self.dtype.itemsize <= BLOCK_BYTES:
+            self.array, self.direct = self._converted(array), True
 
     def _converted(self, block: np.ndarray) -> np.ndarray:
         if block.dtype.kind != "f":
@@ -85,8 +82,9 @@ class Rows:
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, converted block) through the table."""
-        for first in range(0, len(self), self.block_rows):
-            block = self.array[first : first + self.block_rows]
+        rows = self.block_rows
+        for first in range(0, len(self), rows):
+            block = self.array[first : first + rows]
             yield first, block if self.direct else self._converted(block)
 
     def check_finite(self, for_nan: str = "") -> None:

@@ -202,9 +202,8 @@ class BinaryCrossEntropy(_CrossEntropies):
     def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
         rows = super().targets(name, value, outputs, dtype)
         for first, block in rows.blocks():
-            bad = np.argwhere((block < 0) | (block > 1))
-            if len(bad):
-                row, column = map(int, bad[0])
+            if block.min() < 0 or block.max() > 1:
+                row, column = map(int, np.argwhere((block < 0) | (block > 1))[0])
                 values = np.unique(rows.take(slice(None)))
                 hint = f"; for two classes write np.equal(y, {values[1]:g})" if len(values) == 2 else ""
                 raise ValueError(

@@ -39,7 +39,7 @@ __all__ = ["Model", "load"]
 JACOBIAN_ROWS = 1024
 
 #: The attributes of a model that belong to its place in memory, or to what it is doing: each copy has its own.
-MADE_ANEW = ("arenas", "_runners", "_known", "_quick", "_trainer", "_slow_path", "_choices", "_lock", "_busy")
+MADE_ANEW = ("arenas", "_runners", "_known", "_quick", "_trainers", "_slow_path", "_choices", "_lock", "_busy")
 
 #: The attributes of a model that may be changed, with what checks them.
 CHANGEABLE: dict[str, Callable[[str, Any], Any]] = {
@@ -115,7 +115,7 @@ class Model(Told):
         self._runners: dict[str, Any] = {}
         self._known: dict[str, tuple[tuple[int, int], Any]] = {}  # runners, with the state of the parts of each
         self._quick: CompiledPredict | None = None
-        self._trainer: Trainer | None = None  # of train_on_batch
+        self._trainers: list[Trainer] = []  # that of train_on_batch, while no step of it runs
         self._slow_path: SlowPath | None = None  # of jacobian
         self._choices: dict[tuple[int | None, int], WorkerChoice] = {}
         self._lock = threading.RLock()
@@ -313,7 +313,8 @@ class Model(Told):
         """Prepare plans anew when they are next needed."""
         self._runners.clear()
         self._known.clear()
-        self._quick = self._trainer = None
+        self._trainers.clear()
+        self._quick = None
         self.arenas.on_device = None  # what a GPU has of them
 
     @contextlib.contextmanager
@@ -448,7 +449,8 @@ class Model(Told):
         watchers.check([*reported, *(f"val_{name}" for name in reported if validation is not None)])
         with self._alone("fit"), Progress(self.name, verbose) as progress, DeferredInterrupt() as interrupt:
             runner = self._training_runner(training.t.width)
-            self.history, self.stop_training, self._columns, self._trainer = History(), False, columns, None
+            self.history, self.stop_training, self._columns = History(), False, columns
+            self._trainers.clear()
             watchers.notify("set_model", self)
             watchers.notify("on_train_begin")
             in_engine = None if isinstance(self.optimizer, optimizers.LBFGS) else tolerance
@@ -482,15 +484,16 @@ class Model(Told):
         examples.weigh_classes(self, batch, class_weight)
         with self._lock:
             runner = self._training_runner(batch.t.width)
-            self._columns = self._columns or data.column_names(X)
-            trainer, self._trainer = self._trainer, None  # it comes back from a step that nothing has ended
+            if self._columns is None and (names := data.column_names(X)) is not None:
+                self._columns = names
+            trainer = self._trainers.pop() if self._trainers else None
             if trainer is None or trainer.runner is not runner or trainer.rows != len(batch):
                 trainer = Trainer(self, runner, batch, len(batch), 1, shuffle=False)
             else:
                 trainer.begin(self, batch)
             with trainer:
                 found = trainer.logs(0, trainer.only_batch())
-            self._trainer = trainer
+            self._trainers.append(trainer)  # a step that something has ended does not come here
             return found
 
     # Ask.

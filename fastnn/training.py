@@ -81,7 +81,8 @@ class Trainer:
         self.converged = False
         plan = runner.plan
         speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED and plan.compiled else GUESSED_IN_PYTHON
-        self.guessed_seconds = plan.step_flops(self.batch_size) / speed + 1e-5
+        self.step_flops = plan.step_flops(self.batch_size)
+        self.guessed_seconds = self.step_flops / speed + 1e-5
         self.workers = 1
         #: Whether nobody can change the model or its optimizer between two epochs.
         self.undisturbed = False
@@ -106,7 +107,7 @@ class Trainer:
         #: What the engine reads, where it can read the arrays themselves.
         self.data = Data(*examples.ready()) if examples.direct else None
         self.first_epoch, self.first_step = model.epoch, model.step
-        choice = model.worker_choice(runner.plan.step_flops(self.batch_size))
+        choice = model.worker_choice(self.step_flops)
         if choice is not getattr(self, "choice", None):
             self.choice, self.seconds = choice, choice.seconds or self.guessed_seconds
             choice.begin()
@@ -292,7 +293,8 @@ class Trainer:
     def logs(self, epoch: int, results: np.ndarray) -> dict[str, float]:
         """The loss and the metrics of an epoch, the last one trained, from the results of its batches."""
         order = self._order(epoch, 1) if self.kept is not None else None
-        return logs(self.model.loss, self.model.metrics, self.shares @ results, self.examples.t, self.kept, order)
+        means = self.shares @ results if self.batches > 1 else results[0]
+        return logs(self.model.loss, self.model.metrics, means, self.examples.t, self.kept, order)
 
 
 def logs(

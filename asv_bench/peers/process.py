@@ -13,7 +13,9 @@ import time
 
 #: Epochs in which the losses of all peers must agree: rows in their own order, no dropout, Adam.
 CHECKED_EPOCHS = 3
-#: Calls of ``predict`` on one row in one timing.
+#: Batches whose losses must agree where batches come one by one.
+CHECKED_BATCHES = 20
+#: Calls on one row, or on one batch, in one timing.
 CALLS = 200
 #: Rows that ``predict`` takes at once.
 ROWS = 100_000
@@ -34,6 +36,23 @@ def step(peer, work, threads: int, repeats: int) -> tuple[list[float], list[floa
     result = peer.trainer(work._replace(dropout=0.0, gradient_only=False), threads, False)(CHECKED_EPOCHS)
     train = peer.trainer(work, threads, work.shuffled)
     return timed(lambda: train(work.epochs), work.steps, repeats), result
+
+
+def call(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:
+    """A step in a loop of the user's own, from a batch of NumPy's to its loss; the result is those of some batches."""
+    from asv_bench.benchmarks.workloads import data
+
+    inputs, targets = data(work)
+    starts = range(0, work.rows, work.batch_size)
+    batches = [(inputs[start : start + work.batch_size], targets[start : start + work.batch_size]) for start in starts]
+    train = peer.caller(work, threads)
+    result = [train(*batch) for batch in batches[:CHECKED_BATCHES]]
+
+    def run() -> None:
+        for index in range(CALLS):
+            train(*batches[index % len(batches)])
+
+    return timed(run, CALLS, repeats), result
 
 
 def inputs_and_outputs(peer, work, threads: int, rows: int):
@@ -73,7 +92,7 @@ def search(peer, work, threads: int, repeats: int) -> tuple[list[float], list[fl
     return [time.perf_counter() - started], [sum(losses) / len(losses)]
 
 
-TASKS = {"step": step, "row": row, "rows": rows, "search": search}
+TASKS = {"step": step, "call": call, "row": row, "rows": rows, "search": search}
 
 
 def main() -> None:

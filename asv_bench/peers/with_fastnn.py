@@ -15,6 +15,11 @@ def trainer(work, threads, shuffle):
     return train
 
 
+def caller(work, threads):
+    model = compiled_network(work)
+    return lambda inputs, targets: model.train_on_batch(inputs, targets)["loss"]
+
+
 def predictor(work, threads):
     return network(work).predict
 

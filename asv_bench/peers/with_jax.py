@@ -25,6 +25,16 @@ def outputs_of(work, parameters, x, key=None):
     return x @ W + b
 
 
+def step_of(work, state, x, y, key):
+    """A step: the state afterwards, and the loss."""
+    parameters, slots = state
+    loss, gradients = jax.value_and_grad(loss_of)(parameters, work, x, y, key)
+    if work.gradient_only:  # what is carried along cannot be left out by the compiler
+        return (parameters, (slots[0], gradients)), loss
+    updates, slots = OPTIMIZER.update(gradients, slots, parameters)
+    return (optax.apply_updates(parameters, updates), slots), loss
+
+
 def loss_of(parameters, work, x, y, key):
     z = outputs_of(work, parameters, x, key)
     if work.loss == "binary_cross_entropy":
@@ -44,12 +54,8 @@ def epoch_of(work, shuffle, state, inputs, targets, key):
     mask_keys = jax.random.split(mask_key, batches) if work.dropout else None
 
     def step(state, chosen):
-        (parameters, slots), (rows, key) = state, chosen
-        loss, gradients = jax.value_and_grad(loss_of)(parameters, work, inputs[rows], targets[rows], key)
-        if work.gradient_only:  # what is carried along cannot be left out by the compiler
-            return (parameters, (slots[0], gradients)), loss
-        updates, slots = OPTIMIZER.update(gradients, slots, parameters)
-        return (optax.apply_updates(parameters, updates), slots), loss
+        rows, key = chosen
+        return step_of(work, state, inputs[rows], targets[rows], key)
 
     state, losses = jax.lax.scan(step, state, (order.reshape(batches, -1), mask_keys))
     return state, losses.mean()
@@ -76,6 +82,18 @@ def trainer(work, threads, shuffle):
         return [float(loss) for loss in losses]
 
     return train
+
+
+def caller(work, threads):
+    state = start(work)
+    step = jax.jit(functools.partial(step_of, work, key=None), donate_argnums=0)
+
+    def call(inputs, targets):
+        nonlocal state
+        state, loss = step(state, inputs, targets)
+        return float(loss)
+
+    return call
 
 
 def predictor(work, threads):

@@ -47,6 +47,18 @@ def trainer(work, threads, shuffle):
     return train
 
 
+def caller(work, threads):
+    model, _, _ = estimator(work)
+    scale = 2 if work.loss == "mse" else 1
+    model.set_params(batch_size="auto", warm_start=False)  # with it, every batch would have to show all classes
+    del model._optimizer  # which has learned in the first fit
+
+    def call(inputs, targets):
+        return scale * model.partial_fit(inputs, targets).loss_
+
+    return call
+
+
 def predictor(work, threads):
     model, _, _ = estimator(work)
     if work.loss == "mse":

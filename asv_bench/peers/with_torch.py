@@ -31,8 +31,9 @@ def network(work):
     return torch.nn.Sequential(*layers[:-1])
 
 
-def tensors(work):
-    inputs, targets = map(torch.from_numpy, data(work))
+def tensors(work, batch=None):
+    """The workload's data, or a batch of them."""
+    inputs, targets = map(torch.from_numpy, batch or data(work))
     if work.loss == "binary_cross_entropy":
         targets = targets.to(inputs.dtype)[:, None]
     return inputs, targets
@@ -70,6 +71,12 @@ def trainer(work, threads, shuffle, stepper=stepper):
         return [float(loss) for loss in losses]
 
     return train
+
+
+def caller(work, threads, stepper=stepper):
+    torch.set_num_threads(threads)
+    step = stepper(work, network(work))
+    return lambda *batch: float(step(*tensors(work, batch)))
 
 
 def predictor(work, threads):

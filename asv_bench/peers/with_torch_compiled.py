@@ -9,5 +9,9 @@ def stepper(work, model):
     return with_torch.stepper(work, torch.compile(model))
 
 
+def caller(work, threads):
+    return with_torch.caller(work, threads, stepper)
+
+
 def trainer(work, threads, shuffle):
     return with_torch.trainer(work, threads, shuffle, stepper)

@@ -6,8 +6,7 @@ the compiled functions that its operations need, and nothing else gets compiled.
 
 import contextlib
 import threading
-from functools import cached_property, partial
-from types import SimpleNamespace
+from functools import cache, cached_property, partial
 
 import numpy as np
 
@@ -60,7 +59,7 @@ def update_call(plan, real):
     return partial(getattr(updates, f"plan_{plan.update}_update"), real)
 
 
-class Data(SimpleNamespace):
+class Data:
     """The rows that an engine call reads: inputs (rows, width), targets (rows, target width) or None, and weights
     (rows,) or None.
 
@@ -69,7 +68,7 @@ class Data(SimpleNamespace):
     """
 
     def __init__(self, inputs: np.ndarray, targets: np.ndarray | None = None, weights: np.ndarray | None = None):
-        super().__init__(inputs=inputs, targets=targets, weights=weights)
+        self.inputs, self.targets, self.weights = inputs, targets, weights
         self.records = None  # of the last training on these rows
 
 
@@ -82,6 +81,7 @@ class Runner:
 
     def __init__(self, plan, arenas):
         self.plan, self.arenas = plan, arenas
+        self.part_rows = cache(plan.part_rows)
         self.real = np.float64 if plan.dtype == "float64" else np.float32
         self.options = np.array(plan.options or [0.0], np.float64)
         self.tables: dict[str, np.ndarray] = {}
@@ -131,7 +131,7 @@ class Runner:
             longer, shorter = [train], []
             if self.plan.update is not None:
                 longer.append(update_call(self.plan, self.real))
-            if self.plan.part_rows(batch_size):
+            if self.part_rows(batch_size):
                 shorter += [parts.form_parts, partial(parts.plan_combine, self.real)]
             if gathered:
                 shorter += [partial(gather.plan_gather, self.real), shuffled_order]
@@ -318,7 +318,7 @@ class Runner:
         order in which the epoch took the rows, or None; tolerance : the gradient's norm that ends the training;
         results : (batches, 1 + metrics).
         """
-        capacity, part_rows = min(batch_size, len(data.inputs)), self.plan.part_rows(batch_size)
+        capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
         self._reserve(capacity, workers, -(-capacity // part_rows) if part_rows else 0)
         program, run = self._training_records(data, kept, order is not None)
         run[layout.STEP], run[layout.SEED] = step, seed
