@@ -4,10 +4,11 @@ python -m asv_bench.compare [--tasks step call row rows search] [--workloads tin
                             [--threads 1 2] [--rounds 3] [--repeats 5] [--avx2] [--output FOLDER]
 
 Tasks: ``step``, a training step of a fit; ``call``, one in a loop of the user's own, from a batch of NumPy's to its
-loss; ``row`` and ``rows``, the outputs of one row and of 100,000; ``search``, 50 networks trained on the digits. Each timing runs in a process of its own, and rounds alternate between the peers, so that a
-machine that gets slower does so for all. Before a peer is timed it shows its results on the same numbers: the losses
-of three epochs from the same weights over the same rows in the same order, or the outputs. Where they differ from
-fastnn's, no ratio is given. ``--avx2`` keeps all to vectors of 32 bytes, as on processors without AVX-512.
+loss; ``row`` and ``rows``, the outputs of one row and of 100,000; ``search``, 50 networks trained on the digits. Each
+timing runs in a process of its own, and rounds alternate between the peers, so that a machine that gets slower does so
+for all. Before a peer is timed it shows its results on the same numbers: the losses of three epochs, or of 20 calls,
+from the same weights over the same rows in the same order, or the outputs. Where they differ from fastnn's, no ratio is
+given. ``--avx2`` keeps all to vectors of 32 bytes, as on processors without AVX-512.
 
 The folder gets figures.json, table.md (with the machine's description) and ratios.png.
 """

@@ -59,11 +59,14 @@ class WorkerChoice:
         self.trying: int | None = None
         self.promising: tuple[int, float] | None = None  # what a try found to be faster, until that is confirmed
         self.last: int | None = None  # workers of the slice before
+        self.told = 0.0, 0  # seconds and steps of the slices since, while they are too short to tell something
         self.wait = self.waited = FIRST_TRY  # so the first try comes as soon as there is something to compare with
 
     def begin(self) -> None:
-        """A fit begins: its first slice may compile, and its data is not in the cache yet."""
-        self.last = None
+        """A fit begins: its first slice may compile, and its data is not in the cache yet. No try goes on in it: of
+        fits as short as a slice none would end it.
+        """
+        self.last = self.trying = self.promising = None
 
     def next(self) -> tuple[int, float]:
         """(workers, share of a slice) for the next slice."""
@@ -74,13 +77,20 @@ class WorkerChoice:
         """The last slice took ``seconds`` a step, for ``steps`` steps.
 
         The first slice with another number of workers says nothing: weights move from one core's cache to another's.
-        Nor does a slice that is much shorter than a try.
+        Slices that are much shorter than a try, as single steps, say something together.
         """
         workers = self.trying or self.workers
         settled, self.last = workers == self.last, workers
         long = self.seconds is not None and seconds * steps >= 10 * LEAST_MEASURED
-        if not long and (not settled or seconds * steps < LEAST_MEASURED):
+        if not settled:
+            self.told = 0.0, 0
+            if not long:
+                return
+        total, steps = self.told[0] + seconds * steps, self.told[1] + steps
+        if total < LEAST_MEASURED:
+            self.told = total, steps
             return
+        self.told, seconds = (0.0, 0), total / steps
         if self.trying is not None:
             if self.seconds is not None and seconds < GAIN * self.seconds:
                 self.promising = self.trying, seconds

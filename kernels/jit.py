@@ -11,6 +11,8 @@ them. With ``NUMBA_DISABLE_JIT=1`` all three stay plain Python, so a debugger ca
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import gc
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,7 +26,7 @@ from numba.core.registry import CPUDispatcher
 from .cache import KernelCache
 from .compiler import FormulaCompiler, KernelCompiler
 
-__all__ = ["COMPILED", "FLAGS", "address", "at_address", "contracted", "formula", "interleaved", "kernel"]
+__all__ = ["COMPILED", "FLAGS", "address", "at_address", "c_function", "contracted", "formula", "interleaved", "kernel"]
 
 #: Whether functions are compiled at all (``NUMBA_DISABLE_JIT`` unset).
 COMPILED = not config.DISABLE_JIT
@@ -38,6 +40,8 @@ FLAGS: dict[str, Any] = {"error_model": "numpy"}
 
 #: Every function that a plan calls by address: ``status = function(run, row, first, last)``.
 PLAN_SIGNATURE = types.intp(types.intp, types.intp, types.intp, types.intp)
+
+_C_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_ssize_t, *[ctypes.c_ssize_t] * 4)
 
 #: Called with a function's name before it is compiled, if somebody wants to know; its exceptions are ignored.
 on_compile: Callable[[str], None] | None = None
@@ -162,6 +166,12 @@ def address(function: Callable[..., Any]) -> int:
                     raise fault.with_traceback(None) from None  # without 150 lines of Numba's
             entry = _entries[function]
     return entry[0]
+
+
+@functools.cache
+def c_function(function: Callable[..., Any]) -> Callable[..., int]:
+    """``function``, of ``PLAN_SIGNATURE``, for a call from Python, which releases the global interpreter lock."""
+    return _C_FUNCTION(address(function)) if COMPILED else function
 
 
 def _signature(function: Callable[..., Any]) -> Any:

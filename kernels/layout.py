@@ -125,8 +125,13 @@ from .memory import item_size, matrix, vector
     ITEM_BYTES,  # bytes of a number
     FORM_PARTS,  # address: function(run, program, first row, last row) forms the gradients of parts of the batch, or 0
     COMBINE,  # address: function(run, parameter, first element, last element) adds them up
+    FIRST_BATCH,  # of those to train on, counted through the epochs of ROW_ORDER
+    LAST_BATCH,  # the one after them
+    RATES,  # address of the learning rate of each batch, float64
+    RESULTS,  # address of (batches, 1 + metrics) float64, or in an evaluation (blocks, 1 + metrics)
+    SYNC,  # address of the workers' synchronization memory, or 0 for one worker alone
     PROGRAM_FIELDS,
-) = range(28)
+) = range(33)
 
 #: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers.
 PENALTY_CHUNK = 4096
@@ -148,6 +153,11 @@ def share(length, rank, size):
 @formula
 def run_record(address):
     return vector(address, RUN_FIELDS, np.int64)
+
+
+@formula
+def program_record(address):
+    return vector(address, PROGRAM_FIELDS, np.int64)
 
 
 @formula

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
+from fastnn.kernels.cpu import crew
 from fastnn.kernels.cpu.runner import Data
 from fastnn.kernels.jit import COMPILED
 from fastnn.kernels.layout import CONVERGED, NOT_FINITE, OK, PARTS
@@ -340,25 +341,9 @@ def test_a_training_that_converges_at_its_first_step_is_not_taken_for_one_whose_
     assert (status, done, len(calls)) == (CONVERGED, 0, 1)
 
 
-def test_a_worker_that_fails_leaves_nobody_spinning(monkeypatch):
-    from fastnn.kernels.cpu import runner as runner_module
-
-    model, X, y, batch_size = problem(SMALL, "float32")
-    runner = model._training_runner(1)
-    engine = runner_module.train
-
-    def fail(run, program, rates, results, first, last, sync, rank, size):
-        if rank == size - 1:
-            raise MemoryError("planted")
-        return engine(run, program, rates, results, first, last, sync, rank, size)
-
-    monkeypatch.setattr(runner_module, "train", fail)
-    with pytest.raises(MemoryError, match="planted"):
-        runner.train(Data(X, y), None, batch_size, 0, 3, np.full(3, 0.01), 0, 0, 3)
-
-
 def test_a_thread_that_cannot_start_costs_nothing_but_time(monkeypatch):
     expected = train(*_with_runner(SMALL), workers=1)
+    monkeypatch.setattr(crew, "_idle", [])
     start = threading.Thread.start
     started = []
 
@@ -373,38 +358,6 @@ def test_a_thread_that_cannot_start_costs_nothing_but_time(monkeypatch):
     found = train(*case, workers=4)
     assert len(started) == 1
     np.testing.assert_array_equal(found[2], expected[2])
-
-
-def test_ctrl_c_while_threads_start_ends_those_that_run(monkeypatch):
-    start, started = threading.Thread.start, []
-
-    def interrupted(thread):
-        if started:
-            raise KeyboardInterrupt
-        started.append(thread)
-        start(thread)
-
-    case = _with_runner(SMALL)
-    monkeypatch.setattr(threading.Thread, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(*case, workers=4)
-    assert len(started) == 1 and not started[0].is_alive()
-
-
-def test_ctrl_c_while_threads_end_is_raised_when_they_have_ended(monkeypatch):
-    join, pressed = threading.Thread.join, []
-
-    def interrupted(thread):
-        if not pressed:
-            pressed.append(thread)
-            raise KeyboardInterrupt
-        join(thread)
-
-    case = _with_runner(SMALL)
-    monkeypatch.setattr(threading.Thread, "join", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(*case, workers=4)
-    assert not pressed[0].is_alive()
 
 
 @pytest.mark.parametrize("moment", range(6))

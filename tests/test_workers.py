@@ -103,6 +103,28 @@ def test_a_short_slice_is_all_that_a_try_costs(four_cores):
     assert {part for workers, part in parts if workers > 1} == {TRY_SHARE}
 
 
+def test_steps_that_come_one_by_one_are_compared_together(four_cores):
+    """As in a loop of the user's own: each is too short to tell something."""
+    choice = WorkerChoice(None, 1_500_000)
+    found = []
+    for _ in range(2000):
+        found.append(choice.next()[0])
+        choice.tell(1e-3 / found[-1], 1)
+    assert found[0] == 1 and found[1000:].count(4) > 800
+
+
+def test_fits_as_short_as_a_slice_do_not_stay_with_what_a_longer_one_tried(four_cores):
+    choice = WorkerChoice(None, 100_000_000)
+    while choice.trying is None:
+        choice.next()
+        choice.tell(1e-3, 100)
+    assert choice.next()[0] != 4
+    for _ in range(10):
+        choice.begin()
+        assert choice.next()[0] == 4
+        choice.tell(1e-3, 1)
+
+
 @pytest.mark.parametrize(("threads", "flops", "workers"), [(3, 10, 3), (1, 10**9, 1), (None, 10_000, 1)])
 def test_what_the_user_says_and_what_is_tiny_is_not_tried(four_cores, threads, flops, workers):
     choice = WorkerChoice(threads, flops)

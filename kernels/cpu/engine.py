@@ -15,7 +15,6 @@ for any number of workers.
 """
 
 import numpy as np
-from numba import types
 
 from ..formulas.elementary import not_finite
 from ..jit import formula, kernel
@@ -32,6 +31,7 @@ from ..layout import (
     CONSTRAINT,
     CONVERGED,
     FIELD_BYTES,
+    FIRST_BATCH,
     FORM_PARTS,
     FORWARD,
     GATHER,
@@ -44,6 +44,7 @@ from ..layout import (
     ITEM_BYTES,
     KEEP,
     KEPT,
+    LAST_BATCH,
     LENGTH,
     LOSS,
     LOSSES,
@@ -74,6 +75,8 @@ from ..layout import (
     PENALTY_SLOPE,
     PENALTY_VALUE,
     RATE,
+    RATES,
+    RESULTS,
     ROW_ORDER,
     ROWS,
     SCALE,
@@ -82,6 +85,7 @@ from ..layout import (
     STEP,
     SUMMED_FIRST,
     SUMMED_ROWS,
+    SYNC,
     TARGET,
     TARGET_ROW_BYTES,
     TARGET_SOURCE,
@@ -91,6 +95,7 @@ from ..layout import (
     WEIGHTS,
     operation_record,
     parameter_record,
+    program_record,
     run_record,
     share,
 )
@@ -99,11 +104,6 @@ from .row_functions import row_sum
 from .workers import barrier
 
 __all__ = ["infer", "train"]
-
-
-#: Types of the arguments that the two engines are called with.
-_RECORD, _NUMBERS, _TABLE = types.int64[::1], types.float64[::1], types.float64[:, ::1]
-_INTEGER = types.int64
 
 
 @kernel
@@ -239,18 +239,15 @@ def constrain_weights(run_address, program, rank, size):
     return OK
 
 
-@kernel
-def train(run, program, rates, results, first_batch, last_batch, sync, rank, size):
-    """Train on batches ``first_batch`` to ``last_batch``, counted through the epochs of ``ROW_ORDER``.
-
-    run : this worker's run record; program : the program record; rates : (batches,) learning rates;
-    results : (batches, 1 + metrics), gets each batch's mean loss (penalties included) and mean metrics;
-    sync : address of the workers' synchronization memory.
+def train(run_address, program_address, rank, size):
+    """Train on the program's batches: RESULTS gets each batch's mean loss (penalties included) and mean metrics.
 
     Returns OK, or why it stopped: then STEP of the run record counts the steps that were finished, and
     the weights may be those of a step half done (but for CONVERGED: then that step was not begun).
     """
-    run_address = run.ctypes.data
+    run, program = run_record(run_address), program_record(program_address)
+    first_batch, last_batch, sync = program[FIRST_BATCH], program[LAST_BATCH], program[SYNC]
+    results = matrix(program[RESULTS], last_batch - first_batch, 1 + program[METRIC_COUNT], np.float64)
     source, target_source, weights, kept = run[SOURCE], run[TARGET_SOURCE], run[WEIGHTS], run[KEPT]
     batches = (program[ROWS] + program[BATCH_SIZE] - 1) // program[BATCH_SIZE]
     number = 0
@@ -258,7 +255,7 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
         start = batch % batches * program[BATCH_SIZE]
         rows = min(program[BATCH_SIZE], program[ROWS] - start)
         run[BATCH_ROWS] = rows
-        run[RATE] = rates.ctypes.data + FIELD_BYTES * (batch - first_batch)
+        run[RATE] = program[RATES] + FIELD_BYTES * (batch - first_batch)
         if program[ROW_ORDER] != 0:
             run[ORDER] = program[ROW_ORDER] + FIELD_BYTES * (batch // batches * program[ROWS] + start)
         else:
@@ -278,7 +275,7 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
             if status == OK:
                 status = backward_rows(run_address, program, block, end)
             if status == OK and program[FORM_PARTS] != 0:
-                status = call(program[FORM_PARTS], run_address, program.ctypes.data, block, end)
+                status = call(program[FORM_PARTS], run_address, program_address, block, end)
         if program[PENALTY_CHUNKS] > 0 and status == OK:
             status = penalty_terms(run_address, program, rank, size)
 
@@ -312,9 +309,6 @@ def train(run, program, rates, results, first_batch, last_batch, sync, rank, siz
     return OK
 
 
-train.signature = (_RECORD, _RECORD, _NUMBERS, _TABLE, *[_INTEGER] * 5)
-
-
 @formula
 def locate(run, program, source, target_source, weights, row):
     """Point the run record at the data from ``row`` on, for data that is read in the order it stands."""
@@ -328,18 +322,19 @@ def locate(run, program, source, target_source, weights, row):
         run[TARGET] = targets
 
 
-@kernel
-def infer(run, program, results, rank, size):
+def infer(run_address, program_address, rank, size):
     """Take all rows forward, block by block: to predict them or, with a loss, to evaluate them.
 
-    results : (blocks, 1 + metrics), gets the sums over each block of the losses and the metrics. A worker
-    has the arenas' rows from ``rank * BLOCK`` to itself and its own blocks, so nobody waits.
+    With a loss, RESULTS gets the sums over each block of the losses and the metrics. A worker has the arenas' rows
+    from ``rank * BLOCK`` to itself and its own blocks, so nobody waits.
     """
-    run_address = run.ctypes.data
+    run, program = run_record(run_address), program_record(program_address)
+    blocks = (program[ROWS] + program[BLOCK] - 1) // program[BLOCK]
+    results = matrix(program[RESULTS], blocks, 1 + program[METRIC_COUNT], np.float64)
     source, target_source, output = run[SOURCE], run[TARGET_SOURCE], run[OUTPUT]
     weights, kept = run[WEIGHTS], run[KEPT]
     own = rank * program[BLOCK]
-    first, last = share(results.shape[0], rank, size)
+    first, last = share(blocks, rank, size)
     for block in range(first, last):
         start = block * program[BLOCK]
         rows = min(program[BLOCK], program[ROWS] - start)
@@ -356,6 +351,3 @@ def infer(run, program, results, rank, size):
                 values = run[METRICS] + FIELD_BYTES * (metric * run[CAPACITY] + own)
                 results[block, 1 + metric] = sum_in_order(values, rows)
     return OK
-
-
-infer.signature = (_RECORD, _RECORD, _TABLE, *[_INTEGER] * 2)

@@ -8,8 +8,6 @@ others, who add them up in the parts' order. The bits are the same for any numbe
 
 import functools
 
-import numpy as np
-
 from ..layout import (
     BATCH_ROWS,
     FIELD_BYTES,
@@ -28,13 +26,13 @@ from ..layout import (
     PART_LENGTH,
     PART_ROWS,
     PARTS,
-    PROGRAM_FIELDS,
     SUMMED_FIRST,
     SUMMED_ROWS,
     parameter_record,
+    program_record,
     run_record,
 )
-from ..memory import call, item_size, vector
+from ..memory import call, item_size
 from .gemm import column_sums
 
 __all__ = ["form_parts", "plan_combine"]
@@ -42,7 +40,7 @@ __all__ = ["form_parts", "plan_combine"]
 
 def form_parts(run_address, program_address, first, last):
     """Form the gradient of every parameter over each of the parts that rows ``first`` to ``last`` of the batch are."""
-    run, program = run_record(run_address), vector(program_address, PROGRAM_FIELDS, np.int64)
+    run, program = run_record(run_address), program_record(program_address)
     arena, part_rows, status = run[GRADIENTS], run[PART_ROWS], OK
     for row in range(first, last, part_rows):
         run[SUMMED_FIRST], run[SUMMED_ROWS] = row, min(part_rows, last - row)

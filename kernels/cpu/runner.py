@@ -5,20 +5,20 @@ the compiled functions that its operations need, and nothing else gets compiled.
 """
 
 import contextlib
-import threading
 from functools import cache, cached_property, partial
 
 import numpy as np
 
 from .. import layout
 from ..compile_ahead import compile_ahead
-from ..jit import COMPILED, address
-from ..layout import ABORTED, OK, PENALTY_CHUNK
+from ..jit import COMPILED, address, c_function
+from ..layout import ABORTED, PENALTY_CHUNK
 from ..memory import CACHE_LINE, aligned_zeros
 from ..random import shuffled_order
 from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, rows, updates
+from .crew import post, run_together, serve, wait
 from .engine import infer, train
-from .workers import abort, new_sync, take_core
+from .workers import new_sync
 
 __all__ = ["Data", "Runner"]
 
@@ -128,7 +128,7 @@ class Runner:
         batch_size : rows of a batch; gathered : whether rows are taken in another order than they stand in.
         """
         if "operations" not in self.fixed_programs:
-            longer, shorter = [train], []
+            longer, shorter = [train], [serve, post, wait]
             if self.plan.update is not None:
                 longer.append(update_call(self.plan, self.real))
             if self.part_rows(batch_size):
@@ -332,15 +332,14 @@ class Runner:
             program[layout.FORM_PARTS] = address(parts.form_parts)
             program[layout.COMBINE] = address(parts.plan_combine(self.real))
         program[layout.ROW_ORDER] = 0 if order is None else order.ctypes.data
+        program[layout.FIRST_BATCH], program[layout.LAST_BATCH] = first_batch, last_batch
+        program[layout.RATES] = rates.ctypes.data
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
-
-        def work(run, sync, rank, size):
-            return train(run, program, rates, results, first_batch, last_batch, sync, rank, size)
-
-        status, runs = self._run(work, run.copy() if workers > 1 else run, workers)
-        if status == ABORTED and workers > 1 and runs[0][layout.STEP] == step:  # a thread could not start
-            status, runs = self._run(work, run, 1)
-        return status, int(runs[0][layout.STEP]) - step, results
+        program[layout.RESULTS] = results.ctypes.data
+        status, last = self._run(train, run.copy() if workers > 1 else run, program, workers)
+        if status == ABORTED and workers > 1 and last[layout.STEP] == step:  # a thread could not start
+            status, last = self._run(train, run, program, 1)
+        return status, int(last[layout.STEP]) - step, results
 
     def infer(self, data, outputs, workers, kept=None):
         """Predict all rows of ``data`` into ``outputs``, or evaluate them where ``outputs`` is None.
@@ -357,13 +356,10 @@ class Runner:
         self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)
         program = self._program(data, kept, name, evaluating, False)
         results = np.zeros((blocks, 1 + len(self.plan.metrics)))
-
-        def work(run, sync, rank, size):
-            return infer(run, program, results, rank, size)
-
+        program[layout.RESULTS] = results.ctypes.data
         run = self._run_record(data, kept, 0, 0)
         run[layout.OUTPUT] = 0 if evaluating else outputs.ctypes.data
-        return self._run(work, run, workers)[0], results
+        return self._run(infer, run, program, workers)[0], results
 
     def inference_state(self):
         """(state, activations) for ``inference.predict_into``: an array of integers, and the memory that it points to.
@@ -378,54 +374,20 @@ class Runner:
         run[layout.CAPACITY] = rows
         return np.concatenate([run, program]), (*memory, self._table("prediction"))
 
-    def _run(self, work, run, size):
-        """Run ``work(run, sync, rank, size)`` as ``size`` workers; returns the status and the run records."""
+    def _run(self, function, run, program, size):
+        """Run ``function(run, program, rank, size)`` as ``size`` workers; returns the status and the run record of the
+        first one.
+        """
         self.scales[:, 0], self.scales[:, 1:] = 1.0, 0.0
         if size == 1:  # which waits for nobody
             # In plain Python as in compiled code, where a status tells of such numbers.
             with contextlib.nullcontext() if COMPILED else np.errstate(all="ignore"):
-                return work(run, 0, 0, 1), [run]
+                return c_function(function)(run.ctypes.data, program.ctypes.data, 0, 1), run
         sync = new_sync(size)
+        program[layout.SYNC] = sync.ctypes.data
         runs = [run, *(run.copy() for _ in range(1, size))]
         for rank, record in enumerate(runs):
             record[layout.WORKSPACE] += rank * (self.workspace.nbytes // self.workers)
             record[layout.SCALE] += rank * self.scales.strides[0]
             record[layout.GRADIENT_ROOM] += rank * self.gradient_rooms.strides[0]
-        statuses, faults, taken = [ABORTED] * size, [], set()
-
-        def worker(rank):
-            try:
-                with np.errstate(all="ignore"):
-                    take_core(taken)
-                    statuses[rank] = work(runs[rank], sync.ctypes.data, rank, size)
-            except BaseException as fault:
-                faults.append(fault)
-            if statuses[rank] != OK:
-                abort(sync)
-
-        threads = [threading.Thread(target=worker, args=(rank,), daemon=True) for rank in range(1, size)]
-        started, interrupt = [], None
-        try:
-            for thread in threads:
-                thread.start()
-                started.append(thread)
-            worker(0)
-        except RuntimeError:  # no more threads to be had: the caller tries again with one worker
-            abort(sync)
-        except BaseException:
-            abort(sync)
-            raise
-        finally:
-            # Workers hold addresses of arrays, so none may outlive this call.
-            while started:
-                try:
-                    started[-1].join()
-                    started.pop()
-                except KeyboardInterrupt as caught:
-                    interrupt = caught
-            if interrupt is not None:
-                raise interrupt
-        if faults:
-            raise faults[0]
-        bad = [status for status in statuses if status not in (OK, ABORTED)]
-        return (bad[0] if bad else ABORTED if ABORTED in statuses else OK), runs
+        return run_together(function, runs, program, sync), run

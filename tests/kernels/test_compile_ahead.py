@@ -14,7 +14,6 @@ from functools import partial
 import numpy as np
 import pytest
 
-import fastnn as fn
 from fastnn.kernels import cache, compile_ahead, jit
 from fastnn.kernels.cpu import dense, engine, losses, rows, updates
 from fastnn.kernels.cpu.activations import ACTIVATIONS, plan_activation_forward
@@ -210,17 +209,6 @@ def test_the_number_of_processes(monkeypatch):
         monkeypatch.setenv(setting, text)
         with pytest.raises(ValueError, match=f"{setting} is '{text}'; expected a whole number from 1 to 1024"):
             compile_ahead.processes()
-
-
-def test_the_engine_is_called_as_it_was_compiled():
-    """Else it would be compiled a second time."""
-    model = fn.Model([fn.Input(2), fn.Dense(1, use_bias=False)], seed=0)
-    model.compile("sgd", "mse")
-    X, y = np.ones((3, 2), np.float32), np.ones((3, 1), np.float32)
-    model.fit(X, y, batch_size=2, verbose=0)
-    model.evaluate(X, y)
-    for function in (engine.train, engine.infer):
-        assert set(function.overloads) == {function.signature}
 
 
 @formula

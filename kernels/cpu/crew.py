@@ -1,0 +1,188 @@
+"""Threads that stay: those that work beside the caller's own wait a little for the next call of the engine.
+
+To begin a thread, and even to wake one, takes some tenths of a millisecond, in which a step of a medium network is half
+done. So a thread that has worked spins for about as long, in compiled code and without the interpreter's lock, and has
+the next call at once. Then it sleeps, and after some seconds without work it ends.
+"""
+
+import atexit
+import os
+import threading
+
+import numpy as np
+
+from ..jit import COMPILED, address, c_function
+from ..layout import ABORTED, OK
+from ..memory import CACHE_LINE, aligned_zeros, call, vector
+from .workers import abort, load_acquire, offer_core, pause, store_release, take_core
+
+__all__ = ["run_together"]
+
+# A box, the memory between a thread and its caller: two cache lines, of which each writes one.
+(
+    POSTED,  # how many calls have been posted
+    FUNCTION,  # of the last one, address: function(run, program, rank, size)
+    RUN,
+    PROGRAM,
+    RANK,
+    SIZE,
+) = range(6)
+DONE = CACHE_LINE // 8  # how many calls are done
+STATUS = DONE + 1  # what the last one has returned
+BOX_FIELDS = 2 * CACHE_LINE // 8
+
+#: Spins of a thread that waits for a call: about half a millisecond. In plain Python it would only be in the way.
+SPINS = 20_000 if COMPILED else 10
+
+#: Spins of a caller before it offers its core to the threads that it waits for.
+CALLER_SPINS = 1000
+
+#: Seconds of sleep after which a thread ends.
+SLEEP = 5.0
+
+
+def serve(box, done, spins, _):
+    """Do what is posted in the box, call after call, until none has come for so many ``spins``.
+
+    done : how many calls were done before. Returns how many they are now.
+    """
+    while True:
+        waited = 0
+        while load_acquire(box) == done:
+            if waited == spins:
+                return done
+            waited += 1
+            pause()
+        fields = vector(box, BOX_FIELDS, np.int64)
+        fields[STATUS] = call(fields[FUNCTION], fields[RUN], fields[PROGRAM], fields[RANK], fields[SIZE])
+        done += 1
+        store_release(box + 8 * DONE, done)
+
+
+def post(box, number, _, __):
+    """Show the thread call ``number``, which stands in the box."""
+    store_release(box, number)
+    return OK
+
+
+def wait(box, number, _, __):
+    """Wait until call ``number`` is done; returns its status."""
+    spins = 0
+    while load_acquire(box + 8 * DONE) < number:
+        spins += 1
+        if spins < CALLER_SPINS:
+            pause()
+        else:
+            offer_core()
+    return vector(box, BOX_FIELDS, np.int64)[STATUS]
+
+
+class Hand:
+    """A thread that does what is posted in its box, for one caller at a time.
+
+    Raises a RuntimeError where no thread can be begun.
+    """
+
+    def __init__(self):
+        self.box = aligned_zeros(BOX_FIELDS, np.int64)
+        self.address = self.box.ctypes.data
+        self.bell = threading.Event()
+        self.fault: BaseException | None = None
+        self.thread = threading.Thread(target=self._live, daemon=True, name="fastnn")
+        self.thread.start()
+
+    def begin(self, function, run, program, rank, size, sync, taken):
+        """Begin ``function(run, program, rank, size)``; taken : the cores of the workers that run already."""
+        self.sync, self.taken = sync, taken
+        self.box[FUNCTION : SIZE + 1] = function, run.ctypes.data, program.ctypes.data, rank, size
+        c_function(post)(self.address, int(self.box[POSTED]) + 1, 0, 0)
+        self.bell.set()
+
+    def end(self):
+        """Wait for what was begun, if something was; returns its status."""
+        return c_function(wait)(self.address, int(self.box[POSTED]), 0, 0)
+
+    def _live(self):
+        done = 0
+        with np.errstate(all="ignore"):
+            while self._is_called(done):
+                take_core(self.taken)
+                try:
+                    done = c_function(serve)(self.address, done, SPINS, 0)
+                except BaseException as fault:  # of a function in plain Python
+                    self.fault = fault
+                    abort(self.sync)
+                    self.box[STATUS] = ABORTED
+                    done = self.box[DONE] = int(self.box[POSTED])
+
+    def _is_called(self, done):
+        """Sleep until there is another call; or say that there is none, and will be none."""
+        while True:
+            self.bell.clear()  # before the look into the box: whoever posts rings afterwards
+            if self.box[POSTED] != done:
+                return True
+            if _ending or not self.bell.wait(SLEEP) or _ending:
+                try:
+                    _idle.remove(self)
+                    return False
+                except ValueError:  # somebody has just taken it
+                    pass
+
+
+#: Threads that nobody has; and whether Python ends.
+_idle: list[Hand] = []
+_ending: list[bool] = []
+
+
+def _end():
+    _ending.append(True)
+    for hand in list(_idle):
+        hand.bell.set()
+        hand.thread.join(1.0)
+
+
+atexit.register(_end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # a fork has none of them
+
+
+def run_together(function, runs, program, sync):
+    """Call ``function(run, program, rank, size)`` with each of the run records, the first one in this thread.
+
+    program : the program record; sync : the workers' synchronization memory. Returns their common
+    status: OK, the first that is neither this nor ABORTED, or ABORTED: somebody has left, or no thread could be begun.
+    Whatever is raised here or there, nobody works any more when it leaves this function.
+    """
+    size, hands, statuses, faults, interrupt = len(runs), [], [], [], None
+    try:
+        try:
+            while len(hands) < size - 1:
+                hands.append(_idle.pop() if _idle else Hand())
+        except RuntimeError:
+            return ABORTED
+        taken: set[int] = set()
+        take_core(taken)
+        for rank, hand in enumerate(hands, 1):
+            hand.begin(address(function), runs[rank], program, rank, size, sync, taken)
+        with np.errstate(all="ignore"):
+            statuses.append(c_function(function)(runs[0].ctypes.data, program.ctypes.data, 0, size))
+    except BaseException:
+        abort(sync)
+        raise
+    finally:
+        while hands:
+            try:
+                statuses.append(hands[-1].end())
+                hand = hands.pop()
+                if hand.fault is not None:
+                    faults.append(hand.fault)
+                    hand.fault = None
+                _idle.append(hand)
+            except KeyboardInterrupt as caught:
+                interrupt = caught
+        if interrupt is not None:
+            raise interrupt
+    if faults:
+        raise faults[0]
+    bad = [status for status in statuses if status not in (OK, ABORTED)]
+    return bad[0] if bad else ABORTED if ABORTED in statuses else OK
