@@ -6,6 +6,7 @@ the next call at once. Then it sleeps, and after some seconds without work it en
 """
 
 import atexit
+import contextlib
 import os
 import threading
 
@@ -16,7 +17,7 @@ from ..layout import ABORTED, OK
 from ..memory import CACHE_LINE, aligned_zeros, call, vector
 from .workers import abort, load_acquire, offer_core, pause, store_release, take_core
 
-__all__ = ["run_together"]
+__all__ = ["end_idle", "run_together"]
 
 # A box, the memory between a thread and its caller: two cache lines, of which each writes one.
 (
@@ -84,10 +85,13 @@ class Hand:
     """
 
     def __init__(self):
+        for function in (serve, post, wait):  # compiled before there are threads
+            c_function(function)
         self.box = aligned_zeros(BOX_FIELDS, np.int64)
         self.address = self.box.ctypes.data
         self.bell = threading.Event()
         self.fault: BaseException | None = None
+        self.leaving = False
         self.thread = threading.Thread(target=self._live, daemon=True, name="fastnn")
         self.thread.start()
 
@@ -121,7 +125,9 @@ class Hand:
             self.bell.clear()  # before the look into the box: whoever posts rings afterwards
             if self.box[POSTED] != done:
                 return True
-            if _ending or not self.bell.wait(SLEEP) or _ending:
+            if self.leaving:
+                return False
+            if not self.bell.wait(SLEEP):
                 try:
                     _idle.remove(self)
                     return False
@@ -129,21 +135,33 @@ class Hand:
                     pass
 
 
-#: Threads that nobody has; and whether Python ends.
+#: Threads that nobody has.
 _idle: list[Hand] = []
-_ending: list[bool] = []
 
 
-def _end():
-    _ending.append(True)
-    for hand in list(_idle):
+def _take():
+    """A thread for this caller alone."""
+    with contextlib.suppress(IndexError):
+        return _idle.pop()
+    return Hand()
+
+
+def end_idle():
+    """End the threads that nobody has."""
+    leaving = []
+    with contextlib.suppress(IndexError):
+        while True:
+            leaving.append(_idle.pop())
+    for hand in leaving:
+        hand.leaving = True
         hand.bell.set()
-        hand.thread.join(1.0)
+    for hand in leaving:
+        hand.thread.join()
 
 
-atexit.register(_end)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # a fork has none of them
+atexit.register(end_idle)
+if hasattr(os, "register_at_fork"):  # a fork has no threads, and Python warns of those that it forks beside
+    os.register_at_fork(before=end_idle, after_in_child=_idle.clear)
 
 
 def run_together(function, runs, program, sync):
@@ -157,7 +175,7 @@ def run_together(function, runs, program, sync):
     try:
         try:
             while len(hands) < size - 1:
-                hands.append(_idle.pop() if _idle else Hand())
+                hands.append(_take())
         except RuntimeError:
             return ABORTED
         taken: set[int] = set()

@@ -349,10 +349,10 @@ class Runner:
         """
         evaluating = outputs is None
         name = "evaluation" if evaluating else "prediction"
-        if name not in self.fixed_programs:
-            self._compile_ahead(name, evaluating, [infer])
         blocks = -(-len(data.inputs) // self.plan.block)
         workers = max(1, min(workers, blocks))
+        if name not in self.fixed_programs:
+            self._compile_ahead(name, evaluating, [infer], [serve, post, wait] if workers > 1 else [])
         self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)
         program = self._program(data, kept, name, evaluating, False)
         results = np.zeros((blocks, 1 + len(self.plan.metrics)))
