@@ -89,8 +89,9 @@ class Hand:
             c_function(function)
         self.box = aligned_zeros(BOX_FIELDS, np.int64)
         self.address = self.box.ctypes.data
-        self.bell = threading.Event()
-        self.fault: BaseException | None = None
+        self.bell = threading.Lock()  # held until somebody rings; Ctrl-C within an Event can leave its lock held
+        self.bell.acquire()
+        self.faults: list[BaseException] = []
         self.leaving = False
         self.thread = threading.Thread(target=self._live, daemon=True, name="fastnn")
         self.thread.start()
@@ -100,11 +101,18 @@ class Hand:
         self.sync, self.taken = sync, taken
         self.box[FUNCTION : SIZE + 1] = function, run.ctypes.data, program.ctypes.data, rank, size
         c_function(post)(self.address, int(self.box[POSTED]) + 1, 0, 0)
-        self.bell.set()
+        self.ring()
 
     def end(self):
         """Wait for what was begun, if something was; returns its status."""
+        if self.box[DONE] != self.box[POSTED]:
+            self.ring()  # Ctrl-C may have come between the post and its ring
         return c_function(wait)(self.address, int(self.box[POSTED]), 0, 0)
+
+    def ring(self):
+        """Wake the thread to look into the box."""
+        with contextlib.suppress(RuntimeError):  # somebody has rung already
+            self.bell.release()
 
     def _live(self):
         done = 0
@@ -114,7 +122,7 @@ class Hand:
                 try:
                     done = c_function(serve)(self.address, done, SPINS, 0)
                 except BaseException as fault:  # of a function in plain Python
-                    self.fault = fault
+                    self.faults.append(fault)
                     abort(self.sync)
                     self.box[STATUS] = ABORTED
                     done = self.box[DONE] = int(self.box[POSTED])
@@ -122,12 +130,12 @@ class Hand:
     def _is_called(self, done):
         """Sleep until there is another call; or say that there is none, and will be none."""
         while True:
-            self.bell.clear()  # before the look into the box: whoever posts rings afterwards
+            self.bell.acquire(blocking=False)  # before the look into the box: whoever posts rings afterwards
             if self.box[POSTED] != done:
                 return True
             if self.leaving:
                 return False
-            if not self.bell.wait(SLEEP):
+            if not self.bell.acquire(timeout=SLEEP):
                 try:
                     _idle.remove(self)
                     return False
@@ -154,7 +162,7 @@ def end_idle():
             leaving.append(_idle.pop())
     for hand in leaving:
         hand.leaving = True
-        hand.bell.set()
+        hand.ring()
     for hand in leaving:
         hand.thread.join()
 
@@ -191,11 +199,9 @@ def run_together(function, runs, program, sync):
         while hands:
             try:
                 statuses.append(hands[-1].end())
-                hand = hands.pop()
-                if hand.fault is not None:
-                    faults.append(hand.fault)
-                    hand.fault = None
-                _idle.append(hand)
+                faults += hands[-1].faults
+                hands[-1].faults.clear()
+                _idle.append(hands.pop())  # Ctrl-C between the two costs a thread, which sleeps
             except KeyboardInterrupt as caught:
                 interrupt = caught
         if interrupt is not None:

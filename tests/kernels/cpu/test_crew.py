@@ -136,6 +136,25 @@ def test_ctrl_c_between_two_beginnings_ends_those_that_have_begun(hands, monkeyp
     assert together(3) == (OK, [1, 2, 3])
 
 
+def test_ctrl_c_between_a_post_and_its_ring_costs_no_time(hands, monkeypatch):
+    ring, pressed = crew.Hand.ring, []
+
+    def interrupted(hand):
+        if not pressed:
+            pressed.append(hand)
+            raise KeyboardInterrupt
+        ring(hand)
+
+    together(2)
+    time.sleep(0.1)  # it sleeps now, and would for seconds
+    started = time.monotonic()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(crew.Hand, "ring", interrupted)
+        together(2)
+    assert time.monotonic() - started < crew.SLEEP / 2
+    assert hands[0].box[POSTED] == hands[0].box[DONE]
+
+
 def test_ctrl_c_while_threads_end_is_raised_when_they_have_ended(hands, monkeypatch):
     end, pressed = crew.Hand.end, []
 
