@@ -23,8 +23,11 @@ class Regularizer(Closed):
 class L1L2(Regularizer):
     """l1·Σ|w| + l2·Σw².
 
-    The L2 term goes into the gradient. The L1 term is applied after each step as a soft threshold of
-    ``learning_rate · l1``, so that weights become exactly zero (proximal gradient, Parikh & Boyd 2014).
+    The L2 term goes into the gradient. The L1 term is applied after each step as a soft threshold, so that weights
+    become exactly zero (proximal gradient, Parikh & Boyd 2014): of ``learning_rate · l1``, divided by the root that the
+    optimizer divides a slope by (Yun et al. 2021); what momentum remembers is how far a weight really moved (Ochs et
+    al. 2014). So training ends where loss and penalty together are least, whatever the optimizer. An optimizer of your
+    own gets the slope of L1 with the gradient, and ends near zero instead of at it.
 
     l1, l2 : the factors, 0 or above. Raises a ValueError for a negative one.
     """
@@ -36,7 +39,7 @@ class L1L2(Regularizer):
 class L1(L1L2):
     """l1·Σ|w|: makes weights exactly zero.
 
-    After a step with the learning rate η: w = sign(w) · max(0, abs(w) - η·l1).
+    After a step of plain gradient descent with the learning rate η: w = sign(w) · max(0, abs(w) - η·l1).
 
     >>> unit = fn.Dense(1, use_bias=False, kernel_regularizer=fn.L1(1.0))
     >>> model = fn.Model([fn.Input(1), unit])

@@ -149,29 +149,30 @@ def slope_of(g, p, scale, limit, l2):
 
 
 def sgd_update(p, g, rate, scale, limit, l1, l2):
-    return soft_threshold(p - rate * slope_of(g, p, scale, limit, l2), rate * l1)
+    return soft_threshold(p - rate * slope_of(g, p, scale, limit, l2), rate * scale * l1)
 
 
 def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, l2):
-    g = slope_of(g, p, scale, limit, l2)
-    velocity = momentum * velocity - rate * g
-    p = p + (momentum * velocity - rate * g if nesterov else velocity)
-    return soft_threshold(p, rate * l1), velocity
+    step, start = rate * slope_of(g, p, scale, limit, l2), p - momentum * velocity if nesterov else p
+    new = soft_threshold(p - step if nesterov else p + momentum * velocity - step, rate * scale * l1)
+    velocity = new - start
+    return (new + momentum * velocity if nesterov else new), velocity
 
 
 def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2):
     g = slope_of(g, p, scale, limit, l2)
     total = total + g**2
-    return soft_threshold(p - rate * g / np.sqrt(total + epsilon), rate * l1), total
+    steps = rate / np.sqrt(total + epsilon)
+    return soft_threshold(p - steps * g, steps * scale * l1), total
 
 
 def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, limit, l1, l2):
     g = slope_of(g, p, scale, limit, l2)
     mean = rho * mean + (1 - rho) * g**2
-    step = rate * g / np.sqrt(mean + epsilon)
-    if len(velocity):
-        velocity = step = momentum * velocity + step
-    return soft_threshold(p - step, rate * l1), mean, velocity
+    steps = rate / np.sqrt(mean + epsilon)
+    remembered = momentum * velocity if len(velocity) else 0
+    new = soft_threshold(p - remembered - steps * g, steps * scale * l1)
+    return new, mean, p - new if len(velocity) else velocity
 
 
 def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, scale, limit, l1, l2):
@@ -179,16 +180,20 @@ def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, scale, l
     m = beta_1 * m + (1 - beta_1) * g
     v = beta_2 * v + (1 - beta_2) * g**2
     m_hat, v_hat = m / (1 - beta_1**step), v / (1 - beta_2**step)
-    p = p - rate * m_hat / (np.sqrt(v_hat) + epsilon) - rate * decay * p
-    return soft_threshold(p, rate * l1), m, v
+    steps = rate / (np.sqrt(v_hat) + epsilon)
+    p = p - steps * m_hat - rate * decay * p
+    return soft_threshold(p, steps * scale * l1), m, v
+
+
+def slope_with_l1(p, slope, l1):
+    """The slope and that of L1; where p is 0, L1's slope is the one that brings it nearest to 0."""
+    return np.where(p != 0, slope + l1 * np.sign(p), soft_threshold(slope, l1))
 
 
 def squared_norms(p, g, l1, l2):
-    """Of each row: the slope of loss, L2 and L1; where p is 0, L1's slope is the one that brings it nearest to 0."""
+    """Of each row: the slope of loss, L2 and L1."""
     p, g = np.float64(p), np.float64(g)
-    slope = g + 2 * l2 * p
-    slope = np.where(p != 0, slope + l1 * np.sign(p), soft_threshold(slope, l1))
-    return (slope**2).sum(axis=1)
+    return (slope_with_l1(p, g + 2 * l2 * p, l1) ** 2).sum(axis=1)
 
 
 def max_norm(p, limit):

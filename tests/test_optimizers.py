@@ -43,11 +43,21 @@ def test_until_convergence_is_scikit_learn_s_logistic_regression(optimizer, l2):
     assert again.epochs == 1 and again["loss"][0] == pytest.approx(history["loss"][-1], abs=1e-12)
 
 
-def test_until_convergence_with_l1_ends_at_exact_zeros():
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        fn.SGD(1.0),
+        fn.SGD(0.2, momentum=0.9),
+        fn.SGD(0.2, momentum=0.9, nesterov=True),
+        fn.SGD(1.0, clip_norm=0.05),
+        fn.Adagrad(0.3),
+    ],
+)
+def test_until_convergence_with_l1_ends_at_exact_zeros(optimizer):
     X, y = two_classes()
     X = np.hstack([X, np.random.default_rng(1).standard_normal((len(X), 5))])
     model = fn.Model([fn.Input(8), fn.Dense(1, "sigmoid", kernel_regularizer=fn.L1(0.05))], seed=0, dtype="float64")
-    model.compile(fn.SGD(1.0), "binary_cross_entropy")
+    model.compile(optimizer, "binary_cross_entropy")
     history = model.fit(X, y, batch_size=len(X), epochs=20_000, tolerance=1e-9)
     expected = sklearn.LogisticRegression(
         C=1 / (0.05 * len(X)), l1_ratio=1, solver="saga", tol=1e-10, max_iter=100_000
@@ -56,6 +66,63 @@ def test_until_convergence_with_l1_ends_at_exact_zeros():
     np.testing.assert_allclose(model.layers[1].W[:, 0], expected.coef_[0], atol=1e-5)
     np.testing.assert_array_equal(model.layers[1].W[:, 0] == 0, expected.coef_[0] == 0)
     assert (model.layers[1].W == 0).sum() >= 4
+
+
+class Momentum(fn.Optimizer):
+    """One's own: it gets the slope of L1 with that of the loss, and so ends near zero, not at it."""
+
+    slots = 1
+
+    @staticmethod
+    def update(p, g, slots, rate, step, settings):
+        v = slots[0]
+        for i in range(len(p)):
+            v[i] = 0.9 * v[i] + g[i]
+            p[i] -= rate * v[i]
+
+
+#: name -> an optimizer whose steps become small; of one weight, or of batches.
+ALL = {
+    "sgd": fn.SGD,
+    "momentum": lambda rate: fn.SGD(rate, momentum=0.9),
+    "nesterov": lambda rate: fn.SGD(rate, momentum=0.9, nesterov=True),
+    "adagrad": lambda rate: fn.Adagrad(0.5),
+    "rmsprop": fn.RMSprop,
+    "rmsprop, momentum": lambda rate: fn.RMSprop(rate, momentum=0.9),
+    "adam": fn.Adam,
+    "adamw": lambda rate: fn.AdamW(rate, weight_decay=0.0),
+    "own": Momentum,
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("l1", "least"), [(0.5, 0.75), (1.9, 0.05), (2.5, 0.0)])
+def test_l1_is_part_of_what_is_minimized_whatever_the_optimizer(name, l1, least):
+    """(w - 1)² + l1·|w| is least at 1 - l1/2, or at 0; a share of the learning rate that fits one optimizer alone would
+    end elsewhere.
+    """
+    model = fn.Model([fn.Input(1), fn.Dense(1, use_bias=False, kernel_regularizer=fn.L1(l1))], seed=0, dtype="float64")
+    model.set_weights([[[2.0]]])
+    model.compile(ALL[name](fn.CosineDecay(0.01)), "mse")
+    model.fit([[1.0]], [1.0], epochs=4000, verbose=0)
+    w = model.layers[1].W[0, 0]
+    assert w == pytest.approx(least, abs=2e-4)
+    assert least != 0 or w == 0 or name == "own"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_l1_in_batches_comes_near_the_lasso(name):
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((256, 6)) * [1, 2, 1, 0.5, 1, 1]
+    y = X @ [1.0, 0.5, 0.0, 0.0, -0.3, 0.02] + 0.1 * generator.standard_normal(256)
+    expected = sklearn.Lasso(0.1, fit_intercept=False, tol=1e-12).fit(X, y).coef_  # of half the mean square
+    layer = fn.Dense(1, use_bias=False, kernel_regularizer=fn.L1(0.2))
+    model = fn.Model([fn.Input(6), layer], seed=0, dtype="float64")
+    model.compile(ALL[name](fn.CosineDecay(0.01 if "adam" in name or "rms" in name else 0.003)), "mse")
+    model.fit(X, y, batch_size=64, epochs=400, verbose=0)
+    np.testing.assert_allclose(layer.W[:, 0], expected, atol=0.02)
+    if name != "own":
+        np.testing.assert_array_equal(layer.W[[2, 3, 5], 0], 0)
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -267,8 +334,11 @@ def test_an_own_update_that_changes_nothing_is_told():
 
 
 def test_an_own_update_gets_penalties_and_clipping():
-    steps = step_of(Sign(0.01), kernel_regularizer=fn.L1(1.0))[1]
-    assert (np.abs(steps["dense_1.W"]) <= 0.02 + 1e-12).all() and (np.abs(steps["dense_1.W"]) > 0.0199).any()
+    for regularizer in (None, fn.L1(1.0), fn.L2(1.0)):
+        slopes, steps = step_of(Sign(0.01), kernel_regularizer=regularizer)
+        np.testing.assert_allclose(steps["dense_1.W"], -0.01 * np.sign(slopes["dense_1.W"]), rtol=1e-12)
+    limited = step_of(Momentum(1.0, clip_value=1e-4), kernel_regularizer=fn.L1(1.0))[1]
+    np.testing.assert_allclose(np.abs(limited["dense_1.W"]), 1e-4, rtol=1e-9)
 
 
 @pytest.mark.skipif(not COMPILED, reason="Python takes every function")

@@ -2,8 +2,14 @@
 
 All see the same slope: the gradient g, with that of the penalty L2 = l2 * sum(p**2), times ``scale`` (below 1 where
 the norm of the whole gradient is clipped), and clipped to -limit .. limit. Where it differs from the gradient, it
-is written over it. L1 = l1 * sum(abs(p)) is applied after the step as a soft threshold of rate * l1 (the proximal step
-of Parikh and Boyd, "Proximal Algorithms", 2014, section 6.5.2), so that weights become exactly zero.
+is written over it.
+
+L1 = l1 * sum(abs(p)) is applied after the step as a soft threshold, so that weights become exactly zero (the proximal
+step of Parikh and Boyd, "Proximal Algorithms", 2014, section 6.5.2). The threshold is rate * scale * l1, divided by the
+root where one divides the slope (Yun, Lozano and Yang, "Adaptive proximal gradient methods for structured neural
+networks", 2021), and a velocity is what the numbers really moved (Ochs, Chen, Brox and Pock, "iPiano: inertial proximal
+algorithm for nonconvex optimization", 2014; with Nesterov's point Beck and Teboulle, "A fast iterative
+shrinkage-thresholding algorithm", 2009). So the steps end where loss and penalty together are least.
 
 Every update returns OK, or NOT_FINITE where a new number is infinite or not a number. All elements are
 updated in either case.
@@ -15,8 +21,8 @@ import numpy as np
 
 from ..formulas import updates as formulas
 from ..formulas.own import own_procedure
-from ..formulas.penalties import soft_threshold
-from ..formulas.updates import bias_corrections, noted, slope_of
+from ..formulas.penalties import slope_with_l1, soft_threshold
+from ..formulas.updates import bias_corrections, by_corrected_root, by_root, noted, slope_of
 from ..jit import formula, kernel
 from ..layout import (
     DECAY,
@@ -75,6 +81,14 @@ def shrink(p, threshold):
             p[i] = soft_threshold(p[i], threshold)
 
 
+@formula
+def shrink_by_root(p, square, reach, epsilon):
+    """Each number of p moved towards zero by reach / √(square + epsilon)."""
+    if reach > 0:
+        for i in range(p.shape[0]):
+            p[i] = soft_threshold(p[i], by_root(reach, square[i], epsilon))
+
+
 @kernel
 def sgd_update(p, g, rate, scale, limit, l1, l2, rank, size):
     """Gradient descent: p -= rate * slope, then the soft threshold.
@@ -90,7 +104,7 @@ def sgd_update(p, g, rate, scale, limit, l1, l2, rank, size):
         new = formulas.sgd(p[i], g[i], step)
         p[i] = new
         bad = noted(bad, new)
-    shrink(p, rate * l1)
+    shrink(p, rate * scale * l1)
     return NOT_FINITE if bad != 0 else OK
 
 
@@ -103,18 +117,23 @@ def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, 
     initialization and momentum in deep learning" (2013), with Nesterov's point rewritten as the parameters.
     """
     real = p.dtype.type
-    threshold, rate, momentum = rate * l1, real(rate), real(momentum)
+    threshold, rate, momentum = real(rate * scale * l1), real(rate), real(momentum)
     direct = momentum if nesterov else real(1)
     ahead = rate if nesterov else real(0)
     first, last = share(p.shape[0], rank, size)
     p, velocity, g = p[first:last], velocity[first:last], g[first:last]
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
-    for i in range(p.shape[0]):
-        new, v = formulas.momentum(p[i], velocity[i], g[i], rate, momentum, direct, ahead)
-        p[i], velocity[i] = new, v
-        bad = noted(bad, new)  # it is not finite where v is not
-    shrink(p, threshold)
+    if threshold > 0:
+        for i in range(p.shape[0]):
+            new, v = formulas.momentum_shrunk(p[i], velocity[i], -rate * g[i], momentum, threshold, nesterov)
+            p[i], velocity[i] = new, v
+            bad = noted(noted(bad, new), v)
+    else:
+        for i in range(p.shape[0]):
+            new, v = formulas.momentum(p[i], velocity[i], g[i], rate, momentum, direct, ahead)
+            p[i], velocity[i] = new, v
+            bad = noted(bad, new)  # it is not finite where v is not
     return NOT_FINITE if bad != 0 else OK
 
 
@@ -126,7 +145,7 @@ def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2, rank, size)
     stochastic optimization" (2011), figure 1 with a diagonal matrix; epsilon stands where Keras has it.
     """
     real = p.dtype.type
-    threshold, rate, epsilon = rate * l1, real(rate), real(epsilon)
+    reach, rate, epsilon = real(rate * scale * l1), real(rate), real(epsilon)
     first, last = share(p.shape[0], rank, size)
     p, total, g = p[first:last], total[first:last], g[first:last]
     form_slopes(g, p, l2, scale, limit)
@@ -135,7 +154,7 @@ def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2, rank, size)
         new, new_total = formulas.adagrad(p[i], total[i], g[i], rate, epsilon)
         p[i], total[i] = new, new_total
         bad = noted(noted(bad, new), new_total)
-    shrink(p, threshold)
+    shrink_by_root(p, total, reach, epsilon)
     return NOT_FINITE if bad != 0 else OK
 
 
@@ -148,7 +167,7 @@ def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, li
     "Lecture 6.5: rmsprop" (2012); momentum and epsilon stand where Keras has them.
     """
     real = p.dtype.type
-    threshold, rate, momentum, epsilon = rate * l1, real(rate), real(momentum), real(epsilon)
+    reach, rate, momentum, epsilon = real(rate * scale * l1), real(rate), real(momentum), real(epsilon)
     rho, rest = real(rho), real(1 - rho)
     first, last = share(p.shape[0], rank, size)
     remembers = velocity.shape[0] > 0
@@ -156,7 +175,14 @@ def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, li
     velocity = velocity[first:last]
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
-    if remembers:  # outside of the loop, which would not vectorize
+    if remembers and reach > 0:  # outside of the loops, which would not vectorize
+        for i in range(p.shape[0]):
+            step, square = formulas.rmsprop_step(mean[i], g[i], rate, rho, rest, epsilon)
+            threshold = by_root(reach, square, epsilon)
+            new, v = formulas.momentum_shrunk(p[i], -velocity[i], -step, momentum, threshold, False)
+            p[i], mean[i], velocity[i] = new, square, -v
+            bad = noted(noted(noted(bad, new), square), v)
+    elif remembers:
         for i in range(p.shape[0]):
             step, square = formulas.rmsprop_step(mean[i], g[i], rate, rho, rest, epsilon)
             step = formulas.rmsprop_velocity(velocity[i], step, momentum)
@@ -169,7 +195,7 @@ def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, li
             new = p[i] - step
             p[i], mean[i] = new, square
             bad = noted(noted(bad, new), square)
-    shrink(p, threshold)
+        shrink_by_root(p, mean, reach, epsilon)
     return NOT_FINITE if bad != 0 else OK
 
 
@@ -177,7 +203,7 @@ def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, li
 def corrected_adam(p, m, v, g, rate, beta_1, beta_2, epsilon, corrections, decay, scale, limit, l1, l2):
     """``adam_update`` with its bias corrections."""
     real = p.dtype.type
-    threshold, kept = rate * l1, real(1 - rate * decay)
+    reach, kept = real(rate * scale * l1), real(1 - rate * decay)
     rest_1, rest_2, epsilon = real(1 - beta_1), real(1 - beta_2), real(epsilon)
     rate, correction = real(rate / corrections[0]), real(np.sqrt(1 / corrections[1]))
     beta_1, beta_2 = real(beta_1), real(beta_2)
@@ -189,7 +215,9 @@ def corrected_adam(p, m, v, g, rate, beta_1, beta_2, epsilon, corrections, decay
         )
         p[i], m[i], v[i] = new, mean, square
         bad = noted(noted(bad, new), square)  # a mean that is not finite shows in new
-    shrink(p, threshold)
+    if reach > 0:
+        for i in range(p.shape[0]):
+            p[i] = soft_threshold(p[i], by_corrected_root(reach, v[i], correction, epsilon))
     return NOT_FINITE if bad != 0 else OK
 
 
@@ -214,15 +242,20 @@ def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, scale, l
 def own_update(function, slots):
     """The kernel of a user's own update of flat arrays, ``function(p, g, slots, rate, step, settings)``.
 
-    It gets the slope of the other updates in g, and may use g as it likes.
+    It gets the slope of the other updates in g, and with it that of L1: what threshold would fit is not known. It may
+    use g as it likes.
     """
     function = own_procedure(function)
 
     @kernel
     def update(p, first_slot, second_slot, g, rate, step, settings, scale, limit, l1, l2, rank, size):
-        """The user's update, then the soft threshold. p, g and the slots that are used : (length,)."""
+        """The user's update. p, g and the slots that are used : (length,)."""
         first, last = share(p.shape[0], rank, size)
         p, g = p[first:last], g[first:last]
+        if l1 > 0.0:
+            factor = p.dtype.type(l1)
+            for i in range(p.shape[0]):
+                g[i] = slope_with_l1(p[i], g[i], factor)
         form_slopes(g, p, l2, scale, limit)
         if slots == 0:
             function(p, g, (), rate, step, settings)
@@ -233,7 +266,6 @@ def own_update(function, slots):
         bad = np.int32(0)
         for i in range(p.shape[0]):
             bad = noted(bad, p[i])
-        shrink(p, rate * l1)
         return NOT_FINITE if bad != 0 else OK
 
     return update

@@ -1,8 +1,7 @@
 """Optimizers on the GPU: a thread for each number of the flat arrays, one pass.
 
 All see the slope of ``cpu.updates``: the gradient with that of the penalty L2, times ``scale``, clipped to
--limit .. limit, and written over the gradient where it differs. L1 is applied after the step as a soft threshold of
-rate * l1.
+-limit .. limit, and written over the gradient where it differs. L1 is applied after the step as their soft threshold.
 
 Updates do nothing unless ``stream.status[GATE]`` is OK, and write NOT_FINITE to
 ``stream.status[FOUND]`` where a new number is infinite or not a number. ``rate``, ``scale`` (of the array's type) and
@@ -17,8 +16,8 @@ from numba import cuda
 from ..formulas import updates as formulas
 from ..formulas.elementary import expm1, not_finite, root
 from ..formulas.own import own_formula
-from ..formulas.penalties import soft_threshold
-from ..formulas.updates import slope_of
+from ..formulas.penalties import slope_with_l1, soft_threshold
+from ..formulas.updates import by_corrected_root, by_root, slope_of
 from ..layout import NOT_FINITE, OK
 from .launch import FOUND, GATE, THREADS, ceiling, device, kernel, launch, on_device
 
@@ -74,7 +73,7 @@ def _sgd(p, g, rate, scale, limit, l1, double_l2, status):
     i = number_to_update(p, status)
     if i >= 0:
         slope = slope_at(g, p, i, double_l2, scale, limit)
-        finish(p, i, formulas.sgd(p[i], slope, rate[0]), rate[0] * l1, False, status)
+        finish(p, i, formulas.sgd(p[i], slope, rate[0]), rate[0] * scale[0] * l1, False, status)
 
 
 def sgd_update(p, g, rate, scale, limit, l1, l2, stream):
@@ -90,9 +89,14 @@ def _momentum(p, velocity, g, rate, momentum, direct, ahead, scale, limit, l1, d
     i = number_to_update(p, status)
     if i >= 0:
         slope = slope_at(g, p, i, double_l2, scale, limit)
-        new, v = formulas.momentum(p[i], velocity[i], slope, rate[0], momentum, direct, ahead * rate[0])
+        threshold = rate[0] * scale[0] * l1
+        if threshold > 0:
+            change = -rate[0] * slope
+            new, v = formulas.momentum_shrunk(p[i], velocity[i], change, momentum, threshold, ahead > 0)
+        else:
+            new, v = formulas.momentum(p[i], velocity[i], slope, rate[0], momentum, direct, ahead * rate[0])
         velocity[i] = v
-        finish(p, i, new, rate[0] * l1, False, status)  # it shows where v is not finite
+        finish(p, i, new, type(l1)(0), not_finite(v), status)
 
 
 def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, l2, stream):
@@ -113,7 +117,8 @@ def _adagrad(p, total, g, rate, epsilon, scale, limit, l1, double_l2, status):
         slope = slope_at(g, p, i, double_l2, scale, limit)
         new, new_total = formulas.adagrad(p[i], total[i], slope, rate[0], epsilon)
         total[i] = new_total
-        finish(p, i, new, rate[0] * l1, not_finite(new_total), status)
+        threshold = by_root(rate[0] * scale[0] * l1, new_total, epsilon) if l1 > 0 else l1
+        finish(p, i, new, threshold, not_finite(new_total), status)
 
 
 def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2, stream):
@@ -132,10 +137,17 @@ def _rmsprop(p, mean, velocity, g, rate, rho, rest, momentum, epsilon, scale, li
         slope = slope_at(g, p, i, double_l2, scale, limit)
         step, square = formulas.rmsprop_step(mean[i], slope, rate[0], rho, rest, epsilon)
         mean[i] = square
+        threshold = by_root(rate[0] * scale[0] * l1, square, epsilon) if l1 > 0 else l1
+        new = p[i] - step
         if velocity.shape[0] > 0:
-            step = formulas.rmsprop_velocity(velocity[i], step, momentum)
-            velocity[i] = step
-        finish(p, i, p[i] - step, rate[0] * l1, not_finite(square), status)
+            if l1 > 0:
+                new, v = formulas.momentum_shrunk(p[i], -velocity[i], -step, momentum, threshold, False)
+                velocity[i], threshold = -v, type(l1)(0)
+            else:
+                step = formulas.rmsprop_velocity(velocity[i], step, momentum)
+                velocity[i] = step
+                new = p[i] - step
+        finish(p, i, new, threshold, not_finite(square), status)
 
 
 def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, limit, l1, l2, stream):
@@ -166,7 +178,8 @@ def _adam(
             p[i], m[i], v[i], slope, corrected, correction, beta_1, rest_1, beta_2, rest_2, epsilon, kept
         )
         m[i], v[i] = mean, square
-        finish(p, i, new, rate[0] * l1, not_finite(square), status)  # a mean that is not finite shows in new
+        threshold = by_corrected_root(rate[0] * scale[0] * l1, square, correction, epsilon) if l1 > 0 else l1
+        finish(p, i, new, threshold, not_finite(square), status)  # a mean that is not finite shows in new
 
 
 def adam_update(p, m, v, g, rate, beta_1, beta_2, epsilon, step, decay, scale, limit, l1, l2, stream):
@@ -197,6 +210,8 @@ def own_kernel(function, slots):
     def run(p, first_slot, second_slot, g, rate, step, settings, scale, limit, l1, double_l2, status):
         i = number_to_update(p, status)
         if i >= 0:
+            if l1 > 0:
+                g[i] = slope_with_l1(p[i], g[i], l1)
             slope_at(g, p, i, double_l2, scale, limit)
             last = i + 1
             if slots == 0:
@@ -206,7 +221,7 @@ def own_kernel(function, slots):
             else:
                 both = first_slot[i:last], second_slot[i:last]
                 function(p[i:last], g[i:last], both, rate[0], step[0], settings)
-            finish(p, i, p[i], rate[0] * l1, False, status)
+            finish(p, i, p[i], type(l1)(0), False, status)
 
     return run
 
@@ -215,13 +230,14 @@ def own_kernel(function, slots):
 def own_update(function, slots):
     """The kernel of a user's own update of flat arrays, ``function(p, g, slots, rate, step, settings)``.
 
-    It gets the slope of the other updates in g, and may use g as it likes. Numbers are updated one at a time, so it has
-    to go through arrays with a loop: arithmetic with whole arrays takes memory, which a GPU's thread has none of.
+    It gets the slope of the other updates in g, with that of L1, and may use g as it likes. Numbers are updated one at
+    a time, so it has to go through arrays with a loop: arithmetic with whole arrays takes memory, which a GPU's thread
+    has none of.
     """
     function = own_formula(function, returns_number=False)
 
     def update_own(p, first_slot, second_slot, g, rate, step, settings, scale, limit, l1, l2, stream):
-        """The user's update, then the soft threshold. p, g and the slots that are used : (length,)."""
+        """The user's update. p, g and the slots that are used : (length,)."""
         changing = rate_of(p, rate, stream), on_device(step, np.int64, stream), settings
         arrays = p, first_slot, second_slot, g
         update(own_kernel(function, slots), arrays, changing, (), scale, limit, l1, l2, stream)

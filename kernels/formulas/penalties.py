@@ -7,7 +7,7 @@ import numpy as np
 from ..jit import formula
 from .own import own_formula
 
-__all__ = ["own_term", "penalty_term", "soft_threshold", "squared_slope"]
+__all__ = ["own_term", "penalty_term", "slope_with_l1", "soft_threshold", "squared_slope"]
 
 
 @formula
@@ -37,16 +37,18 @@ def soft_threshold(p, threshold):
 
 
 @formula
-def squared_slope(p, g, l1, double_l2):
-    """The square of the slope of the loss and its penalties, in float64.
-
-    Where L1 has none, at p = 0, it is the one nearest to zero; so it is zero where the loss is least.
+def slope_with_l1(p, slope, l1):
+    """The slope with that of l1 * abs(p): l1 and the sign of p. At p = 0, where there is none, it is the one that is
+    nearest to zero, so that it is zero where the loss is least.
     """
+    return slope + l1 if p > 0 else (slope - l1 if p < 0 else soft_threshold(slope, l1))
+
+
+@formula
+def squared_slope(p, g, l1, double_l2):
+    """The square of the slope of the loss and its penalties, in float64."""
     p, slope = np.float64(p), np.float64(g)
     slope += double_l2 * p
     if l1 > 0.0:
-        if p != 0.0:
-            slope += l1 if p > 0.0 else -l1
-        else:
-            slope = soft_threshold(slope, l1)
+        slope = slope_with_l1(p, slope, l1)
     return slope * slope

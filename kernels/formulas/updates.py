@@ -8,12 +8,16 @@ import numpy as np
 
 from ..jit import formula
 from .elementary import fused, root, single
+from .penalties import soft_threshold
 
 __all__ = [
     "adagrad",
     "adam",
     "bias_corrections",
+    "by_corrected_root",
+    "by_root",
     "momentum",
+    "momentum_shrunk",
     "noted",
     "rmsprop_step",
     "rmsprop_velocity",
@@ -41,10 +45,36 @@ def momentum(p, velocity, g, rate, momentum, direct, ahead):
 
 
 @formula
+def momentum_shrunk(p, velocity, change, momentum, threshold, nesterov):
+    """What ``momentum`` makes of p where numbers are moved towards zero by ``threshold``; v is what they really moved.
+
+    change : what is added to p beside momentum * v, -rate * g. With Nesterov's point, the numbers are p - momentum * v.
+    """
+    if nesterov:
+        new = soft_threshold(p + change, threshold)
+        v = new - fused(-momentum, velocity, p)
+        return fused(momentum, v, new), v
+    new = soft_threshold(p + fused(momentum, velocity, change), threshold)
+    return new, new - p
+
+
+@formula
+def by_root(x, square, epsilon):
+    """x / √(square + epsilon)"""
+    return x / root(square + epsilon)
+
+
+@formula
+def by_corrected_root(x, square, correction, epsilon):
+    """x / (correction * √square + epsilon)"""
+    return x / fused(correction, root(square), epsilon)
+
+
+@formula
 def adagrad(p, total, g, rate, epsilon):
     """total += g**2; p -= rate * g / √(total + epsilon)"""
     total = fused(g, g, total)
-    return p - rate * g / root(total + epsilon), total
+    return p - by_root(rate * g, total, epsilon), total
 
 
 @formula
@@ -54,7 +84,7 @@ def rmsprop_step(mean, g, rate, rho, rest, epsilon):
     rest : 1 - rho.
     """
     mean = fused(rho, mean, rest * (g * g))
-    return rate * g / root(mean + epsilon), settled(mean, fused(mean, type(g)(1e7), abs(g)))
+    return by_root(rate * g, mean, epsilon), settled(mean, fused(mean, type(g)(1e7), abs(g)))
 
 
 @formula
@@ -77,7 +107,7 @@ def adam(p, mean, square, g, rate, correction, beta_1, rest_1, beta_2, rest_2, e
     size = abs(mean)
     mean = settled(mean, size)
     # The root is that of the square before it is settled, and does not wait: where that matters, the mean is zero.
-    new = fused(kept, p, -(rate * mean) / fused(correction, root(square), epsilon))
+    new = fused(kept, p, by_corrected_root(-(rate * mean), square, correction, epsilon))
     return new, mean, settled(square, fused(square, type(g)(1e7), size))
 
 

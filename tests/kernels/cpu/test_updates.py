@@ -133,6 +133,11 @@ def own_with_the_arguments_of_the_others(p, velocity, g, rate, step, *options):
     return own_update(own, 1)(p, velocity, velocity[:0], g.copy(), rate, step, np.array([0.9]), *options)
 
 
+def own_twin(p, v, g, rate, step, scale, limit, l1, l2):
+    g = reference.slope_with_l1(p, g, l1)
+    return reference.momentum_update(p, v, g, rate, 0.9, False, scale, limit, 0.0, l2)
+
+
 UPDATES = {
     "sgd": (sgd_update, reference.sgd_update, 0, lambda step: ()),
     "momentum": (momentum_update, reference.momentum_update, 1, lambda step: (0.9, False)),
@@ -149,7 +154,7 @@ UPDATES = {
     "adamw": (adam_update, reference.adam_update, 2, lambda step: (0.8, 0.99, 1e-3, step, 0.1)),
     "own": (
         own_with_the_arguments_of_the_others,
-        lambda p, v, g, rate, step, *rest: reference.momentum_update(p, v, g, rate, 0.9, False, *rest),
+        own_twin,
         1,
         lambda step: (step,),
     ),
@@ -310,6 +315,8 @@ def test_plans(name, penalty, real):
         assert reference.run_plan(plan, run, parameter, first, last) == OK
     penalties = (0.01, 0.02) if penalty else (0.0, 0.0)
     p, g, *state = (arena[offset : offset + length].astype(float) for arena in before)
+    if name == "own":
+        g, penalties = reference.slope_with_l1(p, g, penalties[0]), (0.0, penalties[1])
     found = getattr(reference, f"{twin}_update")(p, *state[:slots], g, rate[0], *further, 0.9, 0.7, *penalties)
     found = found if slots else (found,)
     g = reference.slope_of(g, p, 0.9, 0.7, penalties[1])
