@@ -475,11 +475,18 @@ class Model(Told):
 
         The checks of a call take longer than the step of a small model: where all rows are there, ``fit`` is quicker.
 
-        X, y, sample_weight, class_weight : as in ``fit``, which also says what is raised.
+        X, y, sample_weight, class_weight : as in ``fit``, which also says what is raised; and a ValueError where the
+        learning rate's schedule leaves its length to ``fit``.
         """
         examples.compiled_loss(self, "train_on_batch")
         if isinstance(self.optimizer, optimizers.LBFGS):
             raise ValueError("the optimizer is LBFGS, which trains on all rows for many steps; expected fit")
+        rate = self.optimizer.learning_rate
+        if not isinstance(rate, float) and rate.resolved(1) is not rate:  # it would begin anew with each step
+            raise ValueError(
+                f"the learning rate is {rate!r}, which leaves its length to fit, and train_on_batch is one step; "
+                "expected a schedule with a number of steps of its own"
+            )
         batch = examples.checked(self, "train_on_batch", X, y, sample_weight)
         examples.weigh_classes(self, batch, class_weight)
         with self._lock:

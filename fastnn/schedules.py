@@ -2,7 +2,8 @@
 
 A schedule takes an array of step numbers and returns as many rates, so that a slice of batches costs one call. Steps
 count batches from 0, through all fits since the model was compiled; but a schedule that leaves its length to the fit
-(``decay_steps=None``) begins anew with each fit and ends with it. After its last step a schedule keeps its last rate.
+(``decay_steps=None``) begins anew with each fit and ends with it, and ``train_on_batch`` refuses it. After its last
+step a schedule keeps its last rate.
 
 >>> fn.CosineDecay(0.1, decay_steps=4)([0, 2, 4, 100]).round(6).tolist()
 [0.1, 0.05, 0.0, 0.0]

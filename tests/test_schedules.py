@@ -86,6 +86,23 @@ def test_names(name):
     assert (rates >= 0).all() and rates.max() <= 0.01
 
 
+@pytest.mark.parametrize("schedule", [fn.CosineDecay(0.1), fn.OneCycle(0.1), fn.Warmup(fn.CosineDecay(0.1), 2)])
+def test_a_schedule_without_a_length_is_refused_where_steps_come_one_by_one(schedule):
+    """It would begin anew with each, and stay at its first rate, which may be 0."""
+    model, X, y = quadratic()
+    model.compile(fn.SGD(schedule), "mse")
+    before = model.get_weights()
+    with pytest.raises(
+        ValueError, match=f"{type(schedule).__name__}.*, which leaves its length to fit, .* is one step"
+    ):
+        model.train_on_batch(X, y)
+    np.testing.assert_array_equal(before[0], model.get_weights()[0])
+    model.optimizer.learning_rate = schedule.resolved(10)
+    for _ in range(3):
+        model.train_on_batch(X, y)
+    assert model.step == 3 and not np.array_equal(before[0], model.get_weights()[0])
+
+
 class Few(fn.Schedule):
     """One of the user's own that does not look at how many rates it is asked for."""
 
