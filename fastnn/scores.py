@@ -1,9 +1,12 @@
 """Metrics of all rows of an epoch at once, in NumPy: exact, and the same numbers as scikit-learn's.
 
 y_true holds integer labels (rows,), or numbers (rows, outputs): one-hot rows, yes-or-no targets or quantities;
-y_pred holds the outputs (rows, outputs). With one output the positive class is where it is above 0.5; with more, the
-predicted class is the largest output, unless the columns are yes-or-no targets side by side. ``multilabel`` says if
-they are; None looks at y_true, whose rows then do not all sum to 1.
+y_pred holds the outputs (rows, outputs). One column may come as (rows, 1) or as (rows,), in both. With one output the
+positive class is where it is above 0.5; with more, the predicted class is the largest output, unless the columns are
+yes-or-no targets side by side. ``multilabel`` says if they are; None looks at y_true, whose rows then do not all sum
+to 1.
+
+Each raises a ValueError where the shapes do not fit, and all but ``r2`` where a label is no class.
 
 >>> y_true = np.array([0, 0, 1, 1])
 >>> y_pred = np.array([[0.1], [0.6], [0.4], [0.9]])
@@ -13,6 +16,8 @@ they are; None looks at y_true, whose rows then do not all sum to 1.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .checks import SUM_TOLERANCE
@@ -20,11 +25,40 @@ from .checks import SUM_TOLERANCE
 __all__ = ["confusion_matrix", "f1", "log_loss", "precision", "r2", "recall", "roc_auc"]
 
 
+def _pair(y_true: Any, y_pred: Any, labels: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """(y_true, y_pred) as (rows, outputs) both, or y_true as (rows,) labels for several outputs; or a ValueError.
+
+    labels : whether y_true is about classes.
+    """
+    t, y = np.asarray(y_true), np.asarray(y_pred)
+    if y.ndim not in (1, 2) or 0 in y.shape[1:]:
+        raise ValueError(f"y_pred has shape {y.shape}; expected (rows, outputs), or (rows,) for one output")
+    rows, outputs = len(y), 1 if y.ndim == 1 else y.shape[1]
+    one_column = t.shape in ((rows,), (rows, 1))
+    if t.shape != (rows, outputs) and not (one_column and (labels or outputs == 1)):
+        both = f"labels of shape ({rows},) or rows of shape ({rows}, {outputs})" if labels else f"({rows}, {outputs})"
+        wanted = f"({rows},) or ({rows}, 1)" if outputs == 1 else both
+        raise ValueError(f"y_true has shape {t.shape}; expected {wanted}, because y_pred has shape {y.shape}")
+    y = y.reshape(rows, outputs).astype(np.float64 if y.dtype.kind in "biu" else y.dtype, copy=False)
+    if not one_column or not labels:
+        return t.reshape(rows, outputs), y
+    t = t.reshape(rows)
+    good = (t >= 0) & (t <= 1) if outputs == 1 else (t >= 0) & (t < outputs) & (t == np.floor(t))
+    if not good.all():
+        row = int(np.argmin(good))
+        wanted = "0 and 1, or what lies between" if outputs == 1 else f"whole numbers from 0 to {outputs - 1}"
+        raise ValueError(
+            f"y_true has the label {float(t[row]):g} in row {row}; expected {wanted}, because y_pred has "
+            f"{outputs} output{'s' if outputs > 1 else ''}"
+        )
+    return (t[:, None] if outputs == 1 else t.astype(np.int64)), y
+
+
 def _labels(y_true: np.ndarray) -> np.ndarray:
     """The classes of y_true: its labels, its largest columns, or 0 and 1 for one yes-or-no column."""
-    if y_true.ndim == 2 and y_true.shape[1] > 1:
-        return np.asarray(y_true.argmax(axis=1))
-    return y_true.astype(np.int64) if y_true.ndim == 1 else (y_true[:, 0] > 0.5).astype(np.int64)
+    if y_true.ndim == 1:
+        return y_true
+    return np.asarray(y_true.argmax(axis=1) if y_true.shape[1] > 1 else (y_true[:, 0] > 0.5).astype(np.int64))
 
 
 def _multilabel(y_true: np.ndarray, multilabel: bool | None) -> bool:
@@ -40,6 +74,7 @@ def _counts(
     y_true: np.ndarray, y_pred: np.ndarray, multilabel: bool | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(right, predicted, true) for each class, or for the positive class of one output."""
+    y_true, y_pred = _pair(y_true, y_pred)
     if _multilabel(y_true, multilabel):
         yes, said = y_true > 0.5, y_pred > 0.5
         return (yes & said).sum(axis=0), said.sum(axis=0), yes.sum(axis=0)
@@ -58,6 +93,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> float:
 
 def confusion_matrix(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
     """How many rows of class i (rows of the matrix) were taken for class j (columns)."""
+    y_true, y_pred = _pair(y_true, y_pred)
     classes = max(2, y_pred.shape[1])
     predicted = y_pred.argmax(axis=1) if y_pred.shape[1] > 1 else (y_pred[:, 0] > 0.5).astype(np.int64)
     table = np.bincount(_labels(y_true) * classes + predicted, minlength=classes * classes)
@@ -88,6 +124,7 @@ def roc_auc(y_true: np.ndarray, y_pred: np.ndarray, multilabel: bool | None = No
     With several classes or columns, the mean of each against the rest over those that have rows of both kinds; NaN
     where no class has.
     """
+    y_true, y_pred = _pair(y_true, y_pred)
     if y_pred.shape[1] == 1:
         columns = [(_labels(y_true) == 1, y_pred[:, 0])]
     elif _multilabel(y_true, multilabel):
@@ -115,10 +152,11 @@ def log_loss(y_true: np.ndarray, y_pred: np.ndarray, multilabel: bool | None = N
 
     With one output or several yes-or-no columns, the binary cross-entropy.
     """
+    y_true, y_pred = _pair(y_true, y_pred)
     tiny = np.finfo(y_pred.dtype).eps
     p = np.clip(y_pred.astype(np.float64), tiny, 1 - tiny)
     if p.shape[1] == 1 or _multilabel(y_true, multilabel):
-        t = y_true.reshape(p.shape).astype(np.float64)
+        t = y_true.astype(np.float64)
         return float(-np.mean(t * np.log(p) + (1 - t) * np.log1p(-p)))
     if y_true.ndim == 1:
         return float(-np.mean(np.log(p[np.arange(len(p)), y_true])))
@@ -130,7 +168,7 @@ def r2(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 
     An output whose targets are all equal counts 1 where they are met and 0 where not (as in scikit-learn).
     """
-    t, y = y_true.astype(np.float64), y_pred.astype(np.float64)
+    t, y = (array.astype(np.float64) for array in _pair(y_true, y_pred, labels=False))
     error = ((t - y) ** 2).sum(axis=0)
     spread = ((t - t.mean(axis=0)) ** 2).sum(axis=0)
     varied = (t != t[0]).any(axis=0) & (spread > 0)  # the mean of equal numbers may be off by a rounding

@@ -105,3 +105,64 @@ def test_by_hand():
     assert scores.precision(np.array([[0.0], [0], [1], [1]]), p) == 1.0
     assert scores.recall(np.array([[0.0], [0], [1], [1]]), p) == 0.5
     assert scores.f1(np.array([[0.0], [0], [1], [1]]), p) == pytest.approx(2 / 3)
+
+
+ABOUT_CLASSES = ("precision", "recall", "f1", "roc_auc", "log_loss", "confusion_matrix")
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("kind", [np.int64, np.float64])
+@pytest.mark.parametrize("name", ABOUT_CLASSES)
+def test_a_column_of_labels_is_labels(name, kind, count):
+    labels, p = classes(50, count, 0)
+    expected = getattr(scores, name)(labels, p)
+    for y_true in (labels.astype(kind), labels.astype(kind)[:, None], labels.tolist()):
+        np.testing.assert_array_equal(getattr(scores, name)(y_true, p), expected)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float64, bool])
+@pytest.mark.parametrize("name", [*ABOUT_CLASSES, "r2"])
+def test_one_output_may_be_a_column_or_a_row(name, kind):
+    labels, p = classes(50, 2, 0)
+    column, p = labels.astype(kind)[:, None], p[:, 1:]
+    expected = getattr(scores, name)(labels[:, None].astype(float), p)
+    for y_true in (column, column[:, 0]):
+        for y_pred in (p, p[:, 0], p[:, 0].tolist()):
+            np.testing.assert_array_equal(getattr(scores, name)(y_true, y_pred), expected)
+    if name == "r2":
+        assert expected == pytest.approx(metrics.r2_score(labels, p), rel=1e-12)
+
+
+def test_probabilities_as_targets_of_one_output_count_by_their_half():
+    p = np.array([[0.1], [0.6], [0.4], [0.9]])
+    for soft in (np.array([0.2, 0.3, 0.7, 0.8]), np.array([[0.2], [0.3], [0.7], [0.8]])):
+        np.testing.assert_array_equal(scores.confusion_matrix(soft, p), [[1, 1], [1, 1]])
+
+
+#: (shape of y_true, shape of y_pred) that fit in no way.
+UNFIT = [((4,), (5, 1)), ((5, 1), (4,)), ((4,), (5, 3)), ((5, 2), (5, 3)), ((5, 2), (5, 1)), ((5, 3), (5,))]
+
+
+@pytest.mark.parametrize(("true", "predicted"), [*UNFIT, ((1, 5), (5, 1)), ((), (5,)), ((5, 3, 1), (5, 3))])
+@pytest.mark.parametrize("name", [*ABOUT_CLASSES, "r2"])
+def test_shapes_that_do_not_fit(name, true, predicted):
+    with pytest.raises(ValueError, match=r"y_true has shape \(.*\); expected .*, because y_pred has shape \("):
+        getattr(scores, name)(np.zeros(true), np.zeros(predicted))
+    with pytest.raises(ValueError, match=r"y_pred has shape \(5, 3, 1\); expected \(rows, outputs\), or \(rows,\)"):
+        getattr(scores, name)(np.zeros(5), np.zeros((5, 3, 1)))
+
+
+def test_numbers_for_several_outputs_are_as_many():
+    with pytest.raises(ValueError, match=r"y_true has shape \(5,\); expected \(5, 3\), because y_pred has"):
+        scores.r2(np.arange(5.0), np.zeros((5, 3)))
+
+
+@pytest.mark.parametrize("name", ABOUT_CLASSES)
+def test_labels_that_are_no_class(name):
+    score = getattr(scores, name)
+    for label in (3, -1, 0.5, np.nan):
+        with pytest.raises(ValueError, match=rf"y_true has the label {label:g} in row 1; expected .*from 0 to 2"):
+            score(np.array([0, label]), np.full((2, 3), 0.3))
+    for label in (2, -1):
+        with pytest.raises(ValueError, match=rf"y_true has the label {label} in row 1; expected 0 and 1, or what"):
+            score(np.array([0, label]), np.full((2, 1), 0.3))
