@@ -26,6 +26,7 @@ import numpy as np
 from . import checks
 from .checks import choice, flag, nearest, number, shown, whole_number
 from .elsewhere import missing_from
+from .metrics import larger_is_better
 from .optimizers import LBFGS
 from .settings import Checked
 
@@ -44,9 +45,6 @@ __all__ = [
 
 if not TYPE_CHECKING:  # which else would take any name for known
     __getattr__ = missing_from(__name__)
-
-#: Parts of the names of quantities of which more is better.
-LARGER_IS_BETTER = ("accuracy", "auc", "f1", "precision", "recall", "r2")
 
 
 class Callback(Checked):
@@ -97,8 +95,8 @@ class _Monitor(_Known):
         self.monitor = monitor
         self.mode = choice("mode", mode, ("auto", "min", "max"))
         self.min_delta = number("min_delta", min_delta, least=0)
-        larger = mode == "max" or (mode == "auto" and any(part in monitor for part in LARGER_IS_BETTER))
-        self.sign = -1.0 if larger else 1.0
+        larger = larger_is_better(monitor) if self.mode == "auto" else self.mode == "max"
+        self.sign = math.nan if larger is None else -1.0 if larger else 1.0  # NaN: ``check_logs`` refuses it
         self.best = math.inf  # of sign · value
 
     def on_train_begin(self) -> None:
@@ -112,10 +110,15 @@ class _Monitor(_Known):
                 f"monitor is {self.monitor!r}, which is not reported; there is {', '.join(map(repr, reported))}"
                 f"{hint or nearest(self.monitor, reported)}"
             )
+        if math.isnan(self.sign):
+            raise ValueError(
+                f'mode is "auto", but it is not known whether more or less of {self.monitor!r} is better; '
+                'expected mode="min" or "max"'
+            )
 
     def value(self, logs: dict[str, float]) -> float:
-        """The monitored quantity, or an error that says what there is."""
-        if self.monitor not in logs:
+        """The monitored quantity, or an error that says what there is or is to be said."""
+        if self.monitor not in logs or math.isnan(self.sign):
             self.check_logs(list(logs))
         return logs[self.monitor]
 
@@ -131,14 +134,15 @@ class EarlyStopping(_Monitor):
     """Ends the fit when a quantity has not become better for ``patience`` epochs (Prechelt 1998).
 
     monitor : such as "val_loss"; min_delta : what counts as better; patience : epochs to wait; mode : "min", "max" or
-    "auto", by the name; baseline : a value that must be beaten; restore_best_weights : go back to the weights of
-    the best epoch at the end; start_from_epoch : epochs that do not count.
+    "auto", which knows the names of fastnn's losses and metrics alone; baseline : a value that must be beaten;
+    restore_best_weights : go back to the weights of the best epoch at the end; start_from_epoch : epochs that do not
+    count.
 
     ``best_epoch`` tells which epoch was the best, ``stopped_epoch`` after which one the fit ended, or None; both count
     from 0.
 
-    Raises a ValueError or TypeError that names an argument, and during the fit a ValueError where ``monitor`` is not
-    reported.
+    Raises a ValueError or TypeError that names an argument. The fit raises a ValueError where ``monitor`` is not
+    reported, and where ``mode`` is "auto" for a metric of yours: say "min" or "max".
     """
 
     only_watches = True

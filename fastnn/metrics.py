@@ -6,12 +6,13 @@ Some metrics are means over rows, which the engine adds up batch by batch. Other
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import checks, scores
+from . import checks, losses, scores
 from .checks import nearest, shown, whole_number
 from .data import Rows
 from .elsewhere import missing_from
@@ -33,6 +34,7 @@ __all__ = [
     "RootMeanSquaredError",
     "TopKAccuracy",
     "get",
+    "larger_is_better",
 ]
 
 if not TYPE_CHECKING:  # which else would take any name for known
@@ -50,6 +52,8 @@ class Metric(Closed):
     by_rows = True
     #: What it can be asked for: "classes" (labels or one-hot rows), "numbers" (targets as wide as the outputs), or "".
     targets = ""
+    #: Whether more of it is better; None where that is not known.
+    larger_is_better: bool | None = None
 
     def check(self, loss: Loss, last_activation: str, outputs: int, target_width: int) -> None:
         """Raise a ValueError where the metric says nothing about such a model."""
@@ -124,6 +128,7 @@ class Accuracy(_OfClasses):
     """
 
     name = "accuracy"
+    larger_is_better = True
 
     def kernel(self, loss: Loss, outputs: int) -> str:
         one_of_many = outputs > 1 and not isinstance(loss, BinaryCrossEntropy)
@@ -135,6 +140,8 @@ class TopKAccuracy(_OfClasses):
 
     k : 1 or more. ``compile`` raises a ValueError for a model with k classes or fewer.
     """
+
+    larger_is_better = True
 
     def __init__(self, k: int = 5):
         self.k = whole_number("k", k)
@@ -159,6 +166,7 @@ class MeanSquaredError(Metric):
 
     name = "mse"
     targets = "numbers"
+    larger_is_better = False
 
     def kernel(self, loss: Loss, outputs: int) -> str:
         return "squared_error"
@@ -178,6 +186,7 @@ class MeanAbsoluteError(Metric):
 
     name = "mae"
     targets = "numbers"
+    larger_is_better = False
 
     def kernel(self, loss: Loss, outputs: int) -> str:
         return "absolute_error"
@@ -242,6 +251,7 @@ class Precision(_ScoreOfClasses):
     """
 
     name, score = "precision", staticmethod(scores.precision)
+    larger_is_better = True
 
 
 class Recall(_ScoreOfClasses):
@@ -251,6 +261,7 @@ class Recall(_ScoreOfClasses):
     """
 
     name, score = "recall", staticmethod(scores.recall)
+    larger_is_better = True
 
 
 class F1(_ScoreOfClasses):
@@ -259,6 +270,7 @@ class F1(_ScoreOfClasses):
     """
 
     name, score = "f1", staticmethod(scores.f1)
+    larger_is_better = True
 
 
 class AUC(_ScoreOfClasses):
@@ -268,21 +280,24 @@ class AUC(_ScoreOfClasses):
     """
 
     name, score = "auc", staticmethod(scores.roc_auc)
+    larger_is_better = True
 
 
 class LogLoss(_ScoreOfClasses):
     """The mean of -log(probability of the right class), in nats: log 2 for one who guesses between two classes."""
 
     name, score = "log_loss", staticmethod(scores.log_loss)
+    larger_is_better = False
 
 
 class R2(_Score):
     """1 - Σ(t - y)² / Σ(t - mean(t))²: the share of the targets' variance that is explained; the mean over outputs."""
 
     name, score, targets = "r2", staticmethod(scores.r2), "numbers"
+    larger_is_better = True
 
 
-BY_NAME: dict[str, Callable[[], Metric]] = {
+BY_NAME: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
     "acc": Accuracy,
     "top_k": TopKAccuracy,
@@ -304,6 +319,15 @@ BY_NAME: dict[str, Callable[[], Metric]] = {
     "r2_score": R2,
     "log_loss": LogLoss,
 }
+
+
+def larger_is_better(name: str) -> bool | None:
+    """Whether more is better of what the logs have by this name, with or without ``val_``; None for an unknown one."""
+    name = name.removeprefix("val_")
+    if name == "loss" or name in losses.BY_NAME:
+        return False
+    kind = TopKAccuracy if re.fullmatch(r"top_\d+_accuracy", name) else BY_NAME.get(name, Metric)
+    return kind.larger_is_better
 
 
 def get(name: str, value: Any) -> tuple[Metric, ...]:

@@ -252,6 +252,60 @@ def test_bad_input(message):
         BAD[message]()
 
 
+#: names of fastnn's own, and whether more is better.
+DIRECTIONS = {
+    **dict.fromkeys(("accuracy", "acc", "top_5_accuracy", "top_12_accuracy", "precision", "recall", "f1"), True),
+    **dict.fromkeys(("auc", "roc_auc", "r2"), True),
+    **dict.fromkeys(("loss", "mse", "rmse", "mae", "log_loss", "mean_squared_error", "huber", "cross_entropy"), False),
+}
+
+#: names of a user's own, of which parts are those of others.
+OWN_NAMES = ("error2", "correlation", "inaccuracy", "accuracy_loss", "auction_cost", "my_f1", "neg_log_loss", "Loss")
+
+
+def test_the_direction_of_what_is_fastnn_s_own_is_known():
+    for name, larger in DIRECTIONS.items():
+        for monitor in (name, f"val_{name}"):
+            assert fn.EarlyStopping(monitor).sign == (-1 if larger else 1), monitor
+    for name in {metric().name for metric in fn.metrics.BY_NAME.values()} | set(fn.metrics.BY_NAME):
+        assert fn.metrics.larger_is_better(name) is not None, name
+    for name in fn.losses.BY_NAME:
+        assert fn.metrics.larger_is_better(name) is False, name
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_the_direction_of_a_metric_of_one_s_own_has_to_be_given(name, tmp_path):
+    made = {
+        "stop": lambda **mode: fn.EarlyStopping(f"val_{name}", **mode),
+        "plateau": lambda **mode: fn.ReduceLROnPlateau(f"val_{name}", **mode),
+        "checkpoint": lambda **mode: fn.ModelCheckpoint(tmp_path / "m", f"val_{name}", save_best_only=True, **mode),
+    }
+
+    def fit_with(*callbacks):
+        model.compile("sgd", "cross_entropy", [fn.metrics.FunctionMetric(lambda y_true, y_pred: 1.0, name)])
+        fit(*callbacks, model=model, epochs=2, validation_split=0.5)
+
+    words = f'mode is "auto", but it is not known whether more or less of \'val_{name}\' is better; expected mode="min"'
+    for make in made.values():
+        for before, epochs in (([], 0), ([fn.TimeLimit(100)], 0), ([Script()], 1)):  # the last may add to the logs
+            model = compiled()
+            with pytest.raises(ValueError, match=words):
+                fit_with(*before, make())
+            assert model.epoch == epochs
+        for mode in ("min", "max"):
+            fit_with(make(mode=mode))
+    fit_with(fn.ModelCheckpoint(tmp_path / "each", f"val_{name}"))  # it saves after each epoch, better or not
+
+
+@pytest.mark.parametrize(("mode", "best"), [("min", 1), ("max", 2)])
+def test_a_given_direction_counts_whatever_the_name(mode, best):
+    assert fn.EarlyStopping("error2", mode=mode.upper()).sign == (1 if mode == "min" else -1)
+    for name in ("error2", "accuracy", "val_loss"):
+        stop = fn.EarlyStopping(name, patience=10, mode=mode)
+        fit(Script(**{name: [2, 1, 3, 2]}), stop, epochs=4)
+        assert stop.best_epoch == best
+
+
 #: callbacks that cannot do their work with what the fit reports, and the words of the error.
 HOPELESS = {
     "early stopping": (lambda path: fn.EarlyStopping("val_loss"), "validation_data or validation_split gives the val_"),
