@@ -48,8 +48,9 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
     """Train by L-BFGS (Liu & Nocedal 1989); one iteration counts as one epoch.
 
     It ends after the trainer's epochs, where the gradient's norm is at most ``tolerance``, where no step makes the loss
-    smaller any more, or where a callback says so. Raises a FloatingPointError where the loss is not
-    finite; the model then has the weights of the last iteration.
+    smaller any more, or where a callback says so. Where already the first step does not, one epoch is reported and no
+    step counted. Raises a FloatingPointError where the loss is not finite; the model then has the weights of the last
+    iteration.
     """
     from scipy.optimize import minimize
 
@@ -74,14 +75,17 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
         last.update(weights=weights.copy(), results=results, norm=float(np.linalg.norm(gradient)))
         return float(results[0, 0]), gradient
 
+    def report() -> None:
+        end_epoch(last["results"])
+        text = f"iteration {end_epoch.finished}/{trainer.epochs}  loss {last['results'][0, 0]:.4f}"
+        end_epoch.progress.show(end_epoch.finished / trainer.epochs, text)
+
     def accept(intermediate_result: Any) -> None:
         accepted[:] = intermediate_result.x
         if not np.array_equal(last["weights"], accepted):
             loss_and_gradient(accepted)
         model.step += 1
-        end_epoch(last["results"])
-        text = f"iteration {end_epoch.finished}/{trainer.epochs}  loss {last['results'][0, 0]:.4f}"
-        end_epoch.progress.show(end_epoch.finished / trainer.epochs, text)
+        report()
         if model.stop_training or last["norm"] <= (-1.0 if tolerance is None else tolerance):
             raise StopIteration
 
@@ -96,3 +100,6 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
         minimize(loss_and_gradient, accepted.copy(), jac=True, method="L-BFGS-B", callback=accept, options=options)
     finally:
         model.arenas.parameters[places] = accepted
+    if end_epoch.finished == 0:
+        loss_and_gradient(accepted)  # the last call was for a step that helps nothing
+        report()

@@ -170,6 +170,43 @@ def test_lbfgs_tells_callbacks_of_each_epoch_and_answers_an_interrupt():
     assert model.epoch == 1 and np.isfinite(model.evaluate(X, y)["loss"])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_lbfgs_reports_an_epoch_where_no_step_helps(dtype):
+    """At the minimum it has the history that gradient descent has there."""
+    X = np.arange(10.0)[:, None]
+    y = 2 * X[:, 0] + 1
+    found = {}
+    for optimizer in ("lbfgs", fn.SGD(0.1)):
+        calls = []
+        note = fn.LambdaCallback(
+            on_epoch_begin=lambda epoch, calls=calls: calls.append(("begin", epoch)),
+            on_epoch_end=lambda epoch, logs, calls=calls: calls.append(("end", epoch)),
+        )
+        model = fn.Model([fn.Input(1), fn.Dense(1)], seed=0, dtype=dtype)
+        model.compile(optimizer, "mse", ["mae", "r2"])
+        model.set_weights([[[2.0]], [1.0]])
+        stop = fn.EarlyStopping(patience=0)
+        options = {"validation_data": (X, y + 0.5), "tolerance": 0, "callbacks": [note, stop], "batch_size": 10}
+        found[str(optimizer)] = model.fit(X, y, epochs=5, **options).to_dict()
+        assert calls == [("begin", 0), ("end", 0)] and stop.best_epoch == 0
+        assert (model.step, model.epoch, model.layers[1].W, model.layers[1].b) == (0, 1, 2, 1)
+    first, second = found.values()
+    assert first == second and list(first) == ["loss", "mae", "r2", "val_loss", "val_mae", "val_r2"]
+    assert first["loss"] == [0.0] and first["val_loss"] == [0.25] and first["r2"] == [1.0]
+
+
+def test_lbfgs_reports_where_it_began_if_all_steps_it_tries_are_worse():
+    """The absolute error has a kink at the median, and the slope that stands for both sides leads nowhere."""
+    X, y = np.zeros((3, 1)), np.array([0.0, 0.0, 3e-30])  # smaller than the smallest step
+    model = fn.Model([fn.Input(1), fn.Dense(1, kernel_initializer="zeros")], dtype="float64")
+    model.compile("lbfgs", "mae", ["r2"])
+    assert model.gradients(X, y)["dense_1.b"] != 0
+    history = model.fit(X, y, epochs=5, validation_data=(X, 2 * y))
+    assert (model.step, model.epoch, model.layers[1].b) == (0, 1, 0)
+    expected = {"loss": 1e-30, "r2": -0.5, "val_loss": 2e-30, "val_r2": -0.5}
+    assert history.to_dict() == {name: [pytest.approx(value, rel=1e-12, abs=0)] for name, value in expected.items()}
+
+
 def test_lbfgs_stops_where_the_loss_is_not_finite():
     model = fn.Model([fn.Input(1), fn.Dense(1, kernel_initializer=fn.Constant(1e200))], dtype="float64")
     model.compile("lbfgs", "mse")
