@@ -85,13 +85,13 @@ def dtype(name: str, value: Any) -> str:
 
 def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """``value`` as an int if it is a whole number from ``least`` to ``most``."""
-    if type(value) is int and least <= value and (most is None or value <= most):
+    if type(value) is int and least <= value <= (sys.maxsize if most is None else most):
         return value
     wanted = f"a whole number of at least {least}" + ("" if most is None else f" and at most {most}")
     real = _real(name, value, wanted)
-    if not math.isfinite(real) or real != int(real) or real < least or (most is not None and real > most):
-        raise ValueError(f"{name} is {shown(value)}; expected {wanted}")
-    return int(value)
+    if math.isfinite(real) and int(value) == value and least <= int(value) and (most is None or int(value) <= most):
+        return int(value)
+    raise ValueError(f"{name} is {shown(value)}; expected {wanted}")
 
 
 def number(

@@ -798,6 +798,24 @@ def test_whole_numbers_beyond_floats_are_no_crash():
     refused("X holds objects, such as 1000", lambda: model_for().predict([[10**400, 1, 2]]))
 
 
+#: numbers that floats round to their limit or beyond it, and those that they do not.
+SEEDS = [2**63 - 1, np.int64(2**63 - 1), np.uint64(2**63 - 1), 2.0**62, np.float32(2**62), np.int8(3), np.float16(3)]
+NO_SEEDS = [2**63, np.uint64(2**63), 2.0**63, np.float32(2**63), -1, np.int64(-1), 10**400, 2.5, np.nan, np.inf]
+
+
+def test_whole_numbers_are_compared_exactly():
+    def with_seed(seed):
+        return fn.Model([fn.Input(1), fn.Dense(1)], seed=seed)
+
+    for seed in SEEDS:
+        given = with_seed(seed).seed
+        assert given == int(seed) and type(given) is int, repr(seed)
+    for seed in NO_SEEDS:
+        refused(
+            "expected a whole number of at least 0 and at most 9223372036854775807", lambda seed=seed: with_seed(seed)
+        )
+
+
 def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tmp_path, monkeypatch):
     model = model_for()
     monkeypatch.setattr("os.access", lambda path, mode: False)
