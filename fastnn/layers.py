@@ -420,7 +420,8 @@ class Dropout(Layer):
     The mask has 1 with the probability 1 - rate and else 0, so the mean of y over all masks is x. It depends on the
     model's seed, the step, the layer, the row and the column alone. Backward: dx = dy · mask / (1 - rate).
 
-    rate : the probability with which a unit is dropped, 0 <= rate < 1.
+    rate : the probability with which a unit is dropped, 0 <= rate < 1, rounded to a multiple of 1 / 2³², at most
+    1 - 1 / 2³²: both the mask and the factor 1 / (1 - rate) follow from that number.
 
     Raises a ValueError for another rate.
 
@@ -455,9 +456,14 @@ class Dropout(Layer):
         """The rate as a 32-bit integer, as the kernels compare it with random bits."""
         return min(round(self.rate * 2**32), 2**32 - 1)
 
+    @property
+    def scale(self) -> float:
+        """What a unit that stays is multiplied with: 1 / (1 - rate), with the rate of ``threshold``."""
+        return 2**32 / (2**32 - self.threshold)
+
     def lower(self, builder: Builder) -> None:
         if self.rate > 0:
-            builder.dropout(self.threshold, self.rate)
+            builder.dropout(self.threshold, self.scale)
 
     def forward(self, x: Any, training: bool = False) -> np.ndarray:
         from .kernels.cpu import dropout
@@ -480,4 +486,4 @@ class Dropout(Layer):
 
     def _mask(self) -> tuple[Any, ...]:
         """threshold, scale, seed, step, layer, first row: what the mask depends on."""
-        return self.threshold, 1 / (1 - self.rate), self.seed, self._step, self.number, 0
+        return self.threshold, self.scale, self.seed, self._step, self.number, 0

@@ -327,9 +327,9 @@ class Builder:
         place = self.place if formula in IN_PLACE and after_dense else None
         self._append(kind, self.width, place, dx=self.derivative, dy=self._shared(), formula=formula)
 
-    def dropout(self, threshold: int, rate: float) -> None:
-        """y = x · mask / (1 - rate) in training; nothing in a prediction. The mask is kept in the place of dx."""
-        option = self._options(float(threshold), 1 / (1 - rate))
+    def dropout(self, threshold: int, scale: float) -> None:
+        """y = x · mask · scale in training; nothing in a prediction. The mask is kept in the place of dx."""
+        option = self._options(float(threshold), scale)
         self._append("dropout", self.width, dx=self.derivative, dy=self._derivative(self.width), option=option)
 
     def _append(self, kind: str, outputs: int, place: int | None = None, **fields: object) -> None:

@@ -393,6 +393,24 @@ def test_copies_continue_with_the_same_bits_and_apart(duplicate):
     np.testing.assert_array_equal(weights_of(twin), weights_of(model))
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.2, 0.5, 0.9, 0.999, 1 - 1e-9, 1 - 1e-10, 1 - 2.0**-53, 1e-300])
+def test_dropout_divides_by_the_share_that_it_keeps(rate):
+    """The mean over all masks is what came, also where the rate is rounded: random words of 32 bits decide."""
+    layer = fn.Dropout(rate)
+    kept = (2**32 - layer.threshold) / 2**32
+    assert 0 < kept <= 1 and layer.threshold == pytest.approx(rate * 2**32, abs=1)
+    model = fn.Model([fn.Input(2), layer, fn.Dense(1)], seed=0, dtype="float64")
+    model.compile("sgd", "mse")
+    option = next(operation.option for operation in model.plan.operations if operation.kind == "dropout")
+    assert model.plan.options[option : option + 2] == [layer.threshold, 1 / kept]
+    y = layer.forward(np.ones((100 if COMPILED else 5, 2)), training=True)
+    assert set(y.ravel()) <= {0.0, 1 / kept}
+    if rate in (0.1, 0.2, 0.5, 0.9):
+        usual = np.float32(1 / (1 - rate))
+        assert abs(np.float32(1 / kept) - usual) <= np.spacing(usual)
+        assert rate != 0.5 or 1 / kept == 2
+
+
 def diverging(rate):
     hidden = fn.Dense(8, "relu", kernel_initializer="he_normal")
     model = fn.Model([fn.Input(2), hidden, fn.Dropout(0.1), fn.Dense(1)], seed=0)
