@@ -182,8 +182,9 @@ class BinaryCrossEntropy(_CrossEntropies):
     With a logit a and p = sigmoid(a), it is computed as max(a, 0) - a·t + log(1 + exp(-abs(a))); its derivative by a
     is (p - t) / outputs.
 
-    from_logits : whether the model yields logits; label_smoothing : s in 0..1, which replaces t by t·(1-s) + s/2, so
-    that certainty does not pay (Szegedy et al. 2016).
+    from_logits : whether the model yields logits; metrics then see their sigmoid, p, where ``predict`` returns the
+    logits; label_smoothing : s in 0..1, which replaces t by t·(1-s) + s/2, so that certainty does not pay (Szegedy et
+    al. 2016).
 
     Raises a ValueError for targets outside of 0..1, and in ``compile`` for a last layer that yields no probabilities.
 
@@ -220,8 +221,9 @@ class CrossEntropy(_CrossEntropies):
 
     With logits a and p = softmax(a), it is computed as log Σ exp(a) - Σ t·a; its derivative by a is p - t.
 
-    from_logits : whether the model yields logits; label_smoothing : s in 0..1, which replaces t by
-    t·(1-s) + s/classes, for labels too (Szegedy et al. 2016, section 7).
+    from_logits : whether the model yields logits; metrics then see their softmax, p, where ``predict`` returns the
+    logits; label_smoothing : s in 0..1, which replaces t by t·(1-s) + s/classes, for labels too (Szegedy et al. 2016,
+    section 7).
 
     Raises a ValueError for labels that are no class and for rows that do not sum to 1, and in ``compile`` for a last
     layer that yields no probabilities.

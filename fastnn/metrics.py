@@ -195,7 +195,8 @@ class MeanAbsoluteError(Metric):
 class FunctionMetric(Metric):
     """A function f(y_true, y_pred) of all rows of an epoch, as a metric.
 
-    y_true : (rows,) integer labels, or (rows, outputs); y_pred : (rows, outputs).
+    y_true : (rows,) integer labels, or (rows, outputs); y_pred : (rows, outputs), probabilities where the loss is a
+    cross-entropy, also one ``from_logits``.
     """
 
     by_rows = False
