@@ -201,7 +201,7 @@ def table(records: list[dict], facts: dict[str, str]) -> str:
                 cells.append(cell(record) if record else "")
             sizes = "-".join(map(str, WORKLOADS[workload].sizes))
             work = "50 networks" if task == "search" else f"{workload} {sizes}"
-            if task == "step":
+            if task in ("step", "call"):
                 work += f", batch {WORKLOADS[workload].batch_size:,}"
             lines.append(f"| {work} | {threads} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

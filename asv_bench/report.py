@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from asv_bench.benchmarks.workloads import WORKLOADS
-from asv_bench.compare import plot, table
+from asv_bench.compare import TASKS, plot, table
 
 ROOT = pathlib.Path(__file__).parents[1]
 REFERENCE = ROOT / "asv_bench" / "reference"
@@ -30,11 +30,12 @@ SETS = {
 }
 
 #: The folders of a set in the order in which the page has them.
-PARTS = ("steps", "small", "sklearn", "rows", "search")
+PARTS = ("steps", "small", "sklearn", "calls", "rows", "search")
 
 #: Task of ``asv_bench.compare`` -> what it is for the reader.
 WORDS = {
     "step": "A training step",
+    "call": "A step in a loop of one's own",
     "row": "A prediction of one row",
     "rows": "A prediction of 100,000 rows",
     "search": "Training 50 networks, one after the other",
@@ -159,6 +160,8 @@ def summary(sets: dict[str, Figures]) -> list[str]:
         text = f"step, *{name}*: {'-'.join(map(str, work.sizes))}, batch {work.batch_size:,}"
         text += f", {work.dtype}, loss and gradient alone" * work.gradient_only
         line(text, (figures.nearest("step", name) for figures in sets.values()))
+    for name in TASKS["call"][0]:
+        line(f"step in a loop of one's own, *{name}*", (figures.nearest("call", name) for figures in sets.values()))
     for task in ("row", "rows", "search"):
         text = WORDS[task][0].lower() + WORDS[task][1:] + ", *digits*" * (task != "search")
         line(text, (figures.nearest(task, "digits") for figures in sets.values()))
