@@ -332,20 +332,10 @@ def test_training_ends_where_the_gradient_is_small_for_any_number_of_workers(nam
     assert len(set(found)) == 1
 
 
-def test_a_training_that_converges_at_its_first_step_is_not_taken_for_one_whose_threads_could_not_start(monkeypatch):
-    model, X, y, _ = problem("clipped by norm", "float64")
-    runner = model._training_runner(y.shape[1])
-    calls, run = [], runner._run
-    monkeypatch.setattr(runner, "_run", lambda *arguments: calls.append(arguments) or run(*arguments))
-    status, done, _ = runner.train(Data(X, y), None, len(X), 0, 40, np.full(40, 0.05), 0, 0, 2, None, 1e9)
-    assert (status, done, len(calls)) == (CONVERGED, 0, 1)
-
-
-def test_a_thread_that_cannot_start_costs_nothing_but_time(monkeypatch):
-    expected = train(*_with_runner(SMALL), workers=1)
-    monkeypatch.setattr(crew, "_idle", [])
-    start = threading.Thread.start
-    started = []
+@pytest.fixture
+def one_thread(monkeypatch):
+    """After one more thread no other can be begun; the list has that one."""
+    start, started = threading.Thread.start, []
 
     def refuse(thread):
         if started:
@@ -353,11 +343,26 @@ def test_a_thread_that_cannot_start_costs_nothing_but_time(monkeypatch):
         started.append(thread)
         start(thread)
 
-    case = _with_runner(SMALL)
+    monkeypatch.setattr(crew, "_idle", [])
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    found = train(*case, workers=4)
-    assert len(started) == 1
+    yield started
+    crew.end_idle()
+
+
+def test_a_thread_that_cannot_start_costs_nothing_but_time(one_thread):
+    expected = train(*_with_runner(SMALL), workers=1)
+    found = train(*_with_runner(SMALL), workers=4)
+    assert len(one_thread) == 1
     np.testing.assert_array_equal(found[2], expected[2])
+
+
+def test_predictions_and_evaluations_need_no_threads_either(one_thread):
+    model, X, y, _ = problem(SMALL, "float32")
+    X, y = np.tile(X, (8, 1)), np.tile(y, (8, 1))
+    found = []
+    for model.threads in (1, 4):
+        found.append((model.predict(X).tobytes(), model.evaluate(X, y, verbose=0)))
+    assert found[0] == found[1] and len(one_thread) == 1
 
 
 @pytest.mark.parametrize("moment", range(6))

@@ -118,10 +118,10 @@ class Hand:
         done = 0
         with np.errstate(all="ignore"):
             while self._is_called(done):
-                take_core(self.taken)
                 try:
+                    take_core(self.taken)
                     done = c_function(serve)(self.address, done, SPINS, 0)
-                except BaseException as fault:  # of a function in plain Python
+                except BaseException as fault:  # as of a function in plain Python
                     self.faults.append(fault)
                     abort(self.sync)
                     self.box[STATUS] = ABORTED
@@ -175,9 +175,9 @@ if hasattr(os, "register_at_fork"):  # a fork has no threads, and Python warns o
 def run_together(function, runs, program, sync):
     """Call ``function(run, program, rank, size)`` with each of the run records, the first one in this thread.
 
-    program : the program record; sync : the workers' synchronization memory. Returns their common
-    status: OK, the first that is neither this nor ABORTED, or ABORTED: somebody has left, or no thread could be begun.
-    Whatever is raised here or there, nobody works any more when it leaves this function.
+    program : the program record; sync : the workers' synchronization memory. Returns their common status, or None
+    where not all threads could be begun: nothing has been called then. Whatever is raised here or there, nobody works
+    any more when it leaves this function.
     """
     size, hands, statuses, faults, interrupt = len(runs), [], [], [], None
     try:
@@ -185,7 +185,7 @@ def run_together(function, runs, program, sync):
             while len(hands) < size - 1:
                 hands.append(_take())
         except RuntimeError:
-            return ABORTED
+            return None
         taken: set[int] = set()
         take_core(taken)
         for rank, hand in enumerate(hands, 1):
@@ -208,5 +208,4 @@ def run_together(function, runs, program, sync):
             raise interrupt
     if faults:
         raise faults[0]
-    bad = [status for status in statuses if status not in (OK, ABORTED)]
-    return bad[0] if bad else ABORTED if ABORTED in statuses else OK
+    return next((status for status in statuses if status != OK), OK)

@@ -12,7 +12,7 @@ import numpy as np
 from .. import layout
 from ..compile_ahead import compile_ahead
 from ..jit import COMPILED, address, c_function
-from ..layout import ABORTED, PENALTY_CHUNK
+from ..layout import PENALTY_CHUNK
 from ..memory import CACHE_LINE, aligned_zeros
 from ..random import shuffled_order
 from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, rows, updates
@@ -336,10 +336,8 @@ class Runner:
         program[layout.RATES] = rates.ctypes.data
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
         program[layout.RESULTS] = results.ctypes.data
-        status, last = self._run(train, run.copy() if workers > 1 else run, program, workers)
-        if status == ABORTED and workers > 1 and last[layout.STEP] == step:  # a thread could not start
-            status, last = self._run(train, run, program, 1)
-        return status, int(last[layout.STEP]) - step, results
+        status = self._run(train, run, program, workers)
+        return status, int(run[layout.STEP]) - step, results
 
     def infer(self, data, outputs, workers, kept=None):
         """Predict all rows of ``data`` into ``outputs``, or evaluate them where ``outputs`` is None.
@@ -359,7 +357,7 @@ class Runner:
         program[layout.RESULTS] = results.ctypes.data
         run = self._run_record(data, kept, 0, 0)
         run[layout.OUTPUT] = 0 if evaluating else outputs.ctypes.data
-        return self._run(infer, run, program, workers)[0], results
+        return self._run(infer, run, program, workers), results
 
     def inference_state(self):
         """(state, activations) for ``inference.predict_into``: an array of integers, and the memory that it points to.
@@ -375,19 +373,21 @@ class Runner:
         return np.concatenate([run, program]), (*memory, self._table("prediction"))
 
     def _run(self, function, run, program, size):
-        """Run ``function(run, program, rank, size)`` as ``size`` workers; returns the status and the run record of the
-        first one.
+        """Run ``function(run, program, rank, size)`` as ``size`` workers, or as one where there are no threads to be
+        had; returns the status. The first worker has ``run`` itself.
         """
         self.scales[:, 0], self.scales[:, 1:] = 1.0, 0.0
-        if size == 1:  # which waits for nobody
-            # In plain Python as in compiled code, where a status tells of such numbers.
-            with contextlib.nullcontext() if COMPILED else np.errstate(all="ignore"):
-                return c_function(function)(run.ctypes.data, program.ctypes.data, 0, 1), run
-        sync = new_sync(size)
-        program[layout.SYNC] = sync.ctypes.data
-        runs = [run, *(run.copy() for _ in range(1, size))]
-        for rank, record in enumerate(runs):
-            record[layout.WORKSPACE] += rank * (self.workspace.nbytes // self.workers)
-            record[layout.SCALE] += rank * self.scales.strides[0]
-            record[layout.GRADIENT_ROOM] += rank * self.gradient_rooms.strides[0]
-        return run_together(function, runs, program, sync), run
+        if size > 1:
+            sync = new_sync(size)
+            program[layout.SYNC] = sync.ctypes.data
+            runs = [run, *(run.copy() for _ in range(1, size))]
+            for rank, record in enumerate(runs):
+                record[layout.WORKSPACE] += rank * (self.workspace.nbytes // self.workers)
+                record[layout.SCALE] += rank * self.scales.strides[0]
+                record[layout.GRADIENT_ROOM] += rank * self.gradient_rooms.strides[0]
+            status = run_together(function, runs, program, sync)
+            if status is not None:
+                return status
+        # In plain Python as in compiled code, where a status tells of numbers that are not finite.
+        with contextlib.nullcontext() if COMPILED else np.errstate(all="ignore"):
+            return c_function(function)(run.ctypes.data, program.ctypes.data, 0, 1)

@@ -16,7 +16,7 @@ from fastnn.kernels.cpu import crew
 from fastnn.kernels.cpu.crew import DONE, POSTED, end_idle, run_together
 from fastnn.kernels.cpu.workers import barrier, new_sync
 from fastnn.kernels.jit import COMPILED
-from fastnn.kernels.layout import ABORTED, NOT_FINITE, OK
+from fastnn.kernels.layout import NOT_FINITE, OK
 from fastnn.kernels.memory import vector
 
 
@@ -209,10 +209,9 @@ def test_python_ends_at_once(end, tmp_path):
     assert time.monotonic() - started < 60
 
 
-def test_status_of_workers_that_left(monkeypatch, hands):
-    """A caller that cannot begin threads says so, and nothing has been run."""
+def test_where_threads_cannot_be_begun_nothing_is_run(monkeypatch, hands):
     monkeypatch.setattr(crew, "Hand", lambda: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
-    assert together(3) == (ABORTED, [0, 0, 0])
+    assert together(3) == (None, [0, 0, 0])
 
 
 def test_a_model_is_trained_batch_by_batch_with_the_same_bits(hands):
