@@ -356,6 +356,7 @@ def test_a_thread_that_cannot_start_costs_nothing_but_time(one_thread):
     np.testing.assert_array_equal(found[2], expected[2])
 
 
+@pytest.mark.skipif(not COMPILED, reason="so many rows take long in plain Python")
 def test_predictions_and_evaluations_need_no_threads_either(one_thread):
     model, X, y, _ = problem(SMALL, "float32")
     X, y = np.tile(X, (8, 1)), np.tile(y, (8, 1))
