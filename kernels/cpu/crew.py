@@ -27,7 +27,8 @@ __all__ = ["end_idle", "run_together"]
     PROGRAM,
     RANK,
     SIZE,
-) = range(6)
+    SYNC,  # address of the workers' synchronization memory
+) = range(7)
 DONE = CACHE_LINE // 8  # how many calls are done
 STATUS = DONE + 1  # what the last one has returned
 BOX_FIELDS = 2 * CACHE_LINE // 8
@@ -55,7 +56,10 @@ def serve(box, done, spins, _):
             waited += 1
             pause()
         fields = vector(box, BOX_FIELDS, np.int64)
-        fields[STATUS] = call(fields[FUNCTION], fields[RUN], fields[PROGRAM], fields[RANK], fields[SIZE])
+        status = call(fields[FUNCTION], fields[RUN], fields[PROGRAM], fields[RANK], fields[SIZE])
+        if status != OK:
+            store_release(fields[SYNC], 1)  # as ``abort``: it may have left where others wait for it
+        fields[STATUS] = status
         done += 1
         store_release(box + 8 * DONE, done)
 
@@ -99,7 +103,8 @@ class Hand:
     def begin(self, function, run, program, rank, size, sync, taken):
         """Begin ``function(run, program, rank, size)``; taken : the cores of the workers that run already."""
         self.sync, self.taken = sync, taken
-        self.box[FUNCTION : SIZE + 1] = function, run.ctypes.data, program.ctypes.data, rank, size
+        addresses = run.ctypes.data, program.ctypes.data
+        self.box[FUNCTION : SYNC + 1] = function, *addresses, rank, size, sync.ctypes.data
         c_function(post)(self.address, int(self.box[POSTED]) + 1, 0, 0)
         self.ring()
 
@@ -175,9 +180,10 @@ if hasattr(os, "register_at_fork"):  # a fork has no threads, and Python warns o
 def run_together(function, runs, program, sync):
     """Call ``function(run, program, rank, size)`` with each of the run records, the first one in this thread.
 
-    program : the program record; sync : the workers' synchronization memory. Returns their common status, or None
-    where not all threads could be begun: nothing has been called then. Whatever is raised here or there, nobody works
-    any more when it leaves this function.
+    program : the program record; sync : the workers' synchronization memory. Returns OK where all do, else the first
+    status that is neither this nor ABORTED, which is that of workers who left because another had; or None where not
+    all threads could be begun: nothing has been called then. Whatever is raised here or there, nobody works any more
+    when it leaves this function.
     """
     size, hands, statuses, faults, interrupt = len(runs), [], [], [], None
     try:
@@ -192,6 +198,8 @@ def run_together(function, runs, program, sync):
             hand.begin(address(function), runs[rank], program, rank, size, sync, taken)
         with np.errstate(all="ignore"):
             statuses.append(c_function(function)(runs[0].ctypes.data, program.ctypes.data, 0, size))
+        if statuses[0] != OK:
+            abort(sync)
     except BaseException:
         abort(sync)
         raise
@@ -208,4 +216,5 @@ def run_together(function, runs, program, sync):
             raise interrupt
     if faults:
         raise faults[0]
-    return next((status for status in statuses if status != OK), OK)
+    bad = [status for status in statuses if status not in (OK, ABORTED)]
+    return bad[0] if bad else ABORTED if ABORTED in statuses else OK

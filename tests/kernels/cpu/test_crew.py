@@ -16,7 +16,7 @@ from fastnn.kernels.cpu import crew
 from fastnn.kernels.cpu.crew import DONE, POSTED, end_idle, run_together
 from fastnn.kernels.cpu.workers import barrier, new_sync
 from fastnn.kernels.jit import COMPILED
-from fastnn.kernels.layout import NOT_FINITE, OK
+from fastnn.kernels.layout import FAULT, NOT_FINITE, OK
 from fastnn.kernels.memory import vector
 
 
@@ -27,11 +27,17 @@ def count(run, program, rank, size):
     return barrier(orders[0], rank, size, 1, NOT_FINITE if orders[1] == rank + 1 else OK)
 
 
-def together(size, failing=0):
-    """Count with ``size`` workers; returns the status and what each has added."""
+def together(size, failing=0, function=count):
+    """Run a function with ``size`` workers; returns the status and what each has added."""
     sync = new_sync(size)
     program, runs = np.array([sync.ctypes.data, failing]), [np.zeros(1, np.int64) for _ in range(size)]
-    return run_together(count, runs, program, sync), [int(run[0]) for run in runs]
+    return run_together(function, runs, program, sync), [int(run[0]) for run in runs]
+
+
+def leave(run, program, rank, size):
+    """One worker leaves, as after an exception in a C function; the others wait for it at a barrier."""
+    orders = vector(program, 2, np.int64)
+    return FAULT if orders[1] == rank + 1 else barrier(orders[0], rank, size, 1, OK)
 
 
 @pytest.fixture
@@ -56,6 +62,12 @@ def test_each_record_is_run_once(size, hands):
 @pytest.mark.parametrize("failing", [1, 2, 3])
 def test_all_get_the_status_of_the_one_that_failed(failing, hands):
     assert together(3, failing)[0] == NOT_FINITE
+    assert together(3)[0] == OK
+
+
+@pytest.mark.parametrize("leaving", [1, 2, 3])
+def test_nobody_waits_for_one_that_has_left(leaving, hands):
+    assert together(3, leaving, leave)[0] == FAULT
     assert together(3)[0] == OK
 
 
