@@ -20,7 +20,7 @@ from asv_bench import fma_peak
 from asv_bench.benchmarks import models
 from asv_bench.benchmarks.workloads import WORKLOADS, Workload, data
 from fastnn.kernels import jit, layout
-from fastnn.kernels.cpu.runner import Data
+from fastnn.kernels.conventions import Data
 from fastnn.kernels.memory import call
 
 
@@ -78,10 +78,10 @@ def phases(work: Workload, milliseconds: float) -> list[tuple[str, float, int]]:
     inputs, targets = data(work)
     kept = Data(inputs, np.ascontiguousarray(targets.reshape(work.rows, -1).astype(work.dtype)))
     order = np.random.default_rng(0).permutation(work.rows)
-    run = runner._run_record(kept, None, 1, 0)
+    run = runner._run_record(kept)
     program = runner._program(kept, None, "operations", True, True)
     rate = np.zeros(1)
-    run[layout.SUMMED_ROWS] = work.batch_size
+    run[layout.STEP], run[layout.SUMMED_ROWS] = 1, work.batch_size
     run[layout.BATCH_ROWS], run[layout.ORDER], run[layout.RATE] = work.batch_size, order.ctypes.data, rate.ctypes.data
     at, rows = run.ctypes.data, work.batch_size
     found = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,16 +80,18 @@ class Rows:
         part.array = part.given = self.array[rows]
         return part
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+    def blocks(self) -> Iterable[tuple[int, np.ndarray]]:
         """(first row, converted block) through the table."""
         rows = self.block_rows
-        for first in range(0, len(self), rows):
-            block = self.array[first : first + rows]
-            yield first, block if self.direct else self._converted(block)
+        if self.direct and len(self) <= rows:
+            return ((0, self.array),)
+        return ((first, self.part(slice(first, first + rows)).ready()) for first in range(0, len(self), rows))
 
     def check_finite(self, for_nan: str = "") -> None:
         """Raise a ValueError that names the first row with a NaN or an infinity; for_nan : what to do about a NaN."""
         if self.given.dtype.kind != "f":  # all whole numbers are finite in float32, too
+            return
+        if self.direct and self.array.size <= FEW and np.count_nonzero(np.isfinite(self.array)) == self.array.size:
             return
         for first, block in self.blocks():
             if block.size > FEW:
@@ -131,7 +133,7 @@ class DeviceRows(Rows):
         host = None if self.host is None else self.host.part(rows)
         return DeviceRows(self.name, self.array[rows], self.dtype.name, host)
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+    def blocks(self) -> Iterable[tuple[int, np.ndarray]]:
         assert self.host is not None
         return self.host.blocks()
 

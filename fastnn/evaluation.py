@@ -9,7 +9,7 @@ import numpy as np
 
 from .data import Examples, Rows
 from .interrupt import DeferredInterrupt
-from .kernels.conventions import NOT_FINITE, OK
+from .kernels.conventions import NOT_FINITE, OK, Data
 from .own_functions import suspects
 from .progress import Progress
 from .slow_path import SlowPath
@@ -69,8 +69,6 @@ def infer(
 
     outputs : (rows, outputs), gets the predictions; or None, to evaluate examples: kept then gets their outputs.
     """
-    from .kernels.cpu.runner import Data
-
     plan, parts, done = runner.plan, [], 0
     x = rows.x if isinstance(rows, Examples) else rows
     count = 16 * plan.block  # a first guess, until a slice has been measured

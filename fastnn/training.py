@@ -18,7 +18,7 @@ from . import checks
 from .callbacks import Callback
 from .checks import nearest, shown
 from .history import number_text
-from .kernels.conventions import CONVERGED, NOT_FINITE
+from .kernels.conventions import CONVERGED, NOT_FINITE, Data
 from .losses import BinaryCrossEntropy, CrossEntropy
 from .own_functions import suspects
 
@@ -87,7 +87,7 @@ class Trainer:
         #: Whether nobody can change the model or its optimizer between two epochs.
         self.undisturbed = False
         self.orders = 0, np.empty(0, np.int64)  # the first epoch that is shuffled, and the row numbers of some epochs
-        self.rates_ahead: tuple[Any, int, np.ndarray] = (None, 0, np.empty(0))  # of a schedule, from a step on
+        self.rates_ahead: tuple[Any, int, np.ndarray] = (None, 0, np.empty(0))  # from a step on
         #: What the engine changes, of which a snapshot is taken.
         self.changing = [model.arenas.parameters, *model.arenas.slots] if plan.update is not None else []
         self.snapshot_arrays: list[np.ndarray] = []
@@ -98,8 +98,6 @@ class Trainer:
 
     def begin(self, model: Model, examples: Examples) -> None:
         """Train the model that the trainer was made for on these examples, as many as it was made for."""
-        from .kernels.cpu.runner import Data
-
         runner = self.runner
         self.model, self.examples = model, examples
         whole_epochs = not all(metric.by_rows for metric in model.metrics)
@@ -207,9 +205,11 @@ class Trainer:
     def rates(self, step: int, count: int) -> np.ndarray:
         """The learning rates of ``count`` steps from ``step`` on."""
         rate = self.model.optimizer.learning_rate
-        if isinstance(rate, float):
-            return np.full(count, rate)
         known, first, rates = self.rates_ahead
+        if isinstance(rate, float):
+            if known != rate or len(rates) < count:
+                self.rates_ahead = rate, 0, np.full(count, rate)
+            return self.rates_ahead[2][:count]
         if known is not rate or not first <= step <= first + len(rates) - count or not self.undisturbed:
             schedule = rate.resolved(self.epochs * self.batches)
             # A schedule that leaves its length to the fit begins with the fit.
@@ -230,8 +230,6 @@ class Trainer:
             order = self._order(epoch, -(-end // self.batches) - epoch)
             data, kept, begin = self.data, self.kept, within
         else:
-            from .kernels.cpu.runner import Data
-
             most = max(1, self.examples.x.block_rows // self.batch_size)
             end = min(last, (epoch + 1) * self.batches, first + most)
             rows = slice(within * self.batch_size, (within + end - first) * self.batch_size)

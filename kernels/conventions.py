@@ -1,4 +1,6 @@
-"""Numbers that the library and the kernels agree on. Importing this imports no compiler."""
+"""What the library and the kernels agree on. Importing this imports no compiler."""
+
+import numpy as np
 
 __all__ = [
     "ABORTED",
@@ -10,6 +12,7 @@ __all__ = [
     "OK",
     "OPTIMIZER_OPTIONS",
     "PREDICTIONS",
+    "Data",
 ]
 
 #: Statuses of a plan's function, and of a worker. An exception that leaves a C function is swallowed and reads as 0.
@@ -28,3 +31,15 @@ OPTIMIZER_OPTIONS = 8
 #: to one line slow each other down sixfold. So arrays begin at one, and each worker has its own. (128 on Apple's
 #: processors, where two workers may share a line at the ends of their shares: that costs time, and nothing else.)
 CACHE_LINE = 64
+
+
+class Data:
+    """The rows that an engine call reads: inputs (rows, width), targets (rows, target width) or None, and weights
+    (rows,) or None.
+
+    Inputs and targets have the plan's float type; the targets are C-contiguous, the inputs may have any strides.
+    The weights are float64.
+    """
+
+    def __init__(self, inputs: np.ndarray, targets: np.ndarray | None = None, weights: np.ndarray | None = None):
+        self.inputs, self.targets, self.weights = inputs, targets, weights

@@ -17,6 +17,7 @@ import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from numba import config, types
 from numba.core.ccallback import CFunc
 from numba.core.compiler import Compiler
@@ -170,8 +171,11 @@ def address(function: Callable[..., Any]) -> int:
 
 @functools.cache
 def c_function(function: Callable[..., Any]) -> Callable[..., int]:
-    """``function``, of ``PLAN_SIGNATURE``, for a call from Python, which releases the global interpreter lock."""
-    return _C_FUNCTION(address(function)) if COMPILED else function
+    """``function``, of ``PLAN_SIGNATURE``, for a call from Python, which releases the global interpreter lock.
+
+    In plain Python as in compiled code, nothing warns of numbers that are not finite: a status tells.
+    """
+    return _C_FUNCTION(address(function)) if COMPILED else np.errstate(all="ignore")(function)
 
 
 def _signature(function: Callable[..., Any]) -> Any:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fastnn as fn
+from fastnn.kernels.conventions import Data
 from fastnn.kernels.cpu import crew
-from fastnn.kernels.cpu.runner import Data
 from fastnn.kernels.jit import COMPILED
 from fastnn.kernels.layout import CONVERGED, NOT_FINITE, OK, PARTS
 from fastnn.kernels.memory import aligned_zeros
@@ -205,7 +205,7 @@ def test_there_is_room_for_more_parts_of_fewer_rows():
     for rows, parts in ((1537, 15), (1536, 16)):
         assert -(-rows // runner.plan.part_rows(rows)) == parts
         runner._reserve(rows, 1, parts)
-        assert runner._run_record(Data(X, y), None, 0, 0)[PARTS] == runner.parts.ctypes.data
+        assert runner._run_record(Data(X, y))[PARTS] == runner.parts.ctypes.data
         assert len(runner.parts) == parts * runner.plan.length and runner.capacity == 1537
 
 

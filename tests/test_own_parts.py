@@ -16,7 +16,7 @@ import pytest
 
 import fastnn as fn
 from fastnn.kernels import jit
-from fastnn.kernels.cpu.runner import Data
+from fastnn.kernels.conventions import Data
 from fastnn.kernels.layout import OK
 from fastnn.slow_path import SlowPath
 

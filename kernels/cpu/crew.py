@@ -121,16 +121,15 @@ class Hand:
 
     def _live(self):
         done = 0
-        with np.errstate(all="ignore"):
-            while self._is_called(done):
-                try:
-                    take_core(self.taken)
-                    done = c_function(serve)(self.address, done, SPINS, 0)
-                except BaseException as fault:  # as of a function in plain Python
-                    self.faults.append(fault)
-                    abort(self.sync)
-                    self.box[STATUS] = ABORTED
-                    done = self.box[DONE] = int(self.box[POSTED])
+        while self._is_called(done):
+            try:
+                take_core(self.taken)
+                done = c_function(serve)(self.address, done, SPINS, 0)
+            except BaseException as fault:  # as of a function in plain Python
+                self.faults.append(fault)
+                abort(self.sync)
+                self.box[STATUS] = ABORTED
+                done = self.box[DONE] = int(self.box[POSTED])
 
     def _is_called(self, done):
         """Sleep until there is another call; or say that there is none, and will be none."""
@@ -196,8 +195,7 @@ def run_together(function, runs, program, sync):
         take_core(taken)
         for rank, hand in enumerate(hands, 1):
             hand.begin(address(function), runs[rank], program, rank, size, sync, taken)
-        with np.errstate(all="ignore"):
-            statuses.append(c_function(function)(runs[0].ctypes.data, program.ctypes.data, 0, size))
+        statuses.append(c_function(function)(runs[0].ctypes.data, program.ctypes.data, 0, size))
         if statuses[0] != OK:
             abort(sync)
     except BaseException:

@@ -4,14 +4,13 @@
 the compiled functions that its operations need, and nothing else gets compiled.
 """
 
-import contextlib
 from functools import cache, cached_property, partial
 
 import numpy as np
 
 from .. import layout
 from ..compile_ahead import compile_ahead
-from ..jit import COMPILED, address, c_function
+from ..jit import address, c_function
 from ..layout import PENALTY_CHUNK
 from ..memory import CACHE_LINE, aligned_zeros
 from ..random import shuffled_order
@@ -20,7 +19,10 @@ from .crew import post, run_together, serve, wait
 from .engine import infer, train
 from .workers import new_sync
 
-__all__ = ["Data", "Runner"]
+__all__ = ["Runner"]
+
+#: The loss of a worker's first step is scaled by 1, from a cache line of its own.
+FIRST_SCALE = np.array([1.0, *[0.0] * (CACHE_LINE // 8 - 1)])
 
 #: What makes the function that forms the gradient of a parameter, by its role.
 GRADIENTS = {"weights": dense.plan_dense_weights, "bias": dense.plan_dense_bias}
@@ -59,19 +61,6 @@ def update_call(plan, real):
     return partial(getattr(updates, f"plan_{plan.update}_update"), real)
 
 
-class Data:
-    """The rows that an engine call reads: inputs (rows, width), targets (rows, target width) or None, and weights
-    (rows,) or None.
-
-    Inputs and targets have the plan's float type; the targets are C-contiguous, the inputs may have any strides.
-    The weights are float64.
-    """
-
-    def __init__(self, inputs: np.ndarray, targets: np.ndarray | None = None, weights: np.ndarray | None = None):
-        self.inputs, self.targets, self.weights = inputs, targets, weights
-        self.records = None  # of the last training on these rows
-
-
 class Runner:
     """A plan made ready for the CPU engine.
 
@@ -98,6 +87,11 @@ class Runner:
         self.norm_limits = np.array([plan.clip_norm, -1.0])
         self.capacity = 0
         self.workers = 0
+        #: The records of the call that runs, and their addresses.
+        self.records = np.zeros(layout.RUN_FIELDS + layout.PROGRAM_FIELDS, np.int64)
+        self.run, self.program = self.records[: layout.RUN_FIELDS], self.records[layout.RUN_FIELDS :]
+        self.addresses = self.run.ctypes.data, self.program.ctypes.data
+        self.form = None  # of the data that the last training was on, if ``training_records`` are of such a one
 
     # Making the records.
 
@@ -195,10 +189,10 @@ class Runner:
         """Make room for batches of ``capacity`` rows, ``workers`` workers and the gradients of ``part_count`` parts."""
         plan = self.plan
         if part_count * plan.length > len(self.parts):
-            self.fixed_run = None
+            self.fixed_run = self.form = None
             self.parts = aligned_zeros(part_count * plan.length, self.real)
         if capacity > self.capacity or workers > self.workers:
-            self.fixed_run = None
+            self.fixed_run = self.form = None
         if capacity > self.capacity:
             self.activations = aligned_zeros(plan.columns * capacity, self.real)
             self.derivatives = aligned_zeros(plan.derivative_columns * capacity, self.real)
@@ -235,17 +229,21 @@ class Runner:
         run[layout.PARTS], run[layout.PART_LENGTH] = self.parts.ctypes.data, self.plan.length
         return run
 
-    def _run_record(self, data, kept, step, seed):
+    def _run_record(self, data, kept=None):
+        """The run record of a call on ``data``, at step 0 with the seed 0."""
         if self.fixed_run is None:
             self.fixed_run = self._fixed_run_record()
         run = self.fixed_run.copy()
-        run[layout.STEP], run[layout.SEED] = step, seed
+        run[layout.SOURCE_ROW_STRIDE], run[layout.SOURCE_COLUMN_STRIDE] = data.inputs.strides
+        self._point(run, data, kept)
+        return run
+
+    def _point(self, run, data, kept):
+        """Put the addresses of the arrays of one call into its run record."""
+        run[layout.SOURCE] = data.inputs.ctypes.data
+        run[layout.TARGET_SOURCE] = 0 if data.targets is None else data.targets.ctypes.data
         run[layout.WEIGHTS] = 0 if data.weights is None else data.weights.ctypes.data
         run[layout.KEPT] = 0 if kept is None else kept.ctypes.data
-        run[layout.SOURCE] = data.inputs.ctypes.data
-        run[layout.SOURCE_ROW_STRIDE], run[layout.SOURCE_COLUMN_STRIDE] = data.inputs.strides
-        run[layout.TARGET_SOURCE] = 0 if data.targets is None else data.targets.ctypes.data
-        return run
 
     def _fixed_program(self, name, with_loss):
         """What is the same in all programs of the plan's operations ``name``."""
@@ -286,14 +284,16 @@ class Runner:
             program[layout.GATHER_OPERATION] = self.gather_operation.ctypes.data
         return program
 
-    def _training_records(self, data, kept, gathered):
-        """(program, run record) of a training on ``data``, made once for as long as nothing that they hold moves."""
-        runner, its_kept, its_gathered, fixed_run, program, run = data.records or (None,) * 6
-        moved = runner is not self or its_kept is not kept or fixed_run is not self.fixed_run
-        if moved or its_gathered != gathered:
-            program, run = self._program(data, kept, "operations", True, gathered), self._run_record(data, kept, 0, 0)
-            data.records = self, kept, gathered, self.fixed_run, program, run
-        return program.copy(), run.copy()
+    def _fill_training_records(self, data, kept, gathered):
+        """Make the records of the next call those of a training on ``data``; they are made anew where its form is."""
+        form = len(data.inputs), data.inputs.strides, data.weights is None, kept is None, gathered
+        if form != self.form:
+            self.form = None  # Ctrl-C may end this anywhere
+            program = self._program(data, kept, "operations", True, gathered)
+            self.training_records = np.concatenate((self._run_record(data, kept), program))
+            self.form = form
+        self.records[:] = self.training_records
+        self._point(self.run, data, kept)
 
     # Running.
 
@@ -320,7 +320,8 @@ class Runner:
         """
         capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
         self._reserve(capacity, workers, -(-capacity // part_rows) if part_rows else 0)
-        program, run = self._training_records(data, kept, order is not None)
+        self._fill_training_records(data, kept, order is not None)
+        run, program = self.run, self.program
         run[layout.STEP], run[layout.SEED] = step, seed
         if tolerance >= 0 or self.plan.clip_norm < np.inf:
             program[layout.NORM] = address(penalties.plan_squared_norms(self.real))
@@ -336,7 +337,7 @@ class Runner:
         program[layout.RATES] = rates.ctypes.data
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
         program[layout.RESULTS] = results.ctypes.data
-        status = self._run(train, run, program, workers)
+        status = self._call(train, workers)
         return status, int(run[layout.STEP]) - step, results
 
     def infer(self, data, outputs, workers, kept=None):
@@ -352,12 +353,12 @@ class Runner:
         if name not in self.fixed_programs:
             self._compile_ahead(name, evaluating, [infer], [serve, post, wait] if workers > 1 else [])
         self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)
-        program = self._program(data, kept, name, evaluating, False)
+        run, program = self.run, self.program
+        run[:], program[:] = self._run_record(data, kept), self._program(data, kept, name, evaluating, False)
         results = np.zeros((blocks, 1 + len(self.plan.metrics)))
         program[layout.RESULTS] = results.ctypes.data
-        run = self._run_record(data, kept, 0, 0)
         run[layout.OUTPUT] = 0 if evaluating else outputs.ctypes.data
-        return self._run(infer, run, program, workers), results
+        return self._call(infer, workers), results
 
     def inference_state(self):
         """(state, activations) for ``inference.predict_into``: an array of integers, and the memory that it points to.
@@ -372,11 +373,12 @@ class Runner:
         run[layout.CAPACITY] = rows
         return np.concatenate([run, program]), (*memory, self._table("prediction"))
 
-    def _run(self, function, run, program, size):
-        """Run ``function(run, program, rank, size)`` as ``size`` workers, or as one where there are no threads to be
+    def _call(self, function, size):
+        """Call ``function(run, program, rank, size)`` as ``size`` workers, or as one where there are no threads to be
         had; returns the status. The first worker has ``run`` itself.
         """
-        self.scales[:, 0], self.scales[:, 1:] = 1.0, 0.0
+        run, program = self.run, self.program
+        self.scales[:] = FIRST_SCALE
         if size > 1:
             sync = new_sync(size)
             program[layout.SYNC] = sync.ctypes.data
@@ -388,6 +390,4 @@ class Runner:
             status = run_together(function, runs, program, sync)
             if status is not None:
                 return status
-        # In plain Python as in compiled code, where a status tells of numbers that are not finite.
-        with contextlib.nullcontext() if COMPILED else np.errstate(all="ignore"):
-            return c_function(function)(run.ctypes.data, program.ctypes.data, 0, 1)
+        return c_function(function)(*self.addresses, 0, 1)
