@@ -28,6 +28,8 @@ import statistics
 import subprocess
 import sys
 
+from llvmlite.binding import get_host_cpu_features
+
 from asv_bench.benchmarks.workloads import TRAINING, WORKLOADS
 from fastnn.kernels.cores import cores
 
@@ -53,9 +55,12 @@ TASKS = {
     "search": (["digits"], "s", 1.0, 0.25),
 }
 
-#: What keeps each library to AVX2.
+#: What keeps each library to AVX2; Numba is told all that the processor has but AVX-512.
 ONLY_AVX2 = {
-    "FASTNN_VECTOR_BYTES": "32",
+    "NUMBA_CPU_FEATURES": ",".join(
+        ("+" if there and not name.startswith(("avx512", "avx10")) else "-") + name
+        for name, there in get_host_cpu_features().items()
+    ),
     "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",

@@ -5,14 +5,17 @@ python -m asv_bench.products [--threads 1 2] [--coretypes SkylakeX Zen] [--turns
 
 Each library has a process of its own. For each product they take turns of tens of milliseconds, so that a machine that
 gets slower does so for all; who waits is stopped, for threads may spin on after their work. All work on arrays that
-begin at a cache line. Y = XW, dW = Xᵀ·dY, dX = dY·Wᵀ; 10^9 operations a second, from the shortest of the turns. Before
-it is timed, a product is compared with one in float64. The folder gets products.json.
+begin at a cache line. Each library's C function is called from a compiled loop, since a call from Python takes longer
+than a small product, and all threads meet after each product. Y = XW, dW = Xᵀ·dY, dX = dY·Wᵀ; 10^9 operations a second,
+from the shortest of the turns. Before it is timed, a product is compared with one in float64. The folder gets
+products.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import json
 import math
 import os
@@ -50,11 +53,13 @@ def aligned(*shape: int, dtype: str) -> np.ndarray:
     return array
 
 
-def of_fastnn(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, threads: int) -> Callable[[], None]:
-    """The kernels of fastnn, each worker its share."""
-    from asv_bench.benchmarks.common import repeated
+Call = Callable[[], None]
+
+
+def of_fastnn(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, threads: int) -> Call:
+    """The kernels of fastnn, each worker its share; after each product they wait for each other, as in the engine."""
     from fastnn.kernels.cpu import dense, gemm
-    from fastnn.kernels.cpu.workers import take_core
+    from fastnn.kernels.cpu.workers import new_sync, take_core
 
     x, W, dy = arrays
     none = np.empty(0, x.dtype)
@@ -63,75 +68,122 @@ def of_fastnn(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, 
         "dense_backward_weights": (out, none, dy, x),
         "dense_backward_input": (out, dy, W),
     }[name]
-    run = repeated(getattr(dense, name))
+    run = together(getattr(dense, name))
     rooms = [gemm.workspace(x.dtype.type) for _ in range(threads)]
 
-    def work(rank: int, taken: set[int]) -> None:
+    def work(rank: int, sync: np.ndarray, taken: set[int]) -> None:
         take_core(taken)  # as the engine's workers do
-        run(calls, (*arguments, rooms[rank], rank, threads))
+        run(calls, (*arguments, rooms[rank], rank, threads), sync.ctypes.data, rank, threads)
 
     def multiply() -> None:
-        taken: set[int] = set()
-        workers = [threading.Thread(target=work, args=(rank, taken)) for rank in range(1, threads)]
+        sync, taken = new_sync(threads), set[int]()
+        workers = [threading.Thread(target=work, args=(rank, sync, taken)) for rank in range(1, threads)]
         for worker in workers:
             worker.start()
-        work(0, taken)
+        work(0, sync, taken)
         for worker in workers:
             worker.join()
 
     return multiply
 
 
-def of_numpy(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, threads: int) -> Callable[[], None]:
-    x, W, dy = arrays
-    a, b = {"dense_forward": (x, W), "dense_backward_weights": (x.T, dy), "dense_backward_input": (dy, W.T)}[name]
+@functools.cache
+def together(function: Any) -> Any:
+    """A compiled loop of a worker around a kernel, with a barrier after each call."""
+    from fastnn.kernels import jit
+    from fastnn.kernels.conventions import OK
+    from fastnn.kernels.cpu.workers import barrier
 
-    def multiply() -> None:
+    def run(calls, arguments, sync, rank, size):
+        for number in range(1, calls + 1):
+            function(*arguments)
+            barrier(sync, rank, size, number, OK)
+
+    run.frozen = True  # type: ignore[attr-defined]
+    return jit.kernel(run)
+
+
+@functools.cache
+def c_loop(path: pathlib.Path, name: str, kinds: tuple[Any, ...]) -> Any:
+    """A compiled loop around a C function; a call from Python takes longer than a small product."""
+    import numba
+
+    function = getattr(ctypes.CDLL(str(path)), name)
+    function.argtypes, function.restype = kinds, None
+
+    @numba.njit(nogil=True)
+    def run(calls, arguments):
         for _ in range(calls):
-            np.matmul(a, b, out=out)
+            function(*arguments)
+
+    return run
+
+
+def of_c(path: pathlib.Path, name: str, kinds: list[Any], arguments: list[Any], calls: int, keep: Any) -> Call:
+    """Calls of a C function; keep : whatever the addresses among its arguments belong to."""
+    run = c_loop(path, name, tuple(kinds))
+
+    def multiply(keep: Any = keep) -> None:
+        run(calls, tuple(arguments))
 
     return multiply
 
 
-def of_torch(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, threads: int) -> Callable[[], None]:
+def factors(arrays: list[np.ndarray], name: str) -> tuple[bool, bool, np.ndarray, np.ndarray, int]:
+    """(whether A is to be transposed, and B, A, B, how many products one number of the result sums up)."""
+    x, W, dy = arrays
+    return {
+        "dense_forward": (False, False, x, W, x.shape[1]),
+        "dense_backward_weights": (True, False, x, dy, x.shape[0]),
+        "dense_backward_input": (False, True, dy, W, dy.shape[1]),
+    }[name]
+
+
+#: C's types: a size, an address, and the numbers by the type of the matrices.
+SIZE, ADDRESS, REALS = ctypes.c_int64, ctypes.c_size_t, {"float32": ctypes.c_float, "float64": ctypes.c_double}
+
+
+def of_openblas(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, threads: int) -> Call:
+    """``cblas_sgemm`` or ``cblas_dgemm`` of the library that NumPy's wheel brings, with its prefix and 64-bit sizes."""
+    (path,) = (pathlib.Path(np.__file__).parents[1] / "numpy.libs").glob("libscipy_openblas64_*")
+    letter, real = ("s", "d")[out.itemsize // 8], REALS[out.dtype.name]
+    first, second, a, b, depth = factors(arrays, name)
+    row_major, plain, transposed = 101, 111, 112  # cblas.h
+    kinds = [ctypes.c_int32] * 3 + [SIZE] * 3 + [real, ADDRESS, SIZE, ADDRESS, SIZE, real, ADDRESS, SIZE]
+    arguments: list[Any] = [row_major, *(transposed if turned else plain for turned in (first, second)), *out.shape]
+    arguments += [depth, 1.0, a.ctypes.data, a.shape[1], b.ctypes.data, b.shape[1], 0.0, out.ctypes.data, out.shape[1]]
+    return of_c(path, f"scipy_cblas_{letter}gemm64_", kinds, arguments, calls, (a, b, out))
+
+
+def of_mkl(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, threads: int) -> Call:
+    """``sgemm`` or ``dgemm`` of the MKL inside PyTorch, in the manner of Fortran: all by address, and column-major, for
+    which a row-major matrix is its own transpose; so it multiplies Bᵀ·Aᵀ.
+    """
     import torch
 
     torch.set_num_threads(threads)
-    x, W, dy = map(torch.from_numpy, arrays)
-    a, b = {"dense_forward": (x, W), "dense_backward_weights": (x.T, dy), "dense_backward_input": (dy, W.T)}[name]
-    c = torch.from_numpy(out)
+    path = pathlib.Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    first, second, a, b, depth = factors(arrays, name)
+    letters = [np.frombuffer(b"T" if turned else b"N", np.uint8) for turned in (second, first)]
+    sizes = [np.array(size, np.int32) for size in (out.shape[1], out.shape[0], depth)]
+    strides = [np.array(array.shape[1], np.int32) for array in (b, a, out)]
+    one, zero = np.ones((), out.dtype), np.zeros((), out.dtype)
+    values = [*letters, *sizes, one, b, strides[0], a, strides[1], zero, out, strides[2]]
+    name = "SGEMM" if out.itemsize == 4 else "DGEMM"
+    return of_c(path, name, [ADDRESS] * len(values), [value.ctypes.data for value in values], calls, values)
 
-    def multiply() -> None:
-        for _ in range(calls):
-            torch.mm(a, b, out=c)
 
-    return multiply
-
-
-def of_onednn(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, threads: int) -> Callable[[], None]:
+def of_onednn(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, threads: int) -> Call:
     """``dnnl_sgemm``, oneDNN's own C function for row-major matrices (dnnl.h); it has none for float64."""
-    size, real = ctypes.c_int64, ctypes.c_float
-    sgemm = ctypes.CDLL(str(ONEDNN)).dnnl_sgemm
-    sgemm.argtypes = [ctypes.c_char] * 2 + [size] * 3 + [real, ctypes.c_void_p, size, ctypes.c_void_p, size, real]
-    sgemm.argtypes += [ctypes.c_void_p, size]
-    x, W, dy = arrays
-    transposes, a, b, depth = {
-        "dense_forward": ("NN", x, W, x.shape[1]),
-        "dense_backward_weights": ("TN", x, dy, x.shape[0]),
-        "dense_backward_input": ("NT", dy, W, dy.shape[1]),
-    }[name]
-    matrices = [(array.ctypes.data, array.shape[1]) for array in (a, b, out)]
-    letters = [letter.encode() for letter in transposes]
-
-    def multiply(keep: Any = (a, b)) -> None:  # the addresses do not keep the arrays
-        for _ in range(calls):
-            if sgemm(*letters, *out.shape, depth, 1.0, *matrices[0], *matrices[1], 0.0, *matrices[2]) != 0:
-                raise RuntimeError("dnnl_sgemm failed")
-
-    return multiply
+    first, second, a, b, depth = factors(arrays, name)
+    kinds = [ctypes.c_int8] * 2 + [SIZE] * 3 + [ctypes.c_float, ADDRESS, SIZE, ADDRESS, SIZE, ctypes.c_float]
+    kinds += [ADDRESS, SIZE]
+    arguments: list[Any] = [*(ord("T" if turned else "N") for turned in (first, second)), *out.shape, depth, 1.0]
+    arguments += [a.ctypes.data, a.shape[1], b.ctypes.data, b.shape[1], 0.0, out.ctypes.data, out.shape[1]]
+    return of_c(ONEDNN, "dnnl_sgemm", kinds, arguments, calls, (a, b, out))
 
 
-LIBRARIES: dict[str, Any] = {"fastnn": of_fastnn, "OpenBLAS": of_numpy, "MKL": of_torch, "oneDNN": of_onednn}
+LIBRARIES: dict[str, Any] = {"fastnn": of_fastnn, "OpenBLAS": of_openblas, "MKL": of_mkl, "oneDNN": of_onednn}
 
 #: Where pip puts oneDNN's library, beside those that it needs.
 ONEDNN = pathlib.Path(sys.prefix) / "lib" / "libdnnl.so"

@@ -1,6 +1,7 @@
 """JAX: a whole epoch in ``lax.scan``, compiled, with donated buffers and Adam from optax."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ def outputs_of(work, parameters, x, key=None):
     for W, b in parameters[:-1]:
         x = ACTIVATIONS[work.activation](x @ W + b)
     if key is not None:
-        x = jnp.where(jax.random.bernoulli(key, 1 - work.dropout, x.shape), x / (1 - work.dropout), 0)
+        x = jnp.where(jax.random.bernoulli(key, jnp.float32(1 - work.dropout), x.shape), x / (1 - work.dropout), 0)
     W, b = parameters[-1]
     return x @ W + b
 
@@ -45,19 +46,22 @@ def loss_of(parameters, work, x, y, key):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
-def epoch_of(work, shuffle, state, inputs, targets, key):
-    """An epoch: the state afterwards, and the mean loss."""
-    order_key, mask_key = jax.random.split(key)
-    numbers = jnp.arange(work.rows)
-    order = jax.random.permutation(order_key, work.rows) if shuffle else numbers
+def epoch_of(work, shuffle, state, inputs, targets, number):
+    """Epoch ``number``: the state afterwards, and the mean loss."""
+    order_key, mask_key = jax.random.split(jax.random.key(number))
     batches = work.rows // work.batch_size
     mask_keys = jax.random.split(mask_key, batches) if work.dropout else None
+    if shuffle:
+        of_batches = jax.random.permutation(order_key, work.rows).reshape(batches, -1)
+    else:
+        of_batches = jax.tree.map(lambda rows: rows.reshape(batches, -1, *rows.shape[1:]), (inputs, targets))
 
-    def step(state, chosen):
-        rows, key = chosen
-        return step_of(work, state, inputs[rows], targets[rows], key)
+    def step(state, batch):
+        rows, key = batch
+        x, y = (inputs[rows], targets[rows]) if shuffle else rows
+        return step_of(work, state, x, y, key)
 
-    state, losses = jax.lax.scan(step, state, (order.reshape(batches, -1), mask_keys))
+    state, losses = jax.lax.scan(step, state, (of_batches, mask_keys))
     return state, losses.mean()
 
 
@@ -69,15 +73,14 @@ def start(work):
 
 
 def trainer(work, threads, shuffle):
-    state, key = start(work), jax.random.key(0)
+    state, numbers = start(work), itertools.count()
     inputs, targets = map(jnp.asarray, data(work))
 
     def train(epochs):
-        nonlocal state, key
+        nonlocal state
         losses = []
-        for _ in range(epochs):
-            key, mine = jax.random.split(key)
-            state, loss = epoch_of(work, shuffle, state, inputs, targets, mine)
+        for number in itertools.islice(numbers, epochs):
+            state, loss = epoch_of(work, shuffle, state, inputs, targets, number)
             losses.append(loss)
         return [float(loss) for loss in losses]
 
@@ -112,10 +115,9 @@ def searcher(work, threads):
         losses = []
         for hidden in architectures:
             mine = work._replace(sizes=(64, *hidden, 10))
-            state, key = start(mine), jax.random.key(0)
-            for _ in range(epochs):
-                key, epoch_key = jax.random.split(key)
-                state, loss = epoch_of(mine, True, state, X, y, epoch_key)
+            state = start(mine)
+            for number in range(epochs):
+                state, loss = epoch_of(mine, True, state, X, y, number)
             losses.append(float(loss))
         return losses
 

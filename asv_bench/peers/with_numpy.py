@@ -1,4 +1,6 @@
-"""NumPy written by hand: matrix products by its BLAS, everything else in place, Adam on one flat array."""
+"""NumPy written by hand: matrix products by its BLAS, the rest in place where it can be, Adam on one flat array."""
+
+import math
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -89,26 +91,32 @@ def trainer(work, threads, shuffle):
     inputs, targets = data(work)
     generator = np.random.default_rng(0)
     flat, layers = flat_weights(work)
-    slope, mean, square = (np.zeros_like(flat) for _ in range(3))
+    slope, mean, square, room = (np.zeros_like(flat) for _ in range(4))
     slots = views(slope, layers)
     first, second, epsilon = ADAM
     count = 0
 
     def update():
-        nonlocal mean, square
-        mean += (1 - first) * (slope - mean)
-        square += (1 - second) * (slope * slope - square)
-        rate = LEARNING_RATE * np.sqrt(1 - second**count) / (1 - first**count)
-        np.subtract(flat, flat.dtype.type(rate) * mean / (np.sqrt(square) + flat.dtype.type(epsilon)), out=flat)
+        for moment, share in ((mean, 1 - first), (square, 1 - second)):
+            new = slope if moment is mean else np.multiply(slope, slope, out=room)
+            np.subtract(new, moment, out=room)
+            np.multiply(room, share, out=room)
+            np.add(moment, room, out=moment)
+        np.sqrt(square, out=room)
+        np.add(room, epsilon, out=room)
+        np.divide(mean, room, out=room)
+        np.multiply(room, LEARNING_RATE * math.sqrt(1 - second**count) / (1 - first**count), out=room)
+        np.subtract(flat, room, out=flat)
 
     def train(epochs):
         nonlocal count
         losses = []
         for _ in range(epochs):
-            order = generator.permutation(work.rows) if shuffle else np.arange(work.rows)
+            order = generator.permutation(work.rows) if shuffle else None
             total = 0.0
             for start in range(0, work.rows, work.batch_size):
-                chosen = order[start : start + work.batch_size]
+                chosen = slice(start, start + work.batch_size)
+                chosen = chosen if order is None else order[chosen]
                 total += gradient(layers, slots, inputs[chosen], targets[chosen], work, generator)
                 count += 1
                 if not work.gradient_only:

@@ -1,4 +1,4 @@
-"""scikit-learn's MLP. It takes no initial weights, so they are put in after a first fit on few rows."""
+"""scikit-learn's MLP. It takes no initial weights, so they are put in after a first fit."""
 
 import warnings
 

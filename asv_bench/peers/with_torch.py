@@ -39,14 +39,15 @@ def tensors(work, batch=None):
     return inputs, targets
 
 
-def stepper(work, model):
-    """``step(x, y)``: one step, which returns the loss."""
+def stepper(work, model, wrap=lambda function: function):
+    """``step(x, y)``: one step, which returns the loss; ``wrap``: what becomes of the forward pass and the loss."""
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
     loss_of = LOSSES[work.loss]()
+    forward = wrap(lambda x, y: loss_of(model(x), y))
 
     def step(x, y):
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(model(x), y)
+        loss = forward(x, y)
         loss.backward()
         if not work.gradient_only:
             optimizer.step()
@@ -60,14 +61,18 @@ def trainer(work, threads, shuffle, stepper=stepper):
     inputs, targets = tensors(work)
     step = stepper(work, network(work))
 
+    def batches():
+        if shuffle:
+            return ((inputs[chosen], targets[chosen]) for chosen in torch.randperm(work.rows).split(work.batch_size))
+        return zip(inputs.split(work.batch_size), targets.split(work.batch_size), strict=True)
+
     def train(epochs):
         losses = []
         for _ in range(epochs):
             total = torch.zeros(())
-            batches = (torch.randperm(work.rows) if shuffle else torch.arange(work.rows)).split(work.batch_size)
-            for chosen in batches:
-                total += step(inputs[chosen], targets[chosen])
-            losses.append(total / len(batches))
+            for batch in batches():
+                total += step(*batch)
+            losses.append(total / (work.rows // work.batch_size))
         return [float(loss) for loss in losses]
 
     return train

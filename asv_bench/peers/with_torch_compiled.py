@@ -1,17 +1,11 @@
-"""PyTorch with ``torch.compile`` on forward and backward of the network and on the loss, and the fused Adam."""
+"""PyTorch with ``torch.compile`` on forward and backward of the network and the loss, and the fused Adam."""
+
+import functools
 
 import torch
 
 from asv_bench.peers import with_torch
 
-
-def stepper(work, model):
-    return with_torch.stepper(work, torch.compile(model))
-
-
-def caller(work, threads):
-    return with_torch.caller(work, threads, stepper)
-
-
-def trainer(work, threads, shuffle):
-    return with_torch.trainer(work, threads, shuffle, stepper)
+stepper = functools.partial(with_torch.stepper, wrap=torch.compile)
+caller = functools.partial(with_torch.caller, stepper=stepper)
+trainer = functools.partial(with_torch.trainer, stepper=stepper)
