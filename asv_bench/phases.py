@@ -91,7 +91,7 @@ def phases(work: Workload, milliseconds: float) -> list[tuple[str, float, int]]:
         found.append((name, shortest(calls, *arguments, milliseconds=milliseconds), flops))
 
     operations = runner.tables["operations"]
-    if not work.gradient_only:
+    if work.shuffled:
         time_calls("gather", program[layout.GATHER], program[layout.GATHER_OPERATION])
     for index, operation in enumerate(plan.operations):
         record = operations[index]

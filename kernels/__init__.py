@@ -8,7 +8,8 @@ The contract that every kernel keeps:
 * **Rank of size.** Every worker calls the same kernel with its own ``rank``; the kernel takes its
   ``share`` of the rows (or of the weights). A sum is formed by one worker in a fixed order, so the
   result has the same bits for any ``size``.
-* **Outputs are overwritten**, never accumulated into. A kernel allocates nothing and raises nothing.
+* **Outputs are overwritten**; only what is an input, too, as the weights of an update, is changed. A kernel allocates
+  nothing and raises nothing.
 * **Status.** A function that the engine calls by address returns ``OK`` (1) when all went well.
   Numba swallows an exception that leaves such a function and returns 0, so 0 means a fault.
 * **Numbers carry the array's type**: ``real = type(x)`` and ``real(0.5)``, because ``0.5 * x`` turns

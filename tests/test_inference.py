@@ -152,6 +152,14 @@ def test_predict_into_takes_no_rows_that_lie_elsewhere(change):
     assert np.array_equal(other, change(y)) and np.all(y == 7)
 
 
+def test_predict_into_takes_no_complex_numbers_as_long_as_real_ones():
+    predict = network("float64").compiled_predict()
+    x, y = rows(2, "complex64"), np.full((2, 3), 7.0)
+    assert predict_into(y, x, predict.state) == 0
+    assert predict_into(np.zeros((2, 3), np.complex64), rows(2, "float64"), predict.state) == 0
+    assert np.all(y == 7)
+
+
 def test_errors_name_what_came():
     predict = network().compiled_predict()
     for wrong in ([[0.0] * 5], rows(2, "float64"), rows(4)[:, ::-1], rows(2)[0], np.asfortranarray(rows(3))):

@@ -37,10 +37,8 @@ __all__ = [
     "plan_activation_backward",
     "plan_activation_forward",
     "plan_activation_forward_keeping",
-    "plan_log_softmax_backward",
-    "plan_log_softmax_forward",
-    "plan_softmax_backward",
-    "plan_softmax_forward",
+    "plan_backward",
+    "plan_forward",
     "softmax_backward",
     "softmax_forward",
 ]
@@ -234,6 +232,7 @@ def log_softmax_backward(dx, dy, x, y, rank, size):
                 dx[row, column] = dy[row, column] - exp(y[row, column]) * total
 
 
+@functools.cache
 def plan_forward(kernel_of, real):
     """The function of a plan that runs a kernel ``forward(y, x, rank, size)``."""
 
@@ -248,6 +247,7 @@ def plan_forward(kernel_of, real):
     return forward
 
 
+@functools.cache
 def plan_backward(kernel_of, real):
     """The function of a plan that runs a kernel ``backward(dx, dy, x, y, rank, size)``."""
 
@@ -282,30 +282,6 @@ def plan_activation_forward_keeping(value, slope, real):
 def plan_activation_backward(slope, real):
     """``activation_backward(slope)`` for a plan."""
     return plan_backward(activation_backward(slope), real)
-
-
-@functools.cache
-def plan_softmax_forward(real):
-    """``softmax_forward`` for a plan."""
-    return plan_forward(softmax_forward, real)
-
-
-@functools.cache
-def plan_softmax_backward(real):
-    """``softmax_backward`` for a plan."""
-    return plan_backward(softmax_backward, real)
-
-
-@functools.cache
-def plan_log_softmax_forward(real):
-    """``log_softmax_forward`` for a plan."""
-    return plan_forward(log_softmax_forward, real)
-
-
-@functools.cache
-def plan_log_softmax_backward(real):
-    """``log_softmax_backward`` for a plan."""
-    return plan_backward(log_softmax_backward, real)
 
 
 def formulas_of(activation):

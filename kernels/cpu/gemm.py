@@ -17,17 +17,8 @@ from numba.extending import intrinsic
 
 from ..jit import COMPILED, FLAGS, address, at_address, formula
 from ..memory import CACHE_LINE, aligned_zeros, item_size, vector
-from .tile import (
-    LONE_ROWS,
-    NARROW_HEIGHT,
-    TILE_HEIGHT,
-    TILE_VECTORS,
-    copy_panel,
-    multiply_tile,
-    sum_rows,
-    transpose_panel,
-    vector_length,
-)
+from .panels import copy_panel, sum_rows, transpose_panel
+from .tile import LONE_ROWS, NARROW_HEIGHT, TILE_HEIGHT, TILE_VECTORS, multiply_tile, vector_length
 
 __all__ = ["column_sums", "multiplication", "multiply", "workspace"]
 
@@ -36,16 +27,16 @@ __all__ = ["column_sums", "multiplication", "multiply", "workspace"]
 #: a block of rows pass.
 DEPTH_BLOCK = 768
 
-#: Rows of A that a panel of B meets before the next one: a multiple of the tiles' heights, and with ``DEPTH_BLOCK``
-#: 405 KB of float32, a part of the second-level cache.
+#: Rows of A that a panel of B meets before the next one: a multiple of the tallest tiles' heights, and with
+#: ``DEPTH_BLOCK`` 405 KB of float32, a part of the second-level cache.
 ROW_BLOCK = 132
 
 #: Columns of B that are packed before the rows go on: with ``DEPTH_BLOCK`` 3 MB of float32, a part of the last-level
 #: cache, for the blocks of rows after the first.
 COLUMN_BLOCK = 1024
 
-#: Rows of C below which packing B costs more than it gains. Packed, a panel of B stays in the first-level cache, where
-#: its rows would evict one another, and each page of memory is looked up once and not for each tile.
+#: Rows of C below which packing B costs more than it gains (measured). The rows of a packed panel do not evict one
+#: another from the caches, and each page of memory is looked up once and not for each tile.
 FEW_ROWS = 48
 
 #: Columns of A from which its rows, read across (Xᵀ), would evict one another from the first-level cache.
@@ -55,7 +46,7 @@ LONG_ROWS = 256
 #: another there: 32 KB in eight ways.
 EVICTING_STRIDE = 4096
 
-#: Columns of C from which packing such rows of A pays.
+#: Columns of C from which packing such rows of A pays: each packed number is used so often.
 MANY_COLUMNS = 128
 
 #: Room behind the blocks, in numbers: a packed block is filled up to whole vectors.

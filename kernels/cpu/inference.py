@@ -2,6 +2,8 @@
 thread, with activations of its own.
 """
 
+import numpy as np
+
 from ..formulas.elementary import not_finite
 from ..jit import formula, kernel
 from ..layout import (
@@ -25,7 +27,7 @@ __all__ = ["predict_into"]
 @formula
 def _fits(x, item, row_bytes):
     """Whether x, (rows, width), holds floating-point numbers of ``item`` bytes, row after row of ``row_bytes`` each."""
-    real = x.dtype.type(0.5) != 0 and x.itemsize == item
+    real = np.isrealobj(x) and x.dtype.type(0.5) != 0 and x.itemsize == item
     side_by_side = x.shape[1] < 2 or x.strides[1] == item
     row_after_row = x.shape[0] < 2 or x.strides[0] == row_bytes
     return real and x.shape[1] * item == row_bytes and (x.shape[0] == 0 or (side_by_side and row_after_row))

@@ -40,8 +40,7 @@ __all__ = [
     "cross_entropy",
     "elementwise_loss",
     "plan_elementwise_loss",
-    "plan_sigmoid_cross_entropy",
-    "plan_softmax_cross_entropy",
+    "plan_fused_loss",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
 ]
@@ -264,13 +263,3 @@ def plan_fused_loss(loss, real):
         return loss(losses, y, dz, z, target, option_of(run, operation), 1 / run[BATCH_ROWS], 0, 1)
 
     return measure
-
-
-def plan_sigmoid_cross_entropy(real):
-    """``sigmoid_cross_entropy`` for a plan, as in ``plan_fused_loss``."""
-    return plan_fused_loss(sigmoid_cross_entropy, real)
-
-
-def plan_softmax_cross_entropy(real):
-    """``softmax_cross_entropy`` for a plan, as in ``plan_fused_loss``."""
-    return plan_fused_loss(softmax_cross_entropy, real)

@@ -27,10 +27,7 @@ __all__ = [
     "absolute_error",
     "binary_accuracy",
     "categorical_accuracy",
-    "plan_absolute_error",
-    "plan_binary_accuracy",
-    "plan_categorical_accuracy",
-    "plan_squared_error",
+    "plan_metric",
     "plan_top_k_accuracy",
     "squared_error",
     "top_k_accuracy",
@@ -128,7 +125,10 @@ def _rows(run, operation, first, last, real):
 
 @functools.cache
 def plan_metric(metric, real):
-    """A metric for a plan: y at Y; INPUTS: width of y, OUTPUTS: of the target; its option: which metric it is."""
+    """A kernel ``metric(values, y, target, rank, size)`` for a plan: y at Y.
+
+    INPUTS: width of y, OUTPUTS: of the target; its option: which metric of the batch it is.
+    """
 
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
@@ -151,23 +151,3 @@ def plan_top_k_accuracy(real):
         return OK
 
     return measure
-
-
-def plan_categorical_accuracy(real):
-    """``categorical_accuracy`` for a plan, as in ``plan_metric``."""
-    return plan_metric(categorical_accuracy, real)
-
-
-def plan_binary_accuracy(real):
-    """``binary_accuracy`` for a plan, as in ``plan_metric``."""
-    return plan_metric(binary_accuracy, real)
-
-
-def plan_squared_error(real):
-    """``squared_error`` for a plan, as in ``plan_metric``."""
-    return plan_metric(squared_error, real)
-
-
-def plan_absolute_error(real):
-    """``absolute_error`` for a plan, as in ``plan_metric``."""
-    return plan_metric(absolute_error, real)

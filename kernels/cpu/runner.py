@@ -38,10 +38,9 @@ def operation_calls(operation, real, keeps_slope=False):
         return partial(dense.plan_dense_forward, real), partial(dense.plan_dense_backward, real)
     if kind == "dropout":
         return partial(dropout.plan_dropout_forward, real), partial(dropout.plan_dropout_backward, real)
-    if kind == "softmax":
-        return partial(activations.plan_softmax_forward, real), partial(activations.plan_softmax_backward, real)
-    if kind == "log_softmax":
-        return partial(activations.plan_log_softmax_forward, real), partial(activations.plan_log_softmax_backward, real)
+    if kind in ("softmax", "log_softmax"):
+        forward, backward = activations.kernels_of(kind)
+        return partial(activations.plan_forward, forward, real), partial(activations.plan_backward, backward, real)
     if kind == "activation":
         value, slope = activations.formulas_of(operation.functions or formula)
         forward = partial(activations.plan_activation_forward, value, real)
@@ -49,8 +48,12 @@ def operation_calls(operation, real, keeps_slope=False):
             forward = partial(activations.plan_activation_forward_keeping, value, slope, real)
             slope = activations.kept_slope
         return forward, partial(activations.plan_activation_backward, slope, real)
-    if kind in ("metric", "fused_loss"):
-        return partial(getattr(metrics if kind == "metric" else losses, f"plan_{formula}"), real), None
+    if kind == "fused_loss":
+        return partial(losses.plan_fused_loss, getattr(losses, formula), real), None
+    if formula == "top_k_accuracy":
+        return partial(metrics.plan_top_k_accuracy, real), None
+    if kind == "metric":
+        return partial(metrics.plan_metric, getattr(metrics, formula), real), None
     return partial(losses.plan_elementwise_loss, *losses.formulas_of(operation.functions or formula), real), None
 
 

@@ -1,12 +1,11 @@
 """The micro-kernel: a small tile of C = S + A·B, held in registers while it runs along the depth.
 
 ``multiply_tile`` is generated once for each height and width of a tile. Everything that decides which tiles
-to multiply is in ``gemm.py``; the vector instructions are in ``vectors.py``.
+to multiply is in ``gemm.py``; the panels that it packs are in ``panels.py``, the vector instructions in ``vectors.py``.
 """
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..memory import prefetch
@@ -15,20 +14,19 @@ from .vectors import INTEGER, REGISTERS, Vectors
 __all__ = [
     "LONE_ROWS",
     "NARROW_HEIGHT",
+    "SCALARS",
     "TILE_HEIGHT",
     "TILE_VECTORS",
-    "copy_panel",
     "multiply_tile",
-    "sum_rows",
-    "transpose_panel",
+    "repeat",
     "vector_length",
 ]
 
 #: Vectors side by side in a tile. Each number of A is loaded once for both.
 TILE_VECTORS = 2
 
-#: Heights of the tiles that are generated. The largest fills the registers: 2 · 12 sums, 2 vectors of B and one
-#: number of A of 32 registers, or 2 · 6 of 16. Rows in between use the next larger one.
+#: Heights of the tiles that are generated. The largest has 2 · 12 sums, 2 vectors of B and one number of A in 32
+#: registers, or 2 · 6 sums in 16; a multiple of 12 rows suits both. Rows in between use the next larger one.
 TILE_HEIGHTS = (12, 8, 4, 1) if REGISTERS == 32 else (6, 4, 2, 1)
 TILE_HEIGHT = max(TILE_HEIGHTS)
 
@@ -42,7 +40,8 @@ LONE_ROWS = 0 if REGISTERS == 32 else 2
 #: Steps of the depth between two jumps, in tiles that have all their columns.
 UNROLL = 4
 
-_SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+#: Types of numbers, as Numba and as LLVM calls them.
+SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
 def _tile_function(
@@ -144,12 +143,12 @@ def _sum_products(builder, vectors, depth, a, a_rows, a_column, b, b_row, places
 
     state = addresses, [vectors.zero for _ in a_rows for _ in places]
     if masks[-1] is None:
-        state = _repeat(builder, builder.udiv(depth, INTEGER(UNROLL)), UNROLL, step, state)
+        state = repeat(builder, builder.udiv(depth, INTEGER(UNROLL)), UNROLL, step, state)
         depth = builder.urem(depth, INTEGER(UNROLL))
-    return _repeat(builder, depth, 1, step, state)[1]
+    return repeat(builder, depth, 1, step, state)[1]
 
 
-def _repeat(builder, count, times, step, state):
+def repeat(builder, count, times, step, state):
     """``count`` rounds of ``times`` steps each; a step takes and returns the state, two lists of values."""
     before, loop, after = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("after")
     values = [value for part in state for value in part]
@@ -208,7 +207,7 @@ def multiply_tile(
     """
 
     def generate(context, builder, signature, arguments):
-        scalar = _SCALARS[real.dtype]
+        scalar = SCALARS[real.dtype]
         vectors = Vectors(builder, scalar)
         narrow, rows, columns, depth, *rest = arguments[:-1]
         call = [rows, columns, depth]
@@ -256,116 +255,10 @@ def multiply_tile(
 
 
 @intrinsic
-def sum_rows(typing_context, to, source, source_row, rows, columns, added, real):
-    """The sum of ``rows`` rows of 1 to TILE_VECTORS vectors of columns, added to what is there if ``added`` is not 0.
-
-    Four sums go side by side, each of every fourth row: an addition takes as long as to read that many rows.
-    """
-
-    def generate(context, builder, signature, arguments):
-        vectors = Vectors(builder, _SCALARS[real.dtype])
-        to, source, source_row, rows, columns, added = arguments[:-1]
-        to = builder.inttoptr(to, vectors.pointer)
-        stride = builder.mul(source_row, INTEGER(vectors.item_bytes))
-        places = [INTEGER(place * vectors.length) for place in range(TILE_VECTORS)]
-        lefts = [builder.sub(columns, place) for place in places]
-        masks = [vectors.mask(left) for left in lefts]
-
-        def step(addresses, sums, count=1):
-            (address,), new = addresses, []
-            for first in range(0, count * TILE_VECTORS, TILE_VECTORS):
-                row = builder.inttoptr(address, vectors.pointer)
-                rows = [vectors.load(vectors.at(row, place), mask) for place, mask in zip(places, masks, strict=True)]
-                new += [builder.fadd(total, row) for total, row in zip(sums[first:], rows, strict=False)]
-                address = builder.add(address, stride)
-            return [address], new + sums[len(new) :]
-
-        def four_steps(addresses, sums):
-            return step(addresses, sums, 4)
-
-        four, length = INTEGER(4), INTEGER(vectors.length)
-        state = [source], [vectors.zero] * (4 * TILE_VECTORS)
-        state = _repeat(builder, builder.udiv(rows, four), 1, four_steps, state)
-        _, sums = _repeat(builder, builder.urem(rows, four), 1, step, state)
-        is_added = builder.icmp_signed("!=", added, INTEGER(0))
-        for index, (place, left, mask) in enumerate(zip(places, lefts, masks, strict=True)):
-            a, b, c, d = sums[index::TILE_VECTORS]
-            total, pointer = builder.fadd(builder.fadd(a, b), builder.fadd(c, d)), vectors.at(to, place)
-            before = builder.select(is_added, vectors.load(pointer, mask), vectors.zero)
-            with builder.if_then(builder.icmp_signed(">", left, INTEGER(0))):
-                count = builder.select(builder.icmp_signed("<", left, length), left, length)
-                vectors.store_first([builder.fadd(before, total)], [pointer], count)
-        return context.get_dummy_value()
-
-    return types.void(*[_ADDRESS] * 6, real), generate
-
-
-@intrinsic
 def vector_length(typing_context, real):
     """Numbers of type ``real`` in a vector."""
 
     def generate(context, builder, signature, arguments):
-        return INTEGER(Vectors(builder, _SCALARS[real.dtype]).length)
+        return INTEGER(Vectors(builder, SCALARS[real.dtype]).length)
 
     return _ADDRESS(real), generate
-
-
-@intrinsic
-def copy_panel(typing_context, to, to_row, source, source_row, rows, columns, real):
-    """Copy ``rows`` rows of 1 to TILE_VECTORS vectors of columns; the rest of the last vector becomes zero."""
-
-    def generate(context, builder, signature, arguments):
-        vectors = Vectors(builder, _SCALARS[real.dtype])
-        to, to_row, source, source_row, rows, columns = arguments[:-1]
-        to, source = (builder.inttoptr(address, vectors.pointer) for address in (to, source))
-        places = [INTEGER(place * vectors.length) for place in range(TILE_VECTORS)]
-        masks = [vectors.mask(builder.sub(columns, place)) for place in places]
-        with cgutils.for_range(builder, rows) as loop:
-            read = vectors.at(source, builder.mul(loop.index, source_row))
-            write = vectors.at(to, builder.mul(loop.index, to_row))
-            for place, mask in zip(places, masks, strict=True):
-                with builder.if_then(builder.icmp_signed(">", columns, place)):
-                    vectors.store(vectors.load(vectors.at(read, place), mask), vectors.at(write, place))
-        return context.get_dummy_value()
-
-    return types.void(*[_ADDRESS] * 6, real), generate
-
-
-@intrinsic
-def transpose_panel(typing_context, to, to_row, source, source_row, rows, columns, real):
-    """Transpose: to[k, j] = source[j, k] for k < rows and j < columns, with columns at most a vector.
-
-    Whole squares are written, so there must be room for rows up to the next multiple of a vector.
-    """
-
-    def generate(context, builder, signature, arguments):
-        vectors = Vectors(builder, _SCALARS[real.dtype])
-        to, to_row, source, source_row, rows, columns = arguments[:-1]
-        to, source = (builder.inttoptr(address, vectors.pointer) for address in (to, source))
-        length = INTEGER(vectors.length)
-        squares = builder.udiv(builder.add(rows, INTEGER(vectors.length - 1)), length)
-        has_all_columns = builder.icmp_signed("==", columns, length)
-        whole = builder.select(has_all_columns, builder.udiv(rows, length), INTEGER(0))
-        nothing = vectors.mask(INTEGER(0))
-
-        def transpose(number, exists):
-            """Square ``number``; exists : says for a row of the source which of its columns there are, None for all."""
-            k = builder.mul(number, length)
-            starts = [
-                vectors.at(source, builder.add(builder.mul(source_row, INTEGER(j)), k)) for j in range(vectors.length)
-            ]
-            square = [vectors.load(start, exists(j, k)) for j, start in enumerate(starts)]
-            for j, vector in enumerate(vectors.transpose(square)):
-                vectors.store(vector, vectors.at(to, builder.mul(builder.add(k, INTEGER(j)), to_row)))
-
-        def some(j, k):
-            there = builder.icmp_signed("<", INTEGER(j), columns)
-            return builder.select(there, vectors.mask(builder.sub(rows, k)), nothing)
-
-        with cgutils.for_range(builder, whole) as loop:
-            transpose(loop.index, lambda j, k: None)
-        with cgutils.for_range(builder, builder.sub(squares, whole)) as loop:
-            transpose(builder.add(whole, loop.index), some)
-        return context.get_dummy_value()
-
-    return types.void(*[_ADDRESS] * 6, real), generate

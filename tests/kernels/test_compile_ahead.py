@@ -228,6 +228,7 @@ def test_what_is_named_is_found_again_and_nothing_of_a_user_is_named():
         partial(dense.plan_dense_forward, np.float32),
         partial(plan_activation_forward, value, np.float64),
         partial(losses.plan_elementwise_loss, *losses.formulas_of("squared_error"), np.float32),
+        partial(losses.plan_fused_loss, losses.softmax_cross_entropy, np.float32),
     ):
         again = pickle.loads(compile_ahead._named(call))
         if isinstance(call, functools.partial):

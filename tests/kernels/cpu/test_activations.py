@@ -247,8 +247,8 @@ def test_plan(name, real):
     fields = {INPUTS: width, OUTPUTS: width, X: 0, Y: width, DX: 0, DY: width}
     operation = reference.record(OPERATION_FIELDS, fields)
     if name in SOFTMAXES:
-        forward = getattr(kernels, f"plan_{name}_forward")(real)
-        backward = getattr(kernels, f"plan_{name}_backward")(real)
+        forward, backward = kernels.kernels_of(name)
+        forward, backward = kernels.plan_forward(forward, real), kernels.plan_backward(backward, real)
     else:
         forward = kernels.plan_activation_forward(FORMULAS[name].value, real)
         backward = kernels.plan_activation_backward(FORMULAS[name].slope, real)
@@ -276,6 +276,6 @@ def test_plan_functions_are_made_once():
     for factory, arguments in (
         (kernels.plan_activation_forward, (value, np.float32)),
         (kernels.plan_activation_backward, (slope, np.float32)),
-        (kernels.plan_softmax_forward, (np.float32,)),
+        (kernels.plan_forward, (kernels.softmax_forward, np.float32)),
     ):
         assert factory(*arguments) is factory(*arguments)

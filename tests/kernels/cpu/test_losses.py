@@ -1,5 +1,7 @@
 """Losses against their twins, central differences, each other, and at the ends of the number range."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -244,8 +246,8 @@ def test_a_label_that_is_no_class_is_not_finite(name, label, smoothing):
 
 PLANS = {name: lambda real, pair=pair: kernels.plan_elementwise_loss(*pair, real) for name, pair in FORMULAS.items()}
 PLANS |= {
-    "sigmoid_cross_entropy": kernels.plan_sigmoid_cross_entropy,
-    "softmax_cross_entropy": kernels.plan_softmax_cross_entropy,
+    "sigmoid_cross_entropy": functools.partial(kernels.plan_fused_loss, kernels.sigmoid_cross_entropy),
+    "softmax_cross_entropy": functools.partial(kernels.plan_fused_loss, kernels.softmax_cross_entropy),
 }
 
 

@@ -91,7 +91,8 @@ def test_plans(name, labels, real):
     fields = {ACTIVATIONS: activations, CAPACITY: capacity, TARGET: target, METRICS: values, OPTIONS: options}
     run = reference.record(RUN_FIELDS, fields)
     operation = reference.record(OPERATION_FIELDS, {INPUTS: width, OUTPUTS: target.shape[1], Y: width, OPTION: 2})
-    plan = getattr(metrics, f"plan_{name}")(real)
+    is_top_k = name == "top_k_accuracy"
+    plan = metrics.plan_top_k_accuracy(real) if is_top_k else metrics.plan_metric(getattr(metrics, name), real)
     for first, last in ((0, 3), (3, rows)):
         assert reference.run_plan(plan, run, operation, first, last) == OK
     np.testing.assert_allclose(values[1, :rows], TWINS[name](y, target), rtol=1e-14)
