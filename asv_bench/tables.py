@@ -4,7 +4,8 @@ python -m asv_bench.tables [--tables digits wine ...] [--ways defaults ...] [--s
 
 Nothing is downloaded: the tables are those that come with scikit-learn, or are made by it. A quarter of the rows is
 held out; columns, and the targets of a regression, are standardized with the means and deviations of the other rows. A
-seed is of the split and of the network. One process, one thread; the libraries take turns, fastnn is compiled before.
+seed is of the split and of the network. Each library computes in the type that it takes for such tables: scikit-learn
+in float64, fastnn in float32. One process, one thread; the libraries take turns, fastnn is compiled before.
 The score is the accuracy, R² for a regression, the average precision where a class is rare, and the share of labels
 that are right where a row has several. The folder gets tables.json.
 """
