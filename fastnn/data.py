@@ -44,8 +44,12 @@ class Rows:
         self.given = array
         self.columns: Sequence[Any] = range(array.shape[-1])  # what they are called in errors
         self.direct = array.dtype == self.dtype and array.dtype.isnative and array.flags.aligned
-        if not self.direct and array.size * self.dtype.itemsize <= BLOCK_BYTES:
-            self.array, self.direct = self._converted(array), True
+        if array.size * self.dtype.itemsize <= BLOCK_BYTES:
+            self.convert()
+
+    def convert(self) -> None:
+        """Have the whole table as the engine reads it."""
+        self.array, self.direct = self.ready(), True
 
     def _converted(self, block: np.ndarray) -> np.ndarray:
         if block.dtype.kind != "f":

@@ -48,6 +48,8 @@ def checked(
     t = targets(model, loss, names[1], y)
     if len(x) != len(t):
         raise ValueError(f"{names[0]} has {len(x)} rows and {names[1]} has {len(t)}; expected as many of both")
+    if isinstance(x, data.DeviceRows):  # which cannot be taken a block at a time, beside a t that would be
+        t.convert()
     last = model.layers[-1]
     loss.check_slope(t, getattr(last, "activation", "linear"))
     for metric in model.metrics:
@@ -129,6 +131,12 @@ def with_validation(
         weight = given[2] if len(given) == 3 else None
         validation = checked(model, "fit", given[0], given[1], weight, names)
         data.check_columns(names[0], given[0], columns)
+        if validation.t.width != examples.t.width:  # which the cross-entropy alone leaves open
+            found, expected = ("labels" if t.width == 1 else "one-hot rows" for t in (validation.t, examples.t))
+            raise ValueError(
+                f"{names[1]} has {found}, but {examples.t.name} has {expected}; expected labels in both, or one-hot "
+                "rows in both"
+            )
         return examples, validation
     if split == 0:
         return examples, None

@@ -87,7 +87,7 @@ class Layer(Told):
         self.given_name = None if name is None else checks.name("name", name)
         self.name = name or self.kind
         self.trainable = trainable
-        self.inputs = self.units = 0
+        self.inputs, self.units = 0, 0
         self.dtype = "float32"
         self.seed, self.number = 0, 0
         self.owned = False
@@ -101,6 +101,15 @@ class Layer(Told):
             value = flag(name, value)
         super().__setattr__(name, value)
         changes.note()
+
+    @property
+    def units(self) -> int:
+        """The width of y: what was given, or else that of x; 0 while neither is known."""
+        return self._units or self.inputs
+
+    @units.setter
+    def units(self, value: int) -> None:
+        self._units = value
 
     @property
     def built(self) -> bool:
@@ -157,7 +166,8 @@ class Layer(Told):
         seed : of the random numbers, which depend on it and on ``number``, the layer's position, alone.
         """
         self.inputs = whole_number("inputs", inputs)
-        self.units = whole_number("units", self.units) if self.units else self.inputs
+        if self._units:
+            self.units = whole_number("units", self._units)
         self.dtype = checks.dtype("dtype", dtype)
         self.seed, self.number = secrets.randbits(63) if seed is None else seed, number
 
@@ -177,10 +187,12 @@ class Layer(Told):
         return data.inputs(name, value, width, self.dtype).take(slice(None))
 
     def _input_rows(self, x: Any) -> np.ndarray:
-        """x checked and converted; the first one builds a layer that is used alone."""
+        """x checked and converted; the first one builds a layer that is used alone, where nothing is wrong with it."""
         if not self.built:
             array = data.as_array("x", x)
-            self.build(array.shape[1] if array.ndim == 2 else 1, dtype="float64" if array.itemsize > 4 else "float32")
+            width, dtype = array.shape[1] if array.ndim == 2 else 1, "float64" if array.itemsize > 4 else "float32"
+            data.inputs("x", x, width, dtype)
+            self.build(width, dtype=dtype)
         return self._rows("x", x, self.inputs)
 
     def _output_rows(self, dy: Any, kept: np.ndarray | None) -> np.ndarray:
@@ -479,9 +491,10 @@ class Dropout(Layer):
     def backward(self, dy: Any) -> np.ndarray:
         from .kernels.cpu import dropout
 
-        dx = self._output_rows(dy, self._x)
+        dx = rows = self._output_rows(dy, self._x)
         if self._dropped:
-            dropout.dropout_backward(dx, dx.copy(), *self._mask(), 0, 1)
+            dx = np.empty_like(rows)
+            dropout.dropout_backward(dx, rows, *self._mask(), 0, 1)
         return dx
 
     def _mask(self) -> tuple[Any, ...]:

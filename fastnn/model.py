@@ -587,9 +587,9 @@ class Model(Told):
         found = {}
         with self._lock:
             for layer in self.layers:
-                x = layer.forward(x)
+                y = np.asarray(layer.forward(x))
                 layer.forget()
-                found[layer.name] = x
+                found[layer.name] = x = y.copy() if np.may_share_memory(x, y) else y
         return found
 
     def jacobian(self, X: Any) -> np.ndarray:
@@ -631,12 +631,8 @@ class Model(Told):
             plan = runner.plan
             if isinstance(runner, SlowPath):
                 runner.training = False
-            step = self.step
-            try:
-                with Trainer(self, runner, batch, len(batch), 1, shuffle=False) as trainer:
-                    trainer.run(0, 1)
-            finally:
-                self.step = step
+            with Trainer(self, runner, batch, len(batch), 1, shuffle=False) as trainer:
+                trainer.whole_batch()
             found = {}
             for parameter in plan.parameters:
                 place = slice(parameter.offset, parameter.offset + parameter.size)

@@ -196,11 +196,10 @@ class Trainer:
     def whole_batch(self) -> np.ndarray:
         """The results of all rows as one batch, with the gradients in their arena; counts no step."""
         step = self.model.step
-        done, results = self._train(0, 1)
-        self.model.step = step
-        if done < 1:
-            self._explain(0)
-        return results
+        try:
+            return self.run(0, 1)[1]
+        finally:
+            self.model.step = step
 
     def rates(self, step: int, count: int) -> np.ndarray:
         """The learning rates of ``count`` steps from ``step`` on."""

@@ -332,6 +332,28 @@ def test_bad_X(name):
     assert state(model) == before
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_labels_and_one_hot_rows_in_one_fit(optimizer):
+    model, one_hot = classifier(), np.eye(4)[LABELS]
+    model.compile(optimizer, "cross_entropy")
+    before = state(model)
+    for y, other, words in (
+        (LABELS, one_hot, "validation_data[1] has one-hot rows, but y has labels"),
+        (one_hot, LABELS, "validation_data[1] has labels, but y has one-hot rows"),
+    ):
+        refused(words, lambda y=y, other=other: model.fit(GOOD_X, y, validation_data=(GOOD_X, other)))
+        assert state(model) == before
+    losses = [model.fit(GOOD_X, y, validation_data=(GOOD_X, y))["val_loss"] for y in (LABELS, one_hot) if reset(model)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def reset(model):
+    """The model as it began."""
+    model.set_weights(classifier().get_weights())
+    model.compile(model.optimizer, model.loss)
+    return True
+
+
 @pytest.mark.parametrize("name", BAD_Y)
 def test_bad_y(name):
     make, y, words = BAD_Y[name]

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import fastnn as fn
+from fastnn import examples
+from fastnn.data import DeviceRows
 from fastnn.kernels.jit import COMPILED
 
 ROWS = 150 if COMPILED else 30
@@ -304,6 +306,21 @@ def test_any_form_of_data_gives_the_same_bits(dtype, tmp_path, monkeypatch):
             assert model.evaluate(form, y) == evaluation, name
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_targets_of_the_host_beside_inputs_on_a_gpu_are_converted_whole(dtype, monkeypatch):
+    """What is on a GPU cannot be taken a block at a time, so what goes with it is not either."""
+    X, y = two_classes()
+    monkeypatch.setattr("fastnn.data.BLOCK_BYTES", 64)
+    there = DeviceRows("X", X.astype(dtype), dtype)
+    monkeypatch.setattr("fastnn.examples.inputs", lambda model, name, value: there)
+    found = examples.checked(network(dtype=dtype), "fit", X, y)
+    assert found.direct
+    inputs, targets, _ = found.ready()
+    assert inputs is there.array and targets.dtype == dtype and np.array_equal(targets[:, 0], y)
+    part = found.part(slice(3, 9))
+    assert part.direct and np.array_equal(part.ready()[1][:, 0], y[3:9])
+
+
 def test_integers_truth_values_and_one_hot_targets():
     X, y = two_classes()
     whole = (X > 0).astype(np.float32)
@@ -330,6 +347,14 @@ def test_activations_are_the_outputs_of_the_layers():
     np.testing.assert_array_equal(found["dense_2"], model.predict(X))
     kept = [value for layer in model.layers for key, value in vars(layer).items() if key in ("_x", "_y")]
     assert kept and all(value is None for value in kept)  # the layers hold no rows
+
+
+def test_activations_are_arrays_of_their_own():
+    X = np.ones((4, 2), np.float32)
+    found = network(dropout=0.5).activations(X)
+    for name, array in found.items():
+        assert not np.shares_memory(array, X)
+        assert not any(np.shares_memory(array, other) for key, other in found.items() if key != name)
 
 
 def test_gradients_are_those_of_the_reported_loss():

@@ -7,6 +7,7 @@ import pytest
 
 import fastnn as fn
 from fastnn import optimizers
+from fastnn.kernels.cpu.runner import Runner
 from fastnn.kernels.jit import COMPILED
 from tests import reference
 from tests.test_schedules import SCHEDULES
@@ -152,6 +153,24 @@ def test_lbfgs_reports_every_iteration_and_stops_where_it_is_told():
         name: curve[:5] for name, curve in history.to_dict().items() if not name.startswith("val_")
     }
     assert without.epoch == 5
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_lbfgs_and_gradients_use_the_threads_that_were_asked_for(threads, monkeypatch):
+    X, y = two_classes()
+    model, used = logistic("lbfgs"), []
+    model.compile("lbfgs", "binary_cross_entropy", threads=threads)
+    train = Runner.train
+
+    def counted(self, data, order, batch_size, first, last, rates, step, seed, workers, **given):
+        used.append(workers)
+        return train(self, data, order, batch_size, first, last, rates, step, seed, workers, **given)
+
+    monkeypatch.setattr(Runner, "train", counted)
+    model.fit(X, y, epochs=2)
+    assert model.step == 2
+    model.gradients(X, y)
+    assert set(used) == {threads} and model.step == 2
 
 
 def test_lbfgs_tells_callbacks_of_each_epoch_and_answers_an_interrupt():
