@@ -247,6 +247,7 @@ def run(options: argparse.Namespace) -> None:
         hidden = tuple(int(width) for width in options.hidden.split(",") if int(width) != 0)
     except ValueError:
         raise UserError(f"--hidden {options.hidden!r}; expected widths such as 64,64, or 0 for none") from None
+    options.seed = checks.whole_number("--seed", options.seed, 0, 2**63 - 1)
     if (options.data is None) != (options.target is None):
         columns = read_lines(options.data, "")[2][:1] if options.data is not None and options.data.is_file() else []
         hint = f", one of {', '.join(name.strip() for name in columns[0])}" if columns else ""

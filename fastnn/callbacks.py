@@ -346,7 +346,7 @@ class CSVLogger(_Known):
             writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
             if not begun:
                 writer.writerow(["epoch", *logs])
-            writer.writerow([epoch, *(repr(value) for value in logs.values())])
+            writer.writerow([epoch, *map(str, logs.values())])
 
 
 class TimeLimit(_Known):

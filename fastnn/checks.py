@@ -58,14 +58,16 @@ def nearest(value: str, options: Iterable[str]) -> str:
 def choice(
     name: str, value: Any, options: Iterable[str], *, others: str = "", meant: Mapping[str, str] | None = None
 ) -> str:
-    """The one of ``options``, which are in lower case, that ``value`` spells.
+    """The one of ``options`` that ``value`` spells, in any case.
 
     others : what may come instead; meant : beginnings of words that stand for one of the options elsewhere, where the
     nearest spelling would be another one.
     """
     options = list(options)
-    if isinstance(value, str) and value.lower() in options:
-        return value.lower()
+    if isinstance(value, str):
+        same = [value] if value in options else [option for option in options if option.lower() == value.lower()]
+        if same:
+            return same[0]
     listed = ", ".join(repr(option) for option in options)
     hint = nearest(value, options) if isinstance(value, str) else ""
     for start, option in (meant or {}).items():
@@ -188,11 +190,16 @@ def flag(name: str, value: Any) -> bool:
     raise TypeError(f"{name} is {shown(value)}; expected True or False")
 
 
-def name(name: str, value: Any) -> str:
-    """``value`` if it is a string with something in it."""
+def name(name: str, value: Any, others: str = "") -> str:
+    """``value`` if it is a string with something in it; others : what may come instead."""
     if not isinstance(value, str) or not value:
-        raise TypeError(f"{name} is {shown(value)}; expected a non-empty string or None")
+        raise TypeError(f"{name} is {shown(value)}; expected a non-empty string{others}")
     return value
+
+
+def name_or_none(argument: str, value: Any) -> str | None:
+    """``value`` if it is a name, or None."""
+    return None if value is None else name(argument, value, " or None")
 
 
 def warn(message: str) -> None:

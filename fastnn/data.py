@@ -239,8 +239,8 @@ def _from_objects(name: str, array: np.ndarray, columns: Sequence[Any], hint: st
     return found
 
 
-def inputs(name: str, value: Any, width: int, dtype: str) -> Rows:
-    """X as rows of ``width`` finite numbers, or an error that says what is wrong."""
+def inputs(name: str, value: Any, width: int, dtype: str, whose: str = "the width of the model's Input") -> Rows:
+    """X as rows of ``width`` finite numbers, or an error that says what is wrong, and ``whose`` width that is."""
     array = as_array(name, value)
     if array.ndim != 2:
         hint = ""
@@ -255,7 +255,7 @@ def inputs(name: str, value: Any, width: int, dtype: str) -> Rows:
     if len(array) == 0:
         raise ValueError(f"{name} has no rows (shape {array.shape}); expected at least one")
     if array.shape[1] != width:
-        raise ValueError(f"{name} has {array.shape[1]} columns; expected {width}, the width of the model's Input")
+        raise ValueError(f"{name} has {array.shape[1]} columns; expected {width}, {whose}")
     rows = Rows(name, array, dtype)
     if hasattr(value, "to_numpy") and hasattr(value, "columns"):
         rows.columns = list(value.columns)

@@ -53,7 +53,7 @@ def choose_device(device: str | None, plan: Plan | None = None) -> str:
     name = "device"
     if device is None:
         device, name = os.environ.get("FASTNN_DEVICE") or "auto", "the environment variable FASTNN_DEVICE"
-    kind, colon, number = device.partition(":") if isinstance(device, str) else (device, "", "")
+    kind, colon, number = device.lower().partition(":") if isinstance(device, str) else (device, "", "")
     if not (kind == "cuda" and colon and number.isdecimal()):
         kind = choice(name, device, DEVICES, meant={"gpu": "cuda"})
     if kind == "auto":
@@ -65,7 +65,7 @@ def choose_device(device: str | None, plan: Plan | None = None) -> str:
             raise RuntimeError(f'{name} is "{device}", but {missing}; expected "cpu" or "auto"')
         if simulated():
             _warn_of_simulator()
-    return device if kind == "cuda" else "cpu"
+    return kind + colon + number if kind == "cuda" else "cpu"
 
 
 def simulated() -> bool:

@@ -16,6 +16,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
@@ -49,6 +50,9 @@ DEEPEST = 20
 
 #: What a part of the user's own may hold, but a file cannot name.
 NAMELESS = (float, complex, bytes, dict, set, np.ndarray, functools.partial)
+
+#: How the names of the optimizer's slots begin; a layer may be named "optimizer", too.
+SLOT = re.compile(r"optimizer\.\d+\.")
 
 #: safetensors' names of the types of numbers.
 TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
@@ -352,8 +356,9 @@ def load_weights(model: Model, path: Place) -> None:
     """
     with naming(path):
         _, tensors = read(path)
-        weights = {name: array for name, array in tensors.items() if not name.startswith("optimizer.")}
-        fill(model.named_parameters(), weights, f"the model {model.name!r}")
+        wanted = model.named_parameters()
+        weights = {name: array for name, array in tensors.items() if name in wanted or not SLOT.match(name)}
+        fill(wanted, weights, f"the model {model.name!r}")
 
 
 @contextlib.contextmanager

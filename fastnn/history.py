@@ -139,9 +139,9 @@ class History(dict[str, list[float]]):
     def _table(self) -> list[list[str]]:
         """The header, then a row an epoch; a row of dots stands for what is left out of a long table."""
         header = ["epoch", *self]
-        rows, dots = [header], ["..."] * len(header)
+        rows, dots, best = [header], ["..."] * len(header), self.best_epoch
         for epoch in range(self.epochs):
-            if SHOWN_EPOCHS <= epoch < self.epochs - SHOWN_EPOCHS and epoch + 1 != self.best_epoch:
+            if SHOWN_EPOCHS <= epoch < self.epochs - SHOWN_EPOCHS and epoch + 1 != best:
                 if rows[-1] is not dots:
                     rows.append(dots)
             else:
@@ -173,9 +173,9 @@ class History(dict[str, list[float]]):
         """The table in a notebook; the best epoch stands in bold."""
         if not self.epochs:
             return "<p>History: no epochs yet</p>"
-        header, *rows = self._table()
+        (header, *rows), best = self._table(), str(self.best_epoch)
         lines = [f"<caption>{html.escape(self._headline())}</caption>", f"<thead>{_html_row('th', header)}</thead>"]
-        lines += ["<tbody>", *(_html_row("td", row, row[0] == str(self.best_epoch)) for row in rows), "</tbody>"]
+        lines += ["<tbody>", *(_html_row("td", row, row[0] == best) for row in rows), "</tbody>"]
         return "\n".join(['<table style="text-align: right">', *lines, "</table>"])
 
 

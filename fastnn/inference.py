@@ -75,7 +75,7 @@ class CompiledPredict:
         """The outputs for the rows of X, an array of 2 dimensions, where they are so few that one worker is the right
         number; None where they are more, and where something is wrong with X.
         """
-        if not 0 < len(X) <= self._most_rows or X.shape[1] != self.inputs or X.dtype.kind not in "fiub":
+        if not 0 < len(X) <= self._most_rows or X.shape[1] != self.inputs or X.dtype.char not in data.NUMBERS:
             return None
         if X.dtype != self.dtype or not X.flags.c_contiguous or not X.flags.aligned:
             with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused

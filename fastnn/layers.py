@@ -84,7 +84,7 @@ class Layer(Told):
     fixed: tuple[str, ...] = ("name", "inputs", "units")
 
     def __init__(self, *, name: str | None = None, trainable: bool = True):
-        self.given_name = None if name is None else checks.name("name", name)
+        self.given_name = checks.name_or_none("name", name)
         self.name = name or self.kind
         self.trainable = trainable
         self.inputs, self.units = 0, 0
@@ -127,7 +127,8 @@ class Layer(Told):
         array = data.as_array(name, value)
         if array.shape != target.shape:
             raise ValueError(f"{name} was given an array of shape {array.shape}; expected {target.shape}")
-        data.Rows(name, array.reshape(1, -1), self.dtype).check_finite()
+        rows = array if array.ndim == 2 else array.reshape(1, -1)
+        data.Rows(name, rows, self.dtype).check_finite()
         target[...] = array
 
     def share_memory(self, key: str, memory: np.ndarray) -> None:
@@ -183,8 +184,10 @@ class Layer(Told):
         """dx from dy, for the rows of the last ``forward``; puts the parameters' gradients into ``gradients``."""
         raise NotImplementedError(f"{type(self).__name__} does not define backward(dy)")
 
-    def _rows(self, name: str, value: Any, width: int) -> np.ndarray:
-        return data.inputs(name, value, width, self.dtype).take(slice(None))
+    def _rows(self, name: str, value: Any, width: str) -> np.ndarray:
+        """Rows of one of the layer's widths, "inputs" or "units"."""
+        whose = f"the {width} of layer {self.name!r}"
+        return data.inputs(name, value, getattr(self, width), self.dtype, whose).take(slice(None))
 
     def _input_rows(self, x: Any) -> np.ndarray:
         """x checked and converted; the first one builds a layer that is used alone, where nothing is wrong with it."""
@@ -193,12 +196,12 @@ class Layer(Told):
             width, dtype = array.shape[1] if array.ndim == 2 else 1, "float64" if array.itemsize > 4 else "float32"
             data.inputs("x", x, width, dtype)
             self.build(width, dtype=dtype)
-        return self._rows("x", x, self.inputs)
+        return self._rows("x", x, "inputs")
 
     def _output_rows(self, dy: Any, kept: np.ndarray | None) -> np.ndarray:
         if kept is None:
             raise RuntimeError(f"backward of layer {self.name!r} came before forward; call forward first")
-        rows = self._rows("dy", dy, self.units)
+        rows = self._rows("dy", dy, "units")
         if len(rows) != len(kept):
             raise ValueError(f"dy has {len(rows)} rows; expected {len(kept)}, as many as the x of the last forward")
         return rows
@@ -235,7 +238,7 @@ class Input(Layer):
         return self._input_rows(x)
 
     def backward(self, dy: Any) -> np.ndarray:
-        return self._rows("dy", dy, self.units)
+        return self._rows("dy", dy, "units")
 
 
 class Activation(Layer):
@@ -397,6 +400,10 @@ class Dense(Layer):
 
     def convert(self, dtype: str) -> None:
         self.dtype = self._nonlinearity.dtype = dtype
+
+    def forget(self) -> None:
+        super().forget()
+        self._nonlinearity.forget()
 
     def lower(self, builder: Builder) -> None:
         builder.dense(self)

@@ -77,7 +77,7 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
 
     def report() -> None:
         end_epoch(last["results"])
-        text = f"iteration {end_epoch.finished}/{trainer.epochs}  loss {last['results'][0, 0]:.4f}"
+        text = f"iteration {end_epoch.finished}/{trainer.epochs}  {end_epoch.figures}"
         end_epoch.progress.show(end_epoch.finished / trainer.epochs, text)
 
     def accept(intermediate_result: Any) -> None:

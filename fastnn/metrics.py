@@ -203,9 +203,9 @@ class FunctionMetric(Metric):
 
     def __init__(self, function: Callable[[np.ndarray, np.ndarray], float], name: str | None = None):
         self.function = checks.function("function", function, ("y_true", "y_pred"))
-        if name is not None and (not isinstance(name, str) or not name):
-            raise TypeError(f"name is {shown(name)}; expected a non-empty string or None")
-        self.name: str = name or getattr(function, "__name__", None) or type(function).__name__
+        self.name: str = (
+            checks.name_or_none("name", name) or getattr(function, "__name__", None) or type(function).__name__
+        )
 
     def of_epoch(self, y_true: np.ndarray, y_pred: np.ndarray) -> float:
         try:
@@ -348,14 +348,15 @@ def get(name: str, value: Any) -> tuple[Metric, ...]:
             metric = FunctionMetric(checks.function(function, entry, ("y_true", "y_pred")))
         else:
             hint = nearest(entry, BY_NAME) if isinstance(entry, str) else ""
-            first: dict[Any, str] = {}  # of the names of each
+            kinds: dict[Any, str] = {}  # each with the first of its names
             for key, kind in BY_NAME.items():
-                first.setdefault(kind, key)
-            names = ", ".join(map(repr, first.values()))
+                kinds.setdefault(kind, key)
+            names = ", ".join(map(repr, kinds.values()))
             raise ValueError(f"{name} has {shown(entry)}; expected {names} or a function f(y_true, y_pred){hint}")
         if metric.name == "loss" or metric.name.startswith("val_"):
             raise ValueError(f"{name} has a metric named {metric.name!r}; expected another name: that one is taken")
-        if vars(found.setdefault(metric.name, metric)) != vars(metric):
+        first = found.setdefault(metric.name, metric)
+        if type(first) is not type(metric) or vars(first) != vars(metric):
             raise ValueError(
                 f"{name} has two metrics named {metric.name!r}; expected a name for each, as in "
                 "metrics.FunctionMetric(function, name)"

@@ -81,7 +81,7 @@ class Model(Told):
     ):
         self._seed = secrets.randbits(62) if seed is None else whole_number("seed", seed, 0, 2**63 - 1)
         self._dtype = checks.dtype("dtype", dtype)
-        self.name = "model" if name is None else name
+        self.name = checks.name_or_none("name", name) or "model"
         self._layers = chain.build(layers, self._seed, self._dtype)
         self._optimizer: optimizers.Optimizer | None = None
         self._loss: losses.Loss | None = None
@@ -665,7 +665,7 @@ class Model(Told):
         tolerance = number("tolerance", tolerance, above=0, below=1)
         entries = whole_number("entries", entries)
         twin = self.copy()
-        twin._dtype, twin._device, twin._precision = "float64", "cpu", "float32"
+        twin._dtype, twin._device, twin._precision, twin._metrics = "float64", "cpu", "float32", ()
         for layer in twin.layers:
             layer.convert("float64")
         twin._set_up()

@@ -222,7 +222,8 @@ class LBFGS(Optimizer):
     """L-BFGS (Liu & Nocedal 1989), for small data: all rows at every step, and a line search instead of a rate.
 
     One epoch is one iteration; batch_size and shuffle have no meaning. It needs SciPy (the extra ``scipy``), a smooth
-    loss, and no dropout; float64 lets it come nearest to the minimum.
+    loss, and no dropout; float64 lets it come nearest to the minimum. Callbacks hear of epochs, not of batches, and may
+    end the fit; weights that they set are put back.
 
     memory : steps from which it knows the curvature, 1 or more.
 

@@ -67,8 +67,7 @@ class OwnFunction(Told):
     slope_takes: tuple[str, ...] = ()
 
     def __init__(self, value: Callable[..., Any], slope: Callable[..., Any], name: str | None = None):
-        if name is not None and (not isinstance(name, str) or not name):
-            raise TypeError(f"name is {shown(name)}; expected a non-empty string or None")
+        name = checks.name_or_none("name", name)
         self.value = _checked_function("value", value, self.value_takes)
         self.slope = _checked_function("slope", slope, self.slope_takes)
         self.name = name or str(getattr(value, "__name__", type(value).__name__))

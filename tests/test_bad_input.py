@@ -292,6 +292,22 @@ BAD_CONSTRUCTION = {
         lambda: setattr(classifier().layers[1], "W", np.full((3, 5), np.nan)),
         "dense_1.W has nan",
     ),
+    "a weight not finite": (
+        lambda: setattr(classifier().layers[1], "W", changed(np.ones((3, 5)), (2, 1), np.nan)),
+        "dense_1.W has nan in row 2, column 1",
+    ),
+    "a bias not finite": (
+        lambda: setattr(classifier().layers[1], "b", [0, 0, 0, np.nan, 0]),
+        "dense_1.b has nan in row 0, column 3",
+    ),
+    "x of another width": (
+        lambda: classifier().layers[1].forward(np.ones((2, 7))),
+        "x has 7 columns; expected 3, the inputs of layer 'dense_1'",
+    ),
+    "dy of another width": (
+        lambda: (classifier().layers[1].forward(np.ones((2, 3))), classifier().layers[0].backward(np.ones((2, 7)))),
+        "dy has 7 columns; expected 3, the units of layer 'input'",
+    ),
     "backward before forward": (lambda: fn.Dense(2).backward(np.ones((1, 2))), "backward of layer 'dense' came before"),
     "backward of other rows": (lambda: backward_of_other_rows(fn.Dense(2)), "dy has 3 rows; expected 2"),
     "backward of Input": (lambda: fn.Input(2).backward(np.ones((1, 3))), "dy has 3 columns; expected 2"),

@@ -193,6 +193,13 @@ def test_csv_log(tmp_path):
         fit(fn.CSVLogger(tmp_path / "no folder" / "log.csv"))
 
 
+def test_csv_log_of_what_a_callback_added(tmp_path):
+    added = Script(float64=[np.float64(0.1)], float32=[np.float32(0.1)], count=[np.int64(3)], text=["a,b"])
+    fit(added, fn.CSVLogger(tmp_path / "log.csv"), epochs=1)
+    row = next(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
+    assert (row["float64"], row["float32"], row["count"], row["text"]) == ("0.1", "0.1", "3", "a,b")
+
+
 def test_time_limit():
     wait = fn.LambdaCallback(on_epoch_end=lambda epoch, logs: time.sleep(0.02))
     _, history = fit(wait, fn.TimeLimit(0.05), epochs=1000)

@@ -369,6 +369,7 @@ MISTAKES = {
     "hidden negative": (None, ["--hidden", "-4"], "units is -4"),
     "epochs": (None, ["--epochs", "0"], "epochs is 0"),
     "threads": (None, ["--threads", "0"], "threads is 0"),
+    "seed": (None, ["--seed", "-1"], "--seed is -1; expected a whole number of at least 0"),
     "cuda": (None, ["--device", "cuda"], 'device is "cuda", but'),
 }
 

@@ -31,6 +31,13 @@ def test_the_environment_chooses_where_the_model_does_not(monkeypatch):
     cpu_model().compile("sgd", "mse", device="cpu")
 
 
+@pytest.mark.parametrize("name", ["CPU", "Auto", "CUDA", "Cuda:0", "cuda:0"])
+def test_a_device_in_any_case_has_one_name(name, monkeypatch):
+    monkeypatch.delenv("FASTNN_DEVICE", raising=False)
+    monkeypatch.setattr(dispatch, "missing_for_gpu", lambda index=0: None)
+    assert dispatch.choose_device(name) == name.lower().replace("auto", "cpu")
+
+
 def test_cuda_without_the_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(dispatch, "find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match=r"numba-cuda is not installed.*fastnn\[cuda12\].*fastnn\[cuda13\]"):

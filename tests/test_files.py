@@ -149,6 +149,20 @@ def test_weights_alone(tmp_path):
         fn.load(tmp_path / "w")
 
 
+@pytest.mark.parametrize("name", ["optimizer", "optimizer.0"])
+def test_a_layer_may_be_named_as_the_optimizer(name, tmp_path):
+    model, other = (fn.Model([fn.Input(2), fn.Dense(3, name=name), fn.Dense(1)], seed=seed) for seed in (0, 1))
+    model.compile("adam", "mse")
+    model.fit(np.eye(2), [1, 2], verbose=0)
+    model.save(tmp_path / "m")
+    model.save_weights(tmp_path / "w")
+    for path in ("m", "w"):
+        other.layers[1].W = np.zeros((2, 3))
+        other.load_weights(tmp_path / path)
+        np.testing.assert_array_equal(other.arenas.parameters, model.arenas.parameters)
+    np.testing.assert_array_equal(fn.load(tmp_path / "m").arenas.slots, model.arenas.slots)
+
+
 def test_weights_that_do_not_fit_change_nothing(tmp_path):
     model = small()
     model.save_weights(tmp_path / "w")

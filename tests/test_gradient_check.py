@@ -200,6 +200,19 @@ def test_kinks_hide_no_mistake():
     assert not report and report.worst.parameter == "dense_1.b"
 
 
+def test_metrics_are_not_asked_for():
+    calls = []
+
+    def counted(y_true, y_pred):
+        calls.append(len(y_true))
+        return 0.0
+
+    model = MODELS["labels"]()
+    model.compile("sgd", model.loss, [counted])
+    assert model.check_gradients(X, LABELS)
+    assert calls == [] and [metric.name for metric in model.metrics] == ["counted"]
+
+
 def test_the_report(capsys):
     report = MODELS["labels"]().check_gradients(X, LABELS, entries=10, tolerance=1e-4)
     print(report)

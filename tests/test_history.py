@@ -122,6 +122,14 @@ def test_numbers_keep_their_digits(value, text):
     assert number_text(value) == text
 
 
+def test_a_table_looks_for_the_best_epoch_once(monkeypatch):
+    history, looked = made(1000), []
+    best = fn.History.best_epoch.fget
+    monkeypatch.setattr(fn.History, "best_epoch", property(lambda self: looked.append(1) or best(self)))
+    assert "501" in str(history) and "501" in history._repr_html_()
+    assert len(looked) <= 5
+
+
 def test_html_table():
     table = ElementTree.fromstring(made(100)._repr_html_())
     assert table.find("caption").text == "100 epochs, least val_loss 0.5000 in epoch 51"
@@ -251,6 +259,11 @@ def test_plot_chooses_quantities():
     pytest.importorskip("matplotlib")
     assert [axes.get_ylabel() for axes in made(3).plot("accuracy").axes] == ["accuracy"]
     assert [axes.get_ylabel() for axes in made(3).plot(["accuracy", "loss", "loss"]).axes] == ["accuracy", "loss"]
+    history = fn.History(loss=[1.0], RMSLE=[2.0], Loss=[3.0])
+    for name, quantity in (("RMSLE", "RMSLE"), ("rmsle", "RMSLE"), ("Loss", "Loss"), ("loss", "loss")):
+        assert [axes.get_ylabel() for axes in history.plot(name).axes] == [quantity]
+    with pytest.raises(ValueError, match="'RMSLA'; expected one of 'loss', 'RMSLE', 'Loss'; did you mean 'RMSLE'"):
+        history.plot("RMSLA")
 
 
 def test_plot_into_given_axes():

@@ -64,6 +64,13 @@ def test_what_cannot_be_converted_is_told_as_it_came(value, message):
         network().predict(X)
 
 
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="a longdouble is a double here")
+@pytest.mark.parametrize("count", [1, 10_000])
+def test_numbers_of_too_many_bits_are_refused_however_few(count):
+    with pytest.raises(TypeError, match=r"X holds numbers of \d+ bits; expected numbers"):
+        network().predict(rows(count, np.longdouble))
+
+
 def test_no_rows():
     assert network().compiled_predict()(rows(0)).shape == (0, 3)
     with pytest.raises(ValueError, match="no rows"):

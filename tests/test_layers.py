@@ -55,6 +55,16 @@ def test_rows_that_are_refused_build_nothing(x):
         assert layer.forward(np.ones((1, 4))).shape == (1, layer.units)
 
 
+def test_what_a_layer_forgets_is_gone():
+    layer = fn.Dense(3, "tanh")
+    layer.forward(np.ones((2, 2)))
+    layer.forget()
+    for part in (layer, layer._nonlinearity):
+        assert not any(isinstance(value, np.ndarray) for key, value in vars(part).items() if key in ("_x", "_y"))
+    with pytest.raises(RuntimeError, match="backward of layer 'dense' came before forward"):
+        layer.backward(np.ones((2, 3)))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("training", [True, False])
 def test_backward_leaves_dy_as_it_was(dtype, training):

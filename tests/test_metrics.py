@@ -201,9 +201,21 @@ def test_accuracy_of_numbers_is_refused_before_the_fit():
     assert model.evaluate(X, labels > 2)["accuracy"] == ((model.predict(X)[:, 0] > 0.5) == (labels > 2)).mean()
 
 
+class OwnAccuracy(metrics.Metric):
+    """The share of right labels, twice as large."""
+
+    name = "accuracy"
+    by_rows = False
+
+    def of_epoch(self, y_true, y_pred):
+        return 2 * (y_pred.argmax(axis=1) == y_true).mean()
+
+
 def test_one_function_twice_is_one_metric():
     function = metrics.FunctionMetric(scores.f1, "mine")
     assert len(metrics.get("metrics", [scores.f1, scores.f1, "acc", "accuracy", metrics.TopKAccuracy(5), "top_k"])) == 3
     assert metrics.get("metrics", [function, metrics.FunctionMetric(scores.f1, "mine")]) == (function,)
+    with pytest.raises(ValueError, match="metrics has two metrics named 'accuracy'; expected a name for each"):
+        metrics.get("metrics", ["accuracy", OwnAccuracy()])
     with pytest.raises(TypeError, match="name is 3; expected a non-empty string"):
         metrics.FunctionMetric(scores.f1, 3)

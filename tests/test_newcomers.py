@@ -678,7 +678,11 @@ def test_what_may_change_in_a_model_is_checked():
     refused("threads is -1; expected a whole number", lambda: setattr(model, "threads", -1))
     refused("step is -5; expected a whole number", lambda: setattr(model, "step", -5))
     refused("epoch is None; expected a whole number", lambda: setattr(model, "epoch", None))
-    refused("name is 3; expected a non-empty string", lambda: setattr(model, "name", 3))
+    for name in (3, None, ""):
+        with pytest.raises(TypeError, match=rf"^name is {name!r}; expected a non-empty string$"):
+            model.name = name
+    with pytest.raises(TypeError, match=r"^name is 3; expected a non-empty string or None$"):
+        fn.Model([fn.Input(1), fn.Dense(1)], name=3)
     refused("stop_training is 'yes'; expected True or False", lambda: setattr(model, "stop_training", "yes"))
     refused("a model has no 'stop_traning'; did you mean 'stop_training'?", lambda: setattr(model, "stop_traning", 1))
     refused("expected optimizer.learning_rate", lambda: setattr(model, "learning_rate", 0.1))

@@ -314,3 +314,12 @@ def test_lbfgs_shows_its_iterations(terminal):
     model.compile("lbfgs", "mse")
     model.fit([[1.0, 2.0, 3.0], [1.0, 0.0, 1.0], [0.0, 1.0, 2.0]], [1.0, 2.0, 3.0], epochs=3)
     assert any(re.search(r"\d+ %  iteration \d/3  loss \d", state) for state in states(terminal))
+
+
+def test_lbfgs_shows_small_losses_too(terminal):
+    pytest.importorskip("scipy")
+    model = fn.Model([fn.Input(3), fn.Dense(1)], seed=0, dtype="float64")
+    model.compile("lbfgs", "mse")
+    X, y = [[1.0, 2.0, 3.0], [1.0, 0.0, 1.0], [0.0, 1.0, 2.0]], [1.0, 2.0, 3.0]
+    model.fit(X, y, epochs=30, validation_data=(X, y))
+    assert any(re.search(r"iteration \d+/30  loss \d\.\d\de-\d+  val_loss \d\.", state) for state in states(terminal))
