@@ -756,12 +756,14 @@ class Model(Told):
 
     # Copies. A prepared plan holds addresses, which mean nothing elsewhere: it is made anew.
 
-    def __getstate__(self) -> dict[str, Any]:
+    def _state(self, memo: dict[int, Any], *copied: str) -> dict[str, Any]:
+        """The attributes of a copy, with copies of those of the names ``copied``, or, if there are none, of all."""
         with self._lock:  # not in the middle of a step of another thread, which may go on before all is written
-            state = vars(self).copy()
-            for key in MADE_ANEW:
-                del state[key]
-            return state | copy.deepcopy({key: state[key] for key in ("_layers", "_slots", "history")})
+            state = {key: value for key, value in vars(self).items() if key not in MADE_ANEW}
+            return state | copy.deepcopy({key: state[key] for key in copied or state}, memo)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._state({}, "_layers", "_slots", "history")  # what training changes
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -770,7 +772,7 @@ class Model(Told):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         twin = memo[id(self)] = object.__new__(type(self))
-        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        twin.__setstate__(self._state(memo))
         return twin
 
     def copy(self) -> Model:

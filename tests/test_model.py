@@ -418,6 +418,23 @@ def test_copies_continue_with_the_same_bits_and_apart(duplicate):
     np.testing.assert_array_equal(weights_of(twin), weights_of(model))
 
 
+def test_a_copy_copies_each_part_once_and_what_is_shared_stays_so(monkeypatch):
+    copied = []
+
+    def counted(self, memo):
+        copied.append(self.name)
+        twin = memo[id(self)] = object.__new__(type(self))
+        vars(twin).update(copy.deepcopy(self.__getstate__(), memo))
+        return twin
+
+    monkeypatch.setattr(fn.Dense, "__deepcopy__", counted, raising=False)
+    model = network()
+    twin, layer, optimizer = copy.deepcopy([model, model.layers[1], model.optimizer])
+    assert copied == ["dense_1", "dense_2"]
+    assert twin.layers[1] is layer and twin.optimizer is optimizer and layer is not model.layers[1]
+    assert np.array_equal(weights_of(twin), weights_of(model))
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.5, 0.9, 0.999, 1 - 1e-9, 1 - 1e-10, 1 - 2.0**-53, 1e-300])
 def test_dropout_divides_by_the_share_that_it_keeps(rate):
     """The mean over all masks is what came, also where the rate is rounded: random words of 32 bits decide."""
