@@ -6,7 +6,7 @@ formulas stand in ``kernels/formulas/losses.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from .checks import SUM_TOLERANCE, flag, nearest, number, shown
 from .data import MISSING, Rows, as_array
 from .elsewhere import missing_from
-from .own_functions import PLACES, OwnFunction, find_wrong_slope
+from .own_functions import PLACES, OwnFunction
 from .settings import Closed
 
 __all__ = [
@@ -319,28 +319,15 @@ class LossFunction(OwnFunction, Loss):
         return self.name, False
 
     def check_slope(self, targets: Rows, activation: Any) -> None:
-        if self._checked:
-            return
-        outputs = _possible_outputs(activation)
-        values, mistake = np.unique(targets.take(slice(0, 4096))), None
-        for target in map(float, values[np.linspace(0, len(values) - 1, 8).round().astype(int)]):
-            near = outputs + target if activation == "linear" else outputs[:0]
-            mistake = self.mistake(np.concatenate([outputs, near]), target)
-            if mistake is not None:
-                break
-        self.settle(mistake)
+        self.check(_outputs_and_targets(targets, activation))
 
-    def mistake(self, places: Iterable[float], target: float) -> str | None:
-        """Where the slope is wrong, for y at ``places`` and one target, and by what; or None."""
-        wrong = find_wrong_slope(
-            lambda y: self.compute("value", y, target), lambda y: self.compute("slope", y, target), places
-        )
-        if wrong is None:
-            return None
-        return (
-            f"at y = {wrong[0]:.6g} for the target {target:.6g}, slope(y, target) is {wrong[1]:.6g}, but central "
-            f"differences of value(y, target) give {wrong[2]:.6g}"
-        )
+
+def _outputs_and_targets(targets: Rows, activation: Any) -> Iterator[tuple[np.ndarray, float]]:
+    """Some outputs beside each of some targets."""
+    outputs, values = _possible_outputs(activation), np.unique(targets.take(slice(0, 4096)))
+    for target in map(float, values[np.linspace(0, len(values) - 1, 8).round().astype(int)]):
+        near = outputs + target if activation == "linear" else outputs[:0]
+        yield np.concatenate([outputs, near]), target
 
 
 def _possible_outputs(activation: Any) -> np.ndarray:

@@ -96,11 +96,36 @@ class OwnFunction(Told):
             places = ", ".join(f"{name} = {number:.6g}" for name, number in zip(takes, arguments, strict=True))
             raise TypeError(f"{which} of {self!r} failed for {places}: {type(fault).__name__}: {fault}") from fault
 
-    def settle(self, mistake: str | None) -> None:
-        """Raise a ValueError about the mistake in the slope, or remember that there is none."""
-        if mistake is not None:
-            raise ValueError(f"the slope of {self!r} is wrong: {mistake}")
+    def check(self, cases: Iterable[tuple[Any, ...]] = ((PLACES,),)) -> None:
+        """Raise a ValueError if the slope is not the derivative of the value; it is looked at once.
+
+        cases : arguments of ``mistake``.
+        """
+        if self._checked:
+            return
+        for case in cases:
+            mistake = self.mistake(*case)
+            if mistake is not None:
+                raise ValueError(f"the slope of {self!r} is wrong: {mistake}")
         self._checked = True
+
+    def mistake(self, places: Iterable[float], *others: float) -> str | None:
+        """Where the slope is wrong, for a first argument at ``places`` and these ``others``, and by what; or None."""
+        wrong = find_wrong_slope(
+            lambda x: self.compute("value", x, *others), lambda x: self.slope_at(x, *others), places
+        )
+        if wrong is None:
+            return None
+        first, *further = self.value_takes
+        given = "".join(f" for the {name} {number:.6g}" for name, number in zip(further, others, strict=True))
+        return (
+            f"at {first} = {wrong[0]:.6g}{given}, slope({', '.join(self.slope_takes)}) is {wrong[1]:.6g}, but central "
+            f"differences of value({', '.join(self.value_takes)}) give {wrong[2]:.6g}"
+        )
+
+    def slope_at(self, *arguments: float) -> float:
+        """The slope for the arguments of ``value``."""
+        return self.compute("slope", *arguments)
 
     def trusted(self) -> Self:
         """A copy whose slope is not checked when it is first used."""
@@ -147,22 +172,8 @@ class ActivationFunction(OwnFunction):
             self._formulas = own.activation_formulas(self.value, self.slope)
         return self._formulas
 
-    def check(self) -> None:
-        """Raise a ValueError if the slope is not the derivative of the value."""
-        if not self._checked:
-            self.settle(self.mistake(PLACES))
-
-    def mistake(self, places: Iterable[float]) -> str | None:
-        """Where the slope is wrong, for x at ``places``, and by what; or None."""
-        wrong = find_wrong_slope(
-            lambda x: self.compute("value", x), lambda x: self.compute("slope", x, self.compute("value", x)), places
-        )
-        if wrong is None:
-            return None
-        return (
-            f"at x = {wrong[0]:.6g}, slope(x, y) is {wrong[1]:.6g}, but central differences of value(x) "
-            f"give {wrong[2]:.6g}"
-        )
+    def slope_at(self, *arguments: float) -> float:
+        return self.compute("slope", *arguments, self.compute("value", *arguments))
 
 
 def suspects(model: Model) -> str:

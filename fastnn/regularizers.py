@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .checks import choice, number, shown
 from .elsewhere import missing_from
-from .own_functions import PLACES, OwnFunction, find_wrong_slope
+from .own_functions import OwnFunction
 from .settings import Closed
 
 __all__ = ["L1", "L1L2", "L2", "Penalty", "Regularizer", "get"]
@@ -78,21 +78,6 @@ class Penalty(OwnFunction, Regularizer):
     """
 
     value_takes = slope_takes = ("w",)
-
-    def check(self) -> None:
-        """Raise a ValueError if the slope is not the derivative of the value."""
-        if not self._checked:
-            self.settle(self.mistake(PLACES))
-
-    def mistake(self, places: Iterable[float]) -> str | None:
-        """Where the slope is wrong, for w at ``places``, and by what; or None."""
-        wrong = find_wrong_slope(lambda w: self.compute("value", w), lambda w: self.compute("slope", w), places)
-        if wrong is None:
-            return None
-        return (
-            f"at w = {wrong[0]:.6g}, slope(w) is {wrong[1]:.6g}, but central differences of value(w) give "
-            f"{wrong[2]:.6g}"
-        )
 
 
 BY_NAME: dict[str, Callable[[], Regularizer]] = {"l1": L1, "l2": L2, "l1_l2": L1L2, "l1l2": L1L2}
