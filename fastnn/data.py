@@ -312,8 +312,6 @@ def sample_weights(name: str, value: Any, rows: int) -> np.ndarray | None:
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if len(bad):
         raise ValueError(f"{name} has {weights[bad[0]]:g} in row {bad[0]}; expected finite numbers of at least 0")
-    if not weights.any():
-        raise ValueError(f"{name} is zero in all {rows} rows; expected a row that counts")
     return weights
 
 

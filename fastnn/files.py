@@ -178,8 +178,6 @@ def save(model: Model, path: Place) -> None:
     (an older one then stays as it was), a TypeError where a part of your own cannot be described, and a ValueError
     where a number is not finite.
     """
-    if not _is_open(path, "write"):
-        checks.model_file("path", path)
     classes, own = known_classes(), {}  # type: tuple[dict[str, type], dict[str, Any]]
     compiled = None
     if model.loss is not None:
@@ -218,6 +216,8 @@ def save_weights(model: Model, path: Place) -> None:
 
 def write(path: Place, description: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
     """Write a safetensors file; where ``path`` is one, whole or not at all."""
+    if not _is_open(path, "write"):  # looked at before the numbers are, which may be many
+        checks.model_file("path", path)
     header: dict[str, Any] = {"__metadata__": {"fastnn": json.dumps(description, allow_nan=False), "sha256": "0" * 64}}
     names = {dtype: name for name, dtype in TYPES.items()}
     place = 0
@@ -283,7 +283,7 @@ def _reading(place: Any) -> Iterator[tuple[BinaryIO, int]]:
 @contextlib.contextmanager
 def _replacing(path: str | os.PathLike[str]) -> Iterator[Callable[[Any], Any]]:
     """Writes to a new file beside ``path``, which takes its place when all is on the disk."""
-    given = checks.model_file("path", path)
+    given = os.fspath(path)
     path = os.path.realpath(given)
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")

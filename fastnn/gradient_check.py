@@ -58,8 +58,8 @@ class GradientReport:
     wrong, in words, as far as a part alone is; tolerance : the largest relative error that passes.
     """
 
-    def __init__(self, checks: list[ParameterCheck], faults: list[str], epsilon: float, tolerance: float):
-        self.checks, self.faults, self.epsilon, self.tolerance = checks, faults, epsilon, tolerance
+    def __init__(self, checks: list[ParameterCheck], faults: list[str], tolerance: float):
+        self.checks, self.faults, self.tolerance = checks, faults, tolerance
 
     @property
     def worst(self) -> ParameterCheck:
@@ -117,7 +117,7 @@ def check_gradients(model: Model, X: Any, y: Any, epsilon: float, tolerance: flo
             return model.evaluate(X, y, verbose=0)["loss"]
 
         checks = [compare(name, arrays[name], gradient, loss, settings) for name, gradient in gradients.items()]
-        report = GradientReport(checks, [], epsilon, tolerance)
+        report = GradientReport(checks, [], tolerance)
         if not report.passed:
             report.faults = list(faults(model, X, y, settings))
             report.faults = report.faults or ["each part alone is right: what is wrong is how fastnn joins them"]

@@ -111,7 +111,7 @@ class _Scaled(Initializer):
         return shape[0]
 
     def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
-        deviation = math.sqrt(self.gain / max(1.0, self.fan(shape)))
+        deviation = math.sqrt(self.gain / self.fan(shape))
         if self.uniform:  # the variance of U(-a, a) is a²/3
             return generator.uniform(-math.sqrt(3) * deviation, math.sqrt(3) * deviation, shape)
         return generator.normal(0.0, deviation, shape)
@@ -166,7 +166,7 @@ class Orthogonal(Initializer):
         self.gain = number("gain", gain)
 
     def __call__(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
-        rows, columns = (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (shape[0], 1)
+        rows, columns = shape[0], math.prod(shape[1:])
         q, r = np.linalg.qr(generator.normal(size=(max(rows, columns), min(rows, columns))))
         q = q * np.sign(np.diag(r))  # without it the matrix would not be spread evenly over all orthogonal ones
         return self.gain * (q if rows >= columns else q.T).reshape(shape)

@@ -101,6 +101,8 @@ def _probabilities(loss: Loss, last_activation: str) -> bool:
 class _OfClasses(Metric):
     """A metric of classes that outputs need not be probabilities for, as where least squares tell classes apart."""
 
+    larger_is_better = True
+
     def check_targets(self, name: str, t: Rows, loss: Loss, last_activation: str) -> None:
         if isinstance(loss, (BinaryCrossEntropy, CrossEntropy)):
             return
@@ -128,7 +130,6 @@ class Accuracy(_OfClasses):
     """
 
     name = "accuracy"
-    larger_is_better = True
 
     def kernel(self, loss: Loss, outputs: int) -> str:
         one_of_many = outputs > 1 and not isinstance(loss, BinaryCrossEntropy)
@@ -140,8 +141,6 @@ class TopKAccuracy(_OfClasses):
 
     k : 1 or more. ``compile`` raises a ValueError for a model with k classes or fewer.
     """
-
-    larger_is_better = True
 
     def __init__(self, k: int = 5):
         self.k = whole_number("k", k)
@@ -252,7 +251,6 @@ class Precision(_ScoreOfClasses):
     """
 
     name, score = "precision", staticmethod(scores.precision)
-    larger_is_better = True
 
 
 class Recall(_ScoreOfClasses):
@@ -262,7 +260,6 @@ class Recall(_ScoreOfClasses):
     """
 
     name, score = "recall", staticmethod(scores.recall)
-    larger_is_better = True
 
 
 class F1(_ScoreOfClasses):
@@ -271,7 +268,6 @@ class F1(_ScoreOfClasses):
     """
 
     name, score = "f1", staticmethod(scores.f1)
-    larger_is_better = True
 
 
 class AUC(_ScoreOfClasses):
@@ -281,7 +277,6 @@ class AUC(_ScoreOfClasses):
     """
 
     name, score = "auc", staticmethod(scores.roc_auc)
-    larger_is_better = True
 
 
 class LogLoss(_ScoreOfClasses):

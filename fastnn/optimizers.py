@@ -246,7 +246,7 @@ BY_NAME: dict[str, Callable[[], Optimizer]] = {
 }
 
 
-#: The update kernels, and "" for whoever has none.
+#: The update kernels.
 UPDATES = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
 
 #: Slots and settings that the engine has room for: one of the optimizer's options is ``clip_value``.

@@ -120,10 +120,7 @@ class Parameter:
     @property
     def size(self) -> int:
         """The number of its elements."""
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        return math.prod(self.shape)
 
 
 @dataclass

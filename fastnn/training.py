@@ -156,7 +156,7 @@ class Trainer:
         done, results = self._train(batch, batch + count)
         if self.converged:
             return batch + len(results), results
-        if len(results) < count or done < count:
+        if done < count:
             self._restore(batch + done)
             self.before_failure = results[:done]
             self._explain(batch + done)
