@@ -1,7 +1,7 @@
 """Which device runs a plan.
 
-``device="auto" | "cpu" | "cuda"``, else the environment variable ``FASTNN_DEVICE``. No other file of
-the library reaches for a GPU.
+``device="auto" | "cpu" | "cuda"``, else the environment variable ``FASTNN_DEVICE``. No other file of the
+library reaches for a GPU.
 """
 
 from __future__ import annotations

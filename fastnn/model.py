@@ -414,11 +414,12 @@ class Model(Told):
         passes over all rows; verbose : "auto" shows a progress line in a terminal or a bar in a notebook, 1 does so,
         too, and prints a line each epoch where it is neither, 2 a line each epoch, 0 nothing; callbacks : objects with
         any of the methods of ``fastnn.callbacks.Callback``; validation_split : the share of rows, taken from the end
-        before shuffling, to validate on; validation_data : or (X, y) or (X, y, sample_weight) to validate on; shuffle
-        : whether each epoch has its own order of the rows; class_weight : {label: weight}, or "balanced": rows /
-        (classes · rows of the class); sample_weight : (rows,), the loss of a batch is Σ weight · loss / rows; metrics
-        count all rows alike; tolerance : stop when the Euclidean norm of the gradient of the loss and its penalties is
-        at most this, in full-batch descent (a batch_size of at least all rows).
+        before shuffling, to validate on; validation_data : or (X, y) or (X, y, sample_weight) to validate on, with
+        labels or one-hot rows as in y; shuffle : whether each epoch has its own order of the rows; class_weight :
+        {label: weight}, or "balanced": rows / (classes · rows of the class); sample_weight : (rows,), the loss of a
+        batch is Σ weight · loss / rows; metrics count all rows alike; tolerance : stop when the Euclidean norm of the
+        gradient of the loss and its penalties is at most this, in full-batch descent (a batch_size of at least all
+        rows).
 
         Returns a History: ``history["loss"]``, ``history["val_accuracy"]`` ...
 
