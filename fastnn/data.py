@@ -44,7 +44,7 @@ class Rows:
         self.given = array
         self.columns: Sequence[Any] = range(array.shape[-1])  # what they are called in errors
         self.direct = array.dtype == self.dtype and array.dtype.isnative and array.flags.aligned
-        if array.size * self.dtype.itemsize <= BLOCK_BYTES:
+        if not self.direct and array.size * self.dtype.itemsize <= BLOCK_BYTES:
             self.convert()
 
     def convert(self) -> None:
