@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from ..jit import COMPILED, FLAGS, address, at_address, formula
 from ..memory import CACHE_LINE, aligned_zeros, item_size, vector
 from .panels import copy_panel, sum_rows, transpose_panel
-from .tile import LONE_ROWS, NARROW_HEIGHT, TILE_HEIGHT, TILE_VECTORS, multiply_tile, vector_length
+from .tile import LONE_ROWS, NARROW_HEIGHT, ROW_VECTORS, TILE_HEIGHT, TILE_VECTORS, multiply_tile, vector_length
 
 __all__ = ["column_sums", "multiplication", "multiply", "workspace"]
 
@@ -119,8 +119,11 @@ def multiplication(real):
                     if packs_a:
                         _pack_a(packed_a, a_block, a_row, a_column, high, deep, narrow, real)
                         a_block, a_tile, a_block_row = packed_a, deep, 1
-                    for column in range(j, last_column, width):
+                    column = j
+                    while column < last_column:
                         wide = min(width, last_column - column)
+                        if rows == 1 and not packs_b:
+                            wide = _long_row(last_column - column, wide, length)
                         b_panel, b_panel_row = b + size * (k * b_row + column * b_column), b_row
                         # The next panel, to be fetched from memory while this one is multiplied.
                         ahead, ahead_row = b_panel + size * width * b_column, b_row if b_column == 1 else length
@@ -136,6 +139,7 @@ def multiplication(real):
                             b_panel, b_panel_row, plus + size * (i * plus_row + column) if plus != 0 else 0, plus_row,
                             high, wide, deep, ahead, ahead_row, narrow, real,
                         )  # fmt: skip
+                        column += wide
                 if added != 0 and k == 0:
                     sums, starts = vector(c, last_column, real), vector(added, 1 + start_row * (columns - 1), real)
                     for column in range(j, last_column):
@@ -159,6 +163,15 @@ def _height(rows, narrow):
     if narrow:
         return min(NARROW_HEIGHT, rows)
     return TILE_HEIGHT - LONE_ROWS if 0 < rows - TILE_HEIGHT <= LONE_ROWS else min(TILE_HEIGHT, rows)
+
+
+@_part
+def _long_row(columns, wide, length):
+    """Columns of the next tile of a single row where so many are left; at least ``wide``."""
+    for vectors in ROW_VECTORS:
+        if columns >= vectors * length:
+            return vectors * length
+    return wide
 
 
 @_part

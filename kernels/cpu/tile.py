@@ -14,6 +14,7 @@ from .vectors import INTEGER, REGISTERS, Vectors
 __all__ = [
     "LONE_ROWS",
     "NARROW_HEIGHT",
+    "ROW_VECTORS",
     "SCALARS",
     "TILE_HEIGHT",
     "TILE_VECTORS",
@@ -29,6 +30,10 @@ TILE_VECTORS = 2
 #: registers, or 2 · 6 sums in 16; a multiple of 12 rows suits both. Rows in between use the next larger one.
 TILE_HEIGHTS = (12, 8, 4, 1) if REGISTERS == 32 else (6, 4, 2, 1)
 TILE_HEIGHT = max(TILE_HEIGHTS)
+
+#: Vectors side by side in the tiles of a single row: so many sums do not wait for one another, and a row of B is read
+#: by whole cache lines.
+ROW_VECTORS = (8, 4)
 
 #: Heights of the tiles of half a vector, for a C that has no more columns: so many sums do not wait for one another.
 NARROW_HEIGHTS = (12, 8, 4, 1)
@@ -199,6 +204,8 @@ def multiply_tile(
 ):
     """C = S + A·B for one tile: 1 to TILE_HEIGHT rows, 1 to TILE_VECTORS vectors of columns, depth at least 1.
 
+    Or a single row of as many whole vectors as one of ROW_VECTORS says.
+
     narrow : 1 for 1 to NARROW_HEIGHT rows and at most half a vector of columns, else 0.
 
     Addresses are integers, strides count numbers. S begins at ``start`` (0: zeros) with rows ``start_row``
@@ -241,6 +248,10 @@ def multiply_tile(
                             builder.branch(end)
                 below = height
 
+        for width in ROW_VECTORS:
+            with builder.if_then(builder.icmp_signed("==", columns, INTEGER(width * vectors.length))):
+                builder.call(_tile_function(builder.module, scalar, 1, width, True), call)
+                builder.branch(end)
         has_ahead = builder.icmp_unsigned("!=", arguments[13], INTEGER(0))
         half, whole = builder.append_basic_block("half"), builder.append_basic_block("whole")
         builder.cbranch(builder.icmp_signed("!=", narrow, INTEGER(0)), half, whole)

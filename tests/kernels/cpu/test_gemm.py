@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numba import config
 
 from fastnn.kernels.cpu.gemm import DEPTH_BLOCK, EVICTING_STRIDE, LONG_ROWS, multiply, workspace
-from fastnn.kernels.cpu.tile import NARROW_HEIGHT, TILE_HEIGHT
+from fastnn.kernels.cpu.tile import NARROW_HEIGHT, ROW_VECTORS, TILE_HEIGHT
 from fastnn.kernels.cpu.vectors import VECTOR_BYTES
 from fastnn.kernels.jit import COMPILED, kernel
 from tests.reference_products import (
@@ -114,6 +114,23 @@ def side_by_side(column, real):
     whole = np.full(len(column) + 6, CANARY, real)
     whole[3:-3] = column[:, 0]
     return whole, whole[3:-3, None]
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("turned_b", [False, True])
+@pytest.mark.parametrize("vectors", [*ROW_VECTORS, sum(ROW_VECTORS) + 1])
+def test_a_single_row(vectors, turned_b, real):
+    """It has wider tiles, with the bits of a row among others."""
+    length = VECTOR_BYTES // np.dtype(real).itemsize
+    for columns in (vectors * length - 1, vectors * length, vectors * length + 1):
+        for depth in (1, 7, 1537):
+            a, b = numbers((3, depth), real, 1), strided((depth, columns), real, 2, turned_b)
+            start = numbers((1, columns), real, 3)
+            whole, c = unwritten((1, columns), real)
+            run(c, a[1:2], b, start)
+            assert_same_bits(c, run(np.empty((3, columns), real), a, b, start)[1:2])
+            assert_product(c, a[1:2], b, start)
+            assert_canaries(whole, c)
 
 
 @pytest.mark.parametrize("real", REALS)
