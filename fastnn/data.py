@@ -141,6 +141,9 @@ class DeviceRows(Rows):
         assert self.host is not None
         return self.host.blocks()
 
+    def check_finite(self, for_nan: str = "") -> None:
+        """They have been looked at where they are."""
+
 
 class Examples:
     """What to learn from: inputs, targets, and weights (rows,) of float64 or None where all rows count alike."""
@@ -239,8 +242,13 @@ def _from_objects(name: str, array: np.ndarray, columns: Sequence[Any], hint: st
     return found
 
 
-def inputs(name: str, value: Any, width: int, dtype: str, whose: str = "the width of the model's Input") -> Rows:
-    """X as rows of ``width`` finite numbers, or an error that says what is wrong, and ``whose`` width that is."""
+def inputs(
+    name: str, value: Any, width: int, dtype: str, whose: str = "the width of the model's Input", look: bool = True
+) -> Rows:
+    """X as rows of ``width`` finite numbers, or an error that says what is wrong, and ``whose`` width that is.
+
+    look : whether they are looked at; else somebody does later, by ``check_finite``.
+    """
     array = as_array(name, value)
     if array.ndim != 2:
         hint = ""
@@ -259,7 +267,8 @@ def inputs(name: str, value: Any, width: int, dtype: str, whose: str = "the widt
     rows = Rows(name, array, dtype)
     if hasattr(value, "to_numpy") and hasattr(value, "columns"):
         rows.columns = list(value.columns)
-    rows.check_finite(MISSING)
+    if look:
+        rows.check_finite(MISSING)
     return rows
 
 

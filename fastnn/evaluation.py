@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data import Examples, Rows
+from .data import MISSING, Examples, Rows
 from .interrupt import DeferredInterrupt
 from .kernels.conventions import NOT_FINITE, OK, Data
 from .own_functions import suspects
@@ -64,13 +65,16 @@ def infer(
     kept: np.ndarray | None = None,
     interrupt: DeferredInterrupt | None = None,
     progress: Progress | None = None,
+    look: bool = False,
 ) -> list[np.ndarray]:
     """Take all rows forward, in slices of about ``SLICE_SECONDS``; returns the engine's results.
 
-    outputs : (rows, outputs), gets the predictions; or None, to evaluate examples: kept then gets their outputs.
+    outputs : (rows, outputs), gets the predictions; or None, to evaluate examples: kept then gets their outputs; look :
+    raise a ValueError where an input is not finite, which nobody has looked for, and which the CPU's engine can.
     """
     plan, parts, done = runner.plan, [], 0
     x = rows.x if isinstance(rows, Examples) else rows
+    call = partial(runner.infer, look=True) if look else runner.infer
     count = 16 * plan.block  # a first guess, until a slice has been measured
     while done < len(x):
         if not rows.direct:
@@ -81,8 +85,10 @@ def infer(
         started = time.perf_counter()
         workers = choose_workers(model.threads, plan.forward_flops(len(section)))
         outputs_there, kept_there = (None if array is None else array[part] for array in (outputs, kept))
-        status, results = runner.infer(Data(*arrays), outputs_there, workers, kept_there)
-        if status not in (OK, NOT_FINITE):
+        status, results = call(Data(*arrays), outputs_there, workers, kept_there)
+        if status == NOT_FINITE and look:
+            x.check_finite(MISSING)  # which says where
+        if status != OK and (status != NOT_FINITE or look):
             raise RuntimeError(f"the engine stopped with status {status}: a fault of fastnn, please report it")
         if status == NOT_FINITE:
             results[:, 0] = np.nan

@@ -59,12 +59,12 @@ def checked(
     return found
 
 
-def inputs(model: Model, name: str, X: Any) -> data.Rows:
-    """X checked against the model; on a GPU it stays there."""
+def inputs(model: Model, name: str, X: Any, look: bool = True) -> data.Rows:
+    """X checked against the model; on a GPU it stays there. look : as in ``data.inputs``."""
     if dispatch.on_gpu(X):
         return data.device_inputs(name, X, model.inputs, model.dtype, model.device)
     data.check_columns(name, X, model.columns)
-    return data.inputs(name, X, model.inputs, model.dtype)
+    return data.inputs(name, X, model.inputs, model.dtype, look=look)
 
 
 def targets(model: Model, loss: Loss, name: str, y: Any) -> data.Rows:

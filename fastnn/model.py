@@ -545,11 +545,16 @@ class Model(Told):
                 found = None if quick is None else quick.few(X)
                 if found is not None:
                     return found
-        x, make = examples.inputs(self, "X", X), np.empty if host else partial(dispatch.device_empty, self.device)
+        x = examples.inputs(self, "X", X, look=False)
+        make = np.empty if host else partial(dispatch.device_empty, self.device)
         outputs = make((len(x), self.outputs), self._dtype)
         with self._lock, Progress("predict", verbose) as progress:
             runner = self._runners.get("training") or self._runner("prediction", self._lower())
-            evaluation.infer(self, runner, x, outputs, progress=progress)
+            plan = runner.plan
+            looks = x.direct and plan.compiled and plan.device == "cpu"  # while a block is in the cache, on all cores
+            if not looks:
+                x.check_finite(data.MISSING)
+            evaluation.infer(self, runner, x, outputs, progress=progress, look=looks)
         return outputs
 
     def compiled_predict(self) -> CompiledPredict:

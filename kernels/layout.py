@@ -115,6 +115,7 @@ from .memory import item_size, matrix, vector
     KEEP,  # address: function(run, loss's operation, first row, last row), or 0: outputs are not kept
     GATHER,  # address: function(run, operation, first row, last row), or 0: the data is used in place
     GATHER_OPERATION,  # address of its operation: width of the inputs and of the targets
+    LOOK,  # address: function(run, gather's operation, first row, last row), or 0: the inputs are known to be finite
     ROWS,  # rows of the data
     BATCH_SIZE,
     BLOCK,  # rows that go through all layers together, chosen to stay in the cache
@@ -131,7 +132,7 @@ from .memory import item_size, matrix, vector
     RESULTS,  # address of (batches, 1 + metrics) float64, or in an evaluation (blocks, 1 + metrics)
     SYNC,  # address of the workers' synchronization memory, or 0 for one worker alone
     PROGRAM_FIELDS,
-) = range(33)
+) = range(34)
 
 #: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers.
 PENALTY_CHUNK = 4096

@@ -129,6 +129,22 @@ def test_from_a_function_of_numba():
     assert np.array_equal(y, outputs)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_rows_are_looked_at_by_the_engine(dtype, order, threads, monkeypatch):
+    model, X = network(dtype), np.array(rows(50_000, dtype), order=order)
+    model.compile("sgd", "cross_entropy", threads=threads)
+    expected = model.predict(X, verbose=0)
+    for row, column, bad in ((0, 0, np.nan), (6789, 3, -np.inf), (49_999, 4, np.inf)):
+        wrong = X.copy(order="K")
+        wrong[row, column] = bad
+        with pytest.raises(ValueError, match=f"X has {float(bad)!r} in row {row}, column {column}; expected finite"):
+            model.predict(wrong, verbose=0)
+    monkeypatch.setattr("fastnn.data.Rows.check_finite", None)  # which would read all of them once more
+    assert np.array_equal(model.predict(X, verbose=0), expected)
+
+
 def test_statuses_of_predict_into():
     predict = network().compiled_predict()  # it holds the memory that its state points to
     state, y = predict.state, np.full((2, 3), 7, np.float32)

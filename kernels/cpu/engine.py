@@ -46,6 +46,7 @@ from ..layout import (
     KEPT,
     LAST_BATCH,
     LENGTH,
+    LOOK,
     LOSS,
     LOSSES,
     METRIC_COUNT,
@@ -117,6 +118,10 @@ def forward_rows(run_address, program, first, last):
     """Take rows ``first`` to ``last`` of the batch through the operations, the loss and the metrics."""
     if program[GATHER] != 0:
         status = call(program[GATHER], run_address, program[GATHER_OPERATION], first, last)
+        if status != OK:
+            return status
+    if program[LOOK] != 0:
+        status = call(program[LOOK], run_address, program[GATHER_OPERATION], first, last)
         if status != OK:
             return status
     operation = program[OPERATIONS]

@@ -88,7 +88,6 @@ def multiplication(real):
 
     def product(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth):
         size, length = item_size(real), vector_length(real)
-        width = TILE_VECTORS * length
         # A single column would fill one place of each vector. It is the row of Cᵀ = Sᵀ + Bᵀ·Aᵀ, which fills them all.
         turned, added = columns == 1 and c_row == 1 and (a_row == 1 or a_column == 1), 0
         if turned:
@@ -101,6 +100,7 @@ def multiplication(real):
         else:
             packs_a = a_column == 1 and size * a_row % EVICTING_STRIDE == 0 and columns >= MANY_COLUMNS and rows > 1
         narrow = int(columns <= length // 2)  # half a vector
+        width = (ROW_VECTORS[0] if rows == 1 else TILE_VECTORS) * length
         packs_b = b_column != 1 or rows >= FEW_ROWS
         packed_b, packed_a = room + _HEAD, room + _HEAD + size * _PACKED_B
         depth_block = _even_share(depth, DEPTH_BLOCK)
@@ -122,8 +122,8 @@ def multiplication(real):
                     column = j
                     while column < last_column:
                         wide = min(width, last_column - column)
-                        if rows == 1 and not packs_b:
-                            wide = _long_row(last_column - column, wide, length)
+                        if rows == 1:
+                            wide = _long_row(wide, length)
                         b_panel, b_panel_row = b + size * (k * b_row + column * b_column), b_row
                         # The next panel, to be fetched from memory while this one is multiplied.
                         ahead, ahead_row = b_panel + size * width * b_column, b_row if b_column == 1 else length
@@ -166,12 +166,12 @@ def _height(rows, narrow):
 
 
 @_part
-def _long_row(columns, wide, length):
-    """Columns of the next tile of a single row where so many are left; at least ``wide``."""
+def _long_row(columns, length):
+    """Columns of the next tile of a single row where so many are left, at most ROW_VECTORS[0] vectors."""
     for vectors in ROW_VECTORS:
         if columns >= vectors * length:
             return vectors * length
-    return wide
+    return min(columns, TILE_VECTORS * length)
 
 
 @_part

@@ -1,4 +1,6 @@
-"""What happens to each row beside the network: its weight in the loss, and its outputs kept for metrics."""
+"""What happens to each row beside the network: a look at its inputs, its weight in the loss, and its outputs kept for
+metrics.
+"""
 
 import functools
 
@@ -12,6 +14,7 @@ from ..layout import (
     KEPT,
     LOSSES,
     NOT_FINITE,
+    NOWHERE,
     OK,
     WEIGHTS,
     Y,
@@ -21,10 +24,10 @@ from ..layout import (
     run_record,
     share,
 )
-from ..memory import item_size, matrix, vector
+from ..memory import item_size, line, matrix, vector
 from .gather import row_number
 
-__all__ = ["keep_rows", "plan_keep_rows", "plan_weigh_rows", "weigh_rows"]
+__all__ = ["keep_rows", "plan_keep_rows", "plan_look_at_rows", "plan_weigh_rows", "weigh_rows"]
 
 
 @kernel
@@ -52,6 +55,21 @@ def keep_rows(kept, y, rank, size):
     for row in range(first, last):
         for column in range(y.shape[1]):
             kept[row, column] = y[row, column]
+
+
+@functools.cache
+def plan_look_at_rows(real):
+    """NOT_FINITE where an input of the batch's rows first .. last is infinite or not a number; INPUTS: their width."""
+
+    def look(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        x = activation(run, NOWHERE, operation[INPUTS], first, last, real)
+        numbers, bad = line(x, 0, x.size), False
+        for i in range(numbers.shape[0]):
+            bad |= not_finite(numbers[i])
+        return NOT_FINITE if bad else OK
+
+    return look
 
 
 @functools.cache

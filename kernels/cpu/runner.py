@@ -260,6 +260,7 @@ class Runner:
             program[layout.PARAMETER_RECORDS] = self.parameters.ctypes.data
             program[layout.PARAMETER_COUNT] = len(self.parameters)
             program[layout.CONSTRAINED] = any(self.parameters[:, layout.CONSTRAINT])
+        program[layout.GATHER_OPERATION] = self.gather_operation.ctypes.data
         program[layout.INPUT_ROW_BYTES] = item * plan.inputs
         program[layout.TARGET_ROW_BYTES] = item * plan.target_width
         program[layout.OUTPUT_ROW_BYTES] = item * plan.outputs
@@ -284,7 +285,6 @@ class Runner:
         item = data.inputs.itemsize
         if gathered or data.inputs.strides != (item * self.plan.inputs, item):
             program[layout.GATHER] = address(gather.plan_gather(self.real))
-            program[layout.GATHER_OPERATION] = self.gather_operation.ctypes.data
         return program
 
     def _fill_training_records(self, data, kept, gathered):
@@ -343,10 +343,11 @@ class Runner:
         status = self._call(train, workers)
         return status, int(run[layout.STEP]) - step, results
 
-    def infer(self, data, outputs, workers, kept=None):
+    def infer(self, data, outputs, workers, kept=None, look=False):
         """Predict all rows of ``data`` into ``outputs``, or evaluate them where ``outputs`` is None.
 
-        kept : (rows, outputs), gets the outputs of an evaluation, or None.
+        kept : (rows, outputs), gets the outputs of an evaluation, or None; look : end with the status NOT_FINITE where
+        an input is infinite or not a number.
         Returns (status, results), results : (blocks, 1 + metrics), sums over each ``plan.block`` of the rows.
         """
         evaluating = outputs is None
@@ -354,13 +355,17 @@ class Runner:
         blocks = -(-len(data.inputs) // self.plan.block)
         workers = max(1, min(workers, blocks))
         if name not in self.fixed_programs:
-            self._compile_ahead(name, evaluating, [infer], [serve, post, wait] if workers > 1 else [])
+            shorter = [serve, post, wait] if workers > 1 else []
+            if look:
+                shorter.append(partial(rows.plan_look_at_rows, self.real))
+            self._compile_ahead(name, evaluating, [infer], shorter)
         self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)
         run, program = self.run, self.program
         run[:], program[:] = self._run_record(data, kept), self._program(data, kept, name, evaluating, False)
         results = np.zeros((blocks, 1 + len(self.plan.metrics)))
         program[layout.RESULTS] = results.ctypes.data
         run[layout.OUTPUT] = 0 if evaluating else outputs.ctypes.data
+        program[layout.LOOK] = address(rows.plan_look_at_rows(self.real)) if look else 0
         return self._call(infer, workers), results
 
     def inference_state(self):
