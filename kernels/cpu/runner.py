@@ -21,7 +21,7 @@ from .workers import new_sync
 
 __all__ = ["Runner"]
 
-#: The loss of a worker's first step is scaled by 1, from a cache line of its own.
+#: What a worker has at SCALE before its first step, a cache line: the factor of the gradient, and zeros.
 FIRST_SCALE = np.array([1.0, *[0.0] * (CACHE_LINE // 8 - 1)])
 
 #: What makes the function that forms the gradient of a parameter, by its role.
