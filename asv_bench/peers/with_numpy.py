@@ -96,12 +96,14 @@ def trainer(work, threads, shuffle):
     first, second, epsilon = ADAM
     count = 0
 
+    def move(moment, new, share):
+        np.subtract(new, moment, out=room)
+        np.multiply(room, share, out=room)
+        np.add(moment, room, out=moment)
+
     def update():
-        for moment, share in ((mean, 1 - first), (square, 1 - second)):
-            new = slope if moment is mean else np.multiply(slope, slope, out=room)
-            np.subtract(new, moment, out=room)
-            np.multiply(room, share, out=room)
-            np.add(moment, room, out=moment)
+        move(mean, slope, 1 - first)
+        move(square, np.multiply(slope, slope, out=room), 1 - second)
         np.sqrt(square, out=room)
         np.add(room, epsilon, out=room)
         np.divide(mean, room, out=room)

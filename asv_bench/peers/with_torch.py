@@ -39,9 +39,9 @@ def tensors(work, batch=None):
     return inputs, targets
 
 
-def stepper(work, model, wrap=lambda function: function):
+def stepper(work, model, wrap=lambda function: function, optimizer=None):
     """``step(x, y)``: one step, which returns the loss; ``wrap``: what becomes of the forward pass and the loss."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
+    optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
     loss_of = LOSSES[work.loss]()
     forward = wrap(lambda x, y: loss_of(model(x), y))
 

@@ -8,6 +8,7 @@ import os
 import torch
 
 from asv_bench.benchmarks.workloads import LEARNING_RATE
+from asv_bench.peers import with_torch
 from asv_bench.peers.with_torch import LOSSES, network, tensors
 
 #: Where it runs; the CPU only to try the code.
@@ -24,17 +25,8 @@ def parts(work):
 
 def stepper(work, wrap=lambda function: function):
     """``step(x, y)``: one step, which returns the loss; ``wrap``: what becomes of the forward pass and the loss."""
-    model, optimizer, loss_of = parts(work)
-    forward = wrap(lambda x, y: loss_of(model(x), y))
-
-    def step(x, y):
-        optimizer.zero_grad(set_to_none=True)
-        loss = forward(x, y)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return step
+    model, optimizer, _ = parts(work)
+    return with_torch.stepper(work, model, wrap, optimizer)
 
 
 def trainer(work, threads, shuffle, stepper=stepper):
