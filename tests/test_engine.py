@@ -1,5 +1,6 @@
 """The engine against its specification, the slow path: equal bits, for any number of workers."""
 
+import platform
 import threading
 
 import numpy as np
@@ -13,6 +14,7 @@ from fastnn.kernels.layout import CONVERGED, NOT_FINITE, OK, PARTS
 from fastnn.kernels.memory import aligned_zeros
 from fastnn.slow_path import SlowPath
 
+ON_X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
 STEPS = 20 if COMPILED else 3
 WORKERS = (1, 2, 3, 4) if COMPILED else (1, 2)
 
@@ -330,6 +332,20 @@ def test_training_ends_where_the_gradient_is_small_for_any_number_of_workers(nam
         found.append((done, results.tobytes(), model.arenas.parameters.tobytes()))
         assert runner.train(*call, 1e-12)[:2] == (OK, 40), "no gradient is that small"
     assert len(set(found)) == 1
+
+
+@pytest.mark.skipif(not (COMPILED and ON_X86), reason="only compiled code on x86 takes subnormal numbers as zero")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("dtype", "small"), [("float32", 1e-20), ("float64", 1e-160)])
+def test_a_training_takes_subnormal_numbers_as_zero_and_nothing_else_does(dtype, small, threads):
+    model = fn.Model([fn.Input(1), fn.Dense(1, use_bias=False, kernel_initializer="zeros")], dtype=dtype, seed=0)
+    model.compile(fn.SGD(1.0), "mse", threads=threads)
+    X, y = np.full((4, 1), small, dtype), np.full((4, 1), small, dtype)
+    model.fit(X, y, batch_size=4, epochs=2, verbose=0)
+    assert model.layers[-1].W[0, 0] == 0, "a gradient of 1e-40 or 1e-320"
+    assert X[0, 0] * X[0, 0] > 0, "the caller's own numbers are as before"
+    model.set_weights([np.full((1, 1), small, dtype)])
+    assert model.predict(X)[0, 0] > 0
 
 
 @pytest.fixture

@@ -102,6 +102,7 @@ from ..layout import (
 )
 from ..memory import CACHE_LINE, call, matrix, vector
 from .row_functions import row_sum
+from .subnormal import restore_subnormal, without_subnormal
 from .workers import barrier
 
 __all__ = ["infer", "train"]
@@ -250,6 +251,15 @@ def train(run_address, program_address, rank, size):
     Returns OK, or why it stopped: then STEP of the run record counts the steps that were finished, and
     the weights may be those of a step half done (but for CONVERGED: then that step was not begun).
     """
+    before = without_subnormal()
+    status = train_on_batches(run_address, program_address, rank, size)
+    restore_subnormal(before)
+    return status
+
+
+@formula
+def train_on_batches(run_address, program_address, rank, size):
+    """The same, with subnormal numbers as the calling thread takes them."""
     run, program = run_record(run_address), program_record(program_address)
     first_batch, last_batch, sync = program[FIRST_BATCH], program[LAST_BATCH], program[SYNC]
     results = matrix(program[RESULTS], last_batch - first_batch, 1 + program[METRIC_COUNT], np.float64)
