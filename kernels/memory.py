@@ -55,13 +55,15 @@ def _array_of(context, builder, array_type, pointer, shape):
     return array._getvalue()
 
 
-def prefetch(builder, pointer):
-    """Emit a request for the cache line at a pointer, which will be read soon."""
+def prefetch(builder, pointer, level=3):
+    """Emit a request for the cache line at a pointer, which will be read soon; level : 3 for all caches, 2 for all but
+    the first.
+    """
     byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
     function = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    for_reading, all_caches, data = number(0), number(3), number(1)
-    builder.call(function, [builder.bitcast(pointer, byte), for_reading, all_caches, data])
+    for_reading, data = number(0), number(1)
+    builder.call(function, [builder.bitcast(pointer, byte), for_reading, number(level), data])
 
 
 if COMPILED:

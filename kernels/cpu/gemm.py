@@ -4,8 +4,9 @@ The three products of a dense layer (XW + b, dY·Wᵀ, Xᵀ·dY) differ in the s
 of them needs a transposed copy. It is compiled once for each type of numbers, to a C function that is
 called by its address: compiled into each caller instead, it would cost each of them seconds.
 
-A number of C has the same bits whatever rows and columns it is computed with: its products are summed in
-the order of the depth, in blocks whose length follows from the depth alone.
+A number of C has the same bits whatever rows and columns it is computed with, and with vectors of any width: its
+products are summed in the order of the depth, in blocks whose length follows from the depth and from how far apart B's
+rows are.
 """
 
 import functools
@@ -18,14 +19,32 @@ from numba.extending import intrinsic
 from ..jit import COMPILED, FLAGS, address, at_address, formula
 from ..memory import CACHE_LINE, aligned_zeros, item_size, vector
 from .panels import copy_panel, sum_rows, transpose_panel
-from .tile import LONE_ROWS, NARROW_HEIGHT, ROW_VECTORS, TILE_HEIGHT, TILE_VECTORS, multiply_tile, vector_length
+from .tile import (
+    LONE_ROWS,
+    NARROW_HEIGHT,
+    PANEL_VECTORS,
+    TILE_HEIGHT,
+    TILE_VECTORS,
+    WIDE_HEIGHTS,
+    WIDE_VECTORS,
+    multiply_tile,
+    vector_length,
+)
 
 __all__ = ["column_sums", "multiplication", "multiply", "workspace"]
 
 #: Products that are summed in registers before the sum goes to memory, at most; a longer depth is cut evenly. A panel
-#: of B of this depth and two vectors of width (96 KB with AVX-512) stays in the second-level cache while all tiles of
+#: of B of this depth (192 KB with AVX-512, 48 KB with AVX2) stays in the second-level cache while all tiles of
 #: a block of rows pass.
 DEPTH_BLOCK = 768
+
+#: Rows that are a multiple of so many bytes apart fall into the same places of the first-level cache and evict one
+#: another there: 32 KB in eight ways.
+EVICTING_STRIDE = 4096
+
+#: The same where B's rows evict one another: fewer of them stay in the second-level cache from when they are fetched
+#: until they are packed (2 to 6 % of a step on layers of 1024 units, with AVX-512).
+EVICTING_DEPTH_BLOCK = 192
 
 #: Rows of A that a panel of B meets before the next one: a multiple of the tallest tiles' heights, and with
 #: ``DEPTH_BLOCK`` 405 KB of float32, a part of the second-level cache.
@@ -39,12 +58,12 @@ COLUMN_BLOCK = 1024
 #: another from the caches, and each page of memory is looked up once and not for each tile.
 FEW_ROWS = 48
 
+#: The same where each row of B begins at a cache line and rows do not evict one another: wide tiles read whole lines
+#: of it, and as fast as packed ones (measured).
+FEW_ROWS_IN_LINE = ROW_BLOCK if PANEL_VECTORS > TILE_VECTORS else FEW_ROWS
+
 #: Columns of A from which its rows, read across (Xᵀ), would evict one another from the first-level cache.
 LONG_ROWS = 256
-
-#: Rows that are a multiple of so many bytes apart fall into the same places of the first-level cache and evict one
-#: another there: 32 KB in eight ways.
-EVICTING_STRIDE = 4096
 
 #: Columns of C from which packing such rows of A pays: each packed number is used so often.
 MANY_COLUMNS = 128
@@ -100,12 +119,13 @@ def multiplication(real):
         else:
             packs_a = a_column == 1 and size * a_row % EVICTING_STRIDE == 0 and columns >= MANY_COLUMNS and rows > 1
         narrow = int(columns <= length // 2)  # half a vector
-        width = (ROW_VECTORS[0] if rows == 1 else TILE_VECTORS) * length
-        packs_b = b_column != 1 or rows >= FEW_ROWS
+        evicting = b_column == 1 and size * b_row % EVICTING_STRIDE == 0
+        in_line = size * b_row % CACHE_LINE == 0 and not evicting
+        packs_b = b_column != 1 or rows >= (FEW_ROWS_IN_LINE if in_line else FEW_ROWS)
         packed_b, packed_a = room + _HEAD, room + _HEAD + size * _PACKED_B
-        depth_block = _even_share(depth, DEPTH_BLOCK)
+        depth_block = _even_share(depth, EVICTING_DEPTH_BLOCK if evicting else DEPTH_BLOCK)
         # Where all rows fit into one block, each panel is packed to the same place, which stays in the cache.
-        panel = size * width * ((depth_block + length - 1) // length * length) if rows > ROW_BLOCK else 0
+        place = size * ((depth_block + length - 1) // length * length) if rows > ROW_BLOCK else 0
         for j in range(0, columns, COLUMN_BLOCK):
             last_column = min(j + COLUMN_BLOCK, columns)
             for k in range(0, depth, depth_block):
@@ -121,19 +141,20 @@ def multiplication(real):
                         a_block, a_tile, a_block_row = packed_a, deep, 1
                     column = j
                     while column < last_column:
-                        wide = min(width, last_column - column)
-                        if rows == 1:
-                            wide = _long_row(wide, length)
+                        wide = _panel_width(last_column - column, rows, length)
+                        width = (wide + length - 1) // length * length
                         b_panel, b_panel_row = b + size * (k * b_row + column * b_column), b_row
                         # The next panel, to be fetched from memory while this one is multiplied.
                         ahead, ahead_row = b_panel + size * width * b_column, b_row if b_column == 1 else length
                         if packs_b:
-                            to = packed_b + (column - j) // width * panel
+                            to = packed_b + (column - j) * place
                             if i == 0:
                                 _pack_panel(to, width, b_panel, b_row, b_column, deep, wide, real)
                             else:
-                                ahead, ahead_row = to + panel, length
+                                ahead, ahead_row = to + width * place, length
                             b_panel, b_panel_row = to, width
+                        if column + wide == last_column:
+                            ahead = 0
                         _multiply_panel(
                             c + size * (i * c_row + column), c_row, a_block, a_tile, a_block_row, a_column, packs_a,
                             b_panel, b_panel_row, plus + size * (i * plus_row + column) if plus != 0 else 0, plus_row,
@@ -153,32 +174,35 @@ def multiplication(real):
 @_part
 def _even_share(length, most):
     """The largest of the fewest parts of at most ``most`` into which a length can be cut."""
+    if length <= most:  # without divisions, which take as long as a small product
+        return length
     parts = (length + most - 1) // most
     return (length + parts - 1) // parts
 
 
 @_part
 def _height(rows, narrow):
-    """Rows of the next tile where so many are left."""
+    """Rows of the next group, those of the tallest tile, where so many are left."""
     if narrow:
         return min(NARROW_HEIGHT, rows)
     return TILE_HEIGHT - LONE_ROWS if 0 < rows - TILE_HEIGHT <= LONE_ROWS else min(TILE_HEIGHT, rows)
 
 
 @_part
-def _long_row(columns, length):
-    """Columns of the next tile of a single row where so many are left, at most ROW_VECTORS[0] vectors."""
-    for vectors in ROW_VECTORS:
-        if columns >= vectors * length:
-            return vectors * length
+def _panel_width(columns, rows, length):
+    """Columns of the next panel where so many are left."""
+    for index in range(len(WIDE_VECTORS)):
+        width = WIDE_VECTORS[index] * length
+        if columns >= width and (rows == 1 or WIDE_HEIGHTS[index] > 1):
+            return width
     return min(columns, TILE_VECTORS * length)
 
 
 @_part
 def _pack_a(to, a, a_row, a_column, rows, deep, narrow, real):
-    """Copy a block of A tile by tile: number (row, k) of a tile to place k * (the tile's height) + row.
+    """Copy a block of A group by group: number (row, k) of a group to place k * (its rows) + row.
 
-    Vectors that are longer than a tile is high write beyond it: to what is written next. So its last rows come first.
+    Vectors that are longer than a group is high write beyond it: to what is written next. So its last rows come first.
     """
     size, length = item_size(real), vector_length(real)
     wide = TILE_VECTORS * length
@@ -215,18 +239,23 @@ def _multiply_panel(
     narrow, real,
 ):  # fmt: skip
     """Multiply tile by tile with one panel of B. The first tiles fetch parts of what comes after the panel."""
-    size = item_size(real)
-    next_part = size * vector_length(real) * (1 if ahead_row != vector_length(real) else depth)
-    i = 0
+    size, length = item_size(real), vector_length(real)
+    next_part = size * length * (1 if ahead_row != length else depth)
+    i, group, after = 0, 0, 0  # a group of rows is packed together, and has one tile or two wide ones
     while i < rows:
-        high = _height(rows - i, narrow)
+        if i == after:
+            group, after = i, i + _height(rows - i, narrow)
+        high = after - group
+        if rows > 1 and columns > TILE_VECTORS * length and high > WIDE_HEIGHTS[1]:
+            high = (high + 1) // 2
+        high = min(high, after - i)
         multiply_tile(
-            narrow, high, columns, depth, c + size * i * c_row, c_row, a + size * i * a_tile, a_row,
-            high if packed else a_column, b, b_row, start + size * i * start_row if start != 0 else 0, start_row,
-            ahead, ahead_row, real,
+            narrow, high, columns, depth, c + size * i * c_row, c_row,
+            a + size * (group * a_tile + (i - group) * a_row), a_row, after - group if packed else a_column, b, b_row,
+            start + size * i * start_row if start != 0 else 0, start_row, ahead, ahead_row, real,
         )  # fmt: skip
         i += high
-        ahead = ahead + next_part if i < TILE_VECTORS * TILE_HEIGHT else 0
+        ahead = ahead + next_part if ahead != 0 and i < TILE_VECTORS * TILE_HEIGHT else 0
 
 
 def _plain_multiplication(

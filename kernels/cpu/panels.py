@@ -4,7 +4,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .tile import SCALARS, TILE_VECTORS, repeat
+from .tile import PANEL_VECTORS, SCALARS, TILE_VECTORS, repeat
 from .vectors import INTEGER, Vectors
 
 __all__ = ["copy_panel", "sum_rows", "transpose_panel"]
@@ -14,13 +14,13 @@ _ADDRESS = types.intp
 
 @intrinsic
 def copy_panel(typing_context, to, to_row, source, source_row, rows, columns, real):
-    """Copy ``rows`` rows of 1 to TILE_VECTORS vectors of columns; the rest of the last vector becomes zero."""
+    """Copy ``rows`` rows of 1 to PANEL_VECTORS vectors of columns; the rest of the last vector becomes zero."""
 
     def generate(context, builder, signature, arguments):
         vectors = Vectors(builder, SCALARS[real.dtype])
         to, to_row, source, source_row, rows, columns = arguments[:-1]
         to, source = (builder.inttoptr(address, vectors.pointer) for address in (to, source))
-        places = [INTEGER(place * vectors.length) for place in range(TILE_VECTORS)]
+        places = [INTEGER(place * vectors.length) for place in range(PANEL_VECTORS)]
         masks = [vectors.mask(builder.sub(columns, place)) for place in places]
         with cgutils.for_range(builder, rows) as loop:
             read = vectors.at(source, builder.mul(loop.index, source_row))

@@ -14,10 +14,12 @@ from .vectors import INTEGER, REGISTERS, Vectors
 __all__ = [
     "LONE_ROWS",
     "NARROW_HEIGHT",
-    "ROW_VECTORS",
+    "PANEL_VECTORS",
     "SCALARS",
     "TILE_HEIGHT",
     "TILE_VECTORS",
+    "WIDE_HEIGHTS",
+    "WIDE_VECTORS",
     "multiply_tile",
     "repeat",
     "vector_length",
@@ -31,9 +33,20 @@ TILE_VECTORS = 2
 TILE_HEIGHTS = (12, 8, 4, 1) if REGISTERS == 32 else (6, 4, 2, 1)
 TILE_HEIGHT = max(TILE_HEIGHTS)
 
-#: Vectors side by side in the tiles of a single row: so many sums do not wait for one another, and a row of B is read
-#: by whole cache lines.
-ROW_VECTORS = (8, 4)
+#: Vectors side by side in wide tiles, which have all their columns, and the most rows of each. In a single row so many
+#: sums do not wait for one another, and a row of B is read by whole cache lines. Of 32 registers 4 · 6 sums, 4 vectors
+#: of B and one number of A take 29: a step of the depth has as many products as in 2 · 12 and loads 10 times, not 14.
+WIDE_VECTORS = (8, 4)
+WIDE_HEIGHTS = (1, 6 if REGISTERS == 32 else 1)
+
+#: Vectors side by side in the widest tile of several rows.
+PANEL_VECTORS = WIDE_VECTORS[1] if WIDE_HEIGHTS[1] > 1 else TILE_VECTORS
+
+#: (height, width) of the tiles that may fetch what comes after their panel.
+_FETCHING = {(TILE_HEIGHT, TILE_VECTORS), *zip(WIDE_HEIGHTS, WIDE_VECTORS, strict=True)}
+
+#: The caches that they fetch to, as ``prefetch`` counts them: wide panels are longer than the first one.
+_FETCH_LEVEL = 2 if PANEL_VECTORS > TILE_VECTORS else 3
 
 #: Heights of the tiles of half a vector, for a C that has no more columns: so many sums do not wait for one another.
 NARROW_HEIGHTS = (12, 8, 4, 1)
@@ -136,7 +149,7 @@ def _sum_products(builder, vectors, depth, a, a_rows, a_column, b, b_row, places
     def step(addresses, sums):
         a_number, b_vector, *fetched = (builder.inttoptr(address, vectors.pointer) for address in addresses)
         if fetched:
-            prefetch(builder, *fetched)
+            prefetch(builder, *fetched, _FETCH_LEVEL)
         b_vectors = [vectors.load(vectors.at(b_vector, place), mask) for place, mask in zip(places, masks, strict=True)]
         sums = iter(sums)
         added = []
@@ -204,7 +217,7 @@ def multiply_tile(
 ):
     """C = S + A·B for one tile: 1 to TILE_HEIGHT rows, 1 to TILE_VECTORS vectors of columns, depth at least 1.
 
-    Or a single row of as many whole vectors as one of ROW_VECTORS says.
+    Or as many whole vectors as one of WIDE_VECTORS says, and as many rows as WIDE_HEIGHTS has for it.
 
     narrow : 1 for 1 to NARROW_HEIGHT rows and at most half a vector of columns, else 0.
 
@@ -223,6 +236,16 @@ def multiply_tile(
             call.append(builder.inttoptr(value, vectors.pointer) if address else value)
         end = builder.append_basic_block("end")
 
+        def call_tile(height, width, exact, narrow=False):
+            """Call that tile, or the one that fetches, which the full ones of several rows have."""
+            tile = builder.module, scalar, height, width, exact, narrow
+            if exact and height > 1 and (height, width) in _FETCHING:
+                with builder.if_then(has_ahead):
+                    builder.call(_tile_function(*tile, fetches=True), call)
+                    builder.branch(end)
+            builder.call(_tile_function(*tile), call)
+            builder.branch(end)
+
         def choose(heights, widths, narrow):
             """Call the tile of so many rows and columns: all exist, or it is one for a part."""
             length = INTEGER(vectors.length // 2 if narrow else vectors.length)
@@ -239,20 +262,18 @@ def multiply_tile(
                             for is_full in [True] if exact else [False] if count == height else [False, True]:
                                 switch.add_case(INTEGER(4 * count + 2 * is_full + width - 1), block)
                         with builder.goto_block(block):
-                            tile = builder.module, scalar, height, width, exact, narrow
-                            if exact and height == TILE_HEIGHT and width == TILE_VECTORS:
-                                with builder.if_then(has_ahead):
-                                    builder.call(_tile_function(*tile, fetches=True), call)
-                                    builder.branch(end)
-                            builder.call(_tile_function(*tile), call)
-                            builder.branch(end)
+                            call_tile(height, width, exact, narrow)
                 below = height
 
-        for width in ROW_VECTORS:
-            with builder.if_then(builder.icmp_signed("==", columns, INTEGER(width * vectors.length))):
-                builder.call(_tile_function(builder.module, scalar, 1, width, True), call)
-                builder.branch(end)
         has_ahead = builder.icmp_unsigned("!=", arguments[13], INTEGER(0))
+        for width, most in zip(WIDE_VECTORS, WIDE_HEIGHTS, strict=True):
+            with builder.if_then(builder.icmp_signed("==", columns, INTEGER(width * vectors.length))):
+                switch = builder.switch(rows, end)
+                for height in range(1, most + 1):
+                    block = builder.append_basic_block("wide")
+                    switch.add_case(INTEGER(height), block)
+                    with builder.goto_block(block):
+                        call_tile(height, width, True)
         half, whole = builder.append_basic_block("half"), builder.append_basic_block("whole")
         builder.cbranch(builder.icmp_signed("!=", narrow, INTEGER(0)), half, whole)
         builder.position_at_end(half)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numba import config
 
 from fastnn.kernels.cpu.gemm import DEPTH_BLOCK, EVICTING_STRIDE, LONG_ROWS, multiply, workspace
-from fastnn.kernels.cpu.tile import NARROW_HEIGHT, ROW_VECTORS, TILE_HEIGHT
+from fastnn.kernels.cpu.tile import NARROW_HEIGHT, PANEL_VECTORS, TILE_HEIGHT, WIDE_VECTORS
 from fastnn.kernels.cpu.vectors import VECTOR_BYTES
 from fastnn.kernels.jit import COMPILED, kernel
 from tests.reference_products import (
@@ -105,7 +105,7 @@ def test_rows_that_evict_one_another(real, rows):
     c = run(np.empty((rows, columns), real), a, b)
     for first, last in ((0, 1), (3, rows - 1), (rows - 2, rows)):
         assert_same_bits(run(np.empty((last - first, columns), real), a[first:last], b), c[first:last])
-    few = run(np.empty((rows, 100), real), a, np.ascontiguousarray(b[:, :100]))  # columns too few to pack A for
+    few = run(np.empty((rows, 100), real), a, b[:, :100])  # columns too few to pack A for
     assert_same_bits(few, np.ascontiguousarray(c[:, :100]))
 
 
@@ -118,7 +118,7 @@ def side_by_side(column, real):
 
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("turned_b", [False, True])
-@pytest.mark.parametrize("vectors", [*ROW_VECTORS, sum(ROW_VECTORS) + 1])
+@pytest.mark.parametrize("vectors", [*WIDE_VECTORS, sum(WIDE_VECTORS) + 1])
 def test_a_single_row(vectors, turned_b, real):
     """It has wider tiles, with the bits of a row among others."""
     length = VECTOR_BYTES // np.dtype(real).itemsize
@@ -155,7 +155,7 @@ def test_a_single_column(rows, depth, turned_a, real):
 @settings(deadline=None, max_examples=100)
 @given(st.data(), st.sampled_from(REALS))
 def test_any_shape(data, real):
-    rows, depth, columns = (data.draw(st.integers(1, 40)) for _ in range(3))
+    rows, depth, columns = (data.draw(st.integers(1, most)) for most in (40, 40, 150))
     a = strided((rows, depth), real, 1, data.draw(st.booleans()), integers)
     b = strided((depth, columns), real, 2, data.draw(st.booleans()), integers)
     whole, c = unwritten((rows, columns), real)
@@ -191,7 +191,9 @@ def check_guarded():
     """Products of arrays between forbidden pages: a single stray access ends the process."""
     for real in REALS:
         length = VECTOR_BYTES // np.dtype(real).itemsize
-        shapes = [(rows, 3, columns) for rows in range(1, TILE_HEIGHT + 2) for columns in (1, length + 1, 2 * length)]
+        wide = PANEL_VECTORS * length
+        widths = 1, length + 1, 2 * length, wide, wide + 1
+        shapes = [(rows, 3, columns) for rows in range(1, TILE_HEIGHT + 2) for columns in widths]
         shapes += [(rows, 3, max(1, length // 2 - 1)) for rows in range(2, NARROW_HEIGHT + 2)]
         shapes += [(13, 300, length // 2), (5, 2 * length - 1, length - 1), (61, 803, 405), (5, 300, 33)]
         for shape in [*shapes, (LONG_ROWS + 5, 3, 5)]:  # the last one packs a turned A
