@@ -51,13 +51,20 @@ def of_fastnn(kind: type) -> bool:
     return kind.__module__.startswith("fastnn.")
 
 
+def _normal(value: float, dtype: str) -> float:
+    """``value``, or zero where it is a subnormal number of the type."""
+    return 0.0 if abs(value) < np.finfo(dtype).tiny else value
+
+
 def check_rounded(name: str, value: Checked, dtype: str) -> None:
-    """Raise a ValueError where an argument of ``value`` leaves its range when it is rounded to ``dtype``."""
+    """Raise a ValueError where an argument of ``value`` leaves its range when it is rounded to ``dtype``, of which a
+    training takes the subnormal numbers as zero.
+    """
     kind = next(filter(of_fastnn, type(value).__mro__))
     given = {key: getattr(value, key, None) for key in arguments(kind)}
     with np.errstate(over="ignore", under="ignore"):
         rounded = {
-            key: float(np.dtype(dtype).type(found)) if isinstance(found, float) else found
+            key: _normal(float(np.dtype(dtype).type(found)), dtype) if isinstance(found, float) else found
             for key, found in given.items()
         }
     if rounded != given:

@@ -55,6 +55,10 @@ ROUNDED = {
     ),
     "rate": ({"optimizer": fn.SGD(1e39)}, "but in float32 learning_rate is inf; expected a finite number at least 0"),
     "momentum": ({"optimizer": fn.SGD(0.1, 1 - 1e-12)}, "but in float32 momentum is 1.0; expected a finite number"),
+    "subnormal": (
+        {"optimizer": fn.Adam(epsilon=1e-40)},
+        "optimizer is Adam(epsilon=1e-40), but in float32 epsilon is 0.0",
+    ),
     "norm": ({"optimizer": fn.SGD(clip_norm=1e-50)}, "in float32 clip_norm is 0.0; expected a finite number above 0"),
     "delta": ({"loss": fn.Huber(1e-50)}, "loss is Huber(delta=1e-50), but in float32 delta is 0.0"),
     "quantile": ({"loss": fn.Quantile(1 - 1e-12)}, "but in float32 quantile is 1.0; expected"),
