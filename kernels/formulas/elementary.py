@@ -30,6 +30,7 @@ __all__ = [
     "log1p",
     "normal_tail",
     "not_finite",
+    "quotient",
     "root",
     "scaled_exp",
     "scaled_gauss",
@@ -55,6 +56,23 @@ if COMPILED:
 
 else:
     root = np.sqrt  # which has no errors, as compiled code
+
+
+@formula
+def quotient(x, y):
+    """x / y, within 2 ULP where y is above 0 and y and 1 / y are normal numbers; infinite or NaN where y is infinite.
+
+    In float32 x times 1 / y, by a first guess from the bits of y and two steps of Newton's kind, the first of third
+    order (their errors: 0.05, 1.3e-4, 2e-8). A division of a vector takes as long as 16 multiplications or more; after
+    a square root it also waits for the same part of the processor.
+    """
+    real = type(x)
+    if single(x):
+        guess = np.int32(np.int32(0x7EF311C3) - np.float32(y).view(np.int32)).view(np.float32)
+        rest = fused(-y, guess, real(1))
+        guess = fused(guess, fused(rest, rest, rest), guess)
+        return x * fused(guess, fused(-y, guess, real(1)), guess)
+    return x / y
 
 
 @formula

@@ -7,7 +7,7 @@ returns the new p and what is to be remembered. The kernels of ``cpu.updates`` s
 import numpy as np
 
 from ..jit import formula
-from .elementary import fused, root, single
+from .elementary import fused, quotient, root, single
 from .penalties import soft_threshold
 
 __all__ = [
@@ -61,13 +61,13 @@ def momentum_shrunk(p, velocity, change, momentum, threshold, nesterov):
 @formula
 def by_root(x, square, epsilon):
     """x / √(square + epsilon)"""
-    return x / root(square + epsilon)
+    return quotient(x, root(square + epsilon))
 
 
 @formula
 def by_corrected_root(x, square, correction, epsilon):
     """x / (correction * √square + epsilon)"""
-    return x / fused(correction, root(square), epsilon)
+    return quotient(x, fused(correction, root(square), epsilon))
 
 
 @formula

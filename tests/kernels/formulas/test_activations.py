@@ -7,7 +7,7 @@ import pytest
 from fastnn.kernels.cpu.activations import activation_backward, activation_forward
 from fastnn.kernels.formulas import elementary
 from fastnn.kernels.formulas.activations import ACTIVATIONS
-from fastnn.kernels.jit import COMPILED
+from fastnn.kernels.jit import COMPILED, formula
 from tests import reference_activations as reference
 
 REALS = [np.float32, np.float64]
@@ -74,6 +74,28 @@ def double_error(y, exact):
         return 0.0
     _, exponent = mpmath.frexp(exact)
     return float(abs(mpmath.mpf(float(y)) - exact) / mpmath.ldexp(1, max(exponent - 53, -1074)))
+
+
+@pytest.mark.parametrize("real", REALS)
+def test_a_quotient_is_within_two_units(real):
+    random = np.random.default_rng(1)
+    count = 200_000 if COMPILED else 1000
+    y = np.concatenate([random.uniform(1, 4, count), 2.0 ** random.uniform(-125.9, 125.9, count)]).astype(real)
+
+    @formula
+    def one_over(x):
+        return elementary.quotient(type(x)(1), x)
+
+    found, exact = apply(one_over, y), 1 / y.astype(np.longdouble)
+    assert np.abs((found - exact) / np.spacing(exact.astype(real))).max() <= 2
+    if real is np.float64:
+        np.testing.assert_array_equal(found, 1 / y)
+
+
+def test_a_quotient_is_no_number_where_it_cannot_be_told():
+    for x, y in ((0.0, 0.0), (1.0, np.inf), (np.nan, 1.0), (1.0, np.nan)):
+        with np.errstate(all="ignore"):
+            assert not np.isfinite(elementary.quotient(np.float32(x), np.float32(y)))
 
 
 def test_singles_are_told_from_doubles():
