@@ -1,7 +1,8 @@
 """Subnormal numbers, below 1.2e-38 (float32) or 2.2e-308 (float64), taken as zero by the calling thread.
 
-Intel's processors take a hundred cycles and more for an operation that meets one. A network that has learned its data by
-heart is full of them: its probabilities are 1 and, for the other classes, next to nothing, and so is what goes backward.
+Intel's processors take a hundred cycles and more for an operation that meets one. A network that has learned its data
+by heart is full of them: its probabilities are 1 and, for the other classes, next to nothing, and so is what goes
+backward.
 """
 
 from llvmlite import ir
@@ -21,9 +22,10 @@ if COMPILED and get_process_triple().startswith(("x86", "i686", "amd64")):
     _WORD, _BYTE = ir.IntType(32), ir.IntType(8).as_pointer()
 
     def _control(builder, name, word):
-        """Have the instruction ``name`` read or write the control register, by way of memory that begins with ``word``."""
+        """Read or write the control register by the instruction ``name``, from or to memory that begins as ``word``."""
         memory = alloca_once_value(builder, word)
-        function = get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [_BYTE]), f"llvm.x86.sse.{name}")
+        kind = ir.FunctionType(ir.VoidType(), [_BYTE])
+        function = get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{name}")
         builder.call(function, [builder.bitcast(memory, _BYTE)])
         return memory
 
