@@ -18,7 +18,6 @@ import ctypes
 import functools
 import json
 import math
-import operator
 import os
 import pathlib
 import signal
@@ -190,6 +189,13 @@ LIBRARIES: dict[str, Any] = {"fastnn": of_fastnn, "OpenBLAS": of_openblas, "MKL"
 ONEDNN = pathlib.Path(sys.prefix) / "lib" / "libdnnl.so"
 
 
+def timed(run: Call) -> float:
+    """The seconds that a call takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
 def product(library: str, name: str, shape: tuple[int, int, int], dtype: str, threads: int) -> Callable[[], float]:
     """A function that multiplies for some milliseconds and returns the seconds of one multiplication."""
     rows, inputs, units = shape
@@ -201,28 +207,20 @@ def product(library: str, name: str, shape: tuple[int, int, int], dtype: str, th
         "dense_backward_input": lambda: dy @ W.T,
     }[name]()
     out = aligned(*right.shape, dtype=dtype)
-    # fastnn's engine chooses the number of its workers by their times; the other libraries choose within each call.
-    found = []
-    for number in {1, threads} if library == "fastnn" else {threads}:
-        LIBRARIES[library](arrays, out, name, 1, number)()  # the first call of all may compile
+    choices = []
+    for workers in sorted({1, threads}) if library == "fastnn" else [threads]:
+        LIBRARIES[library](arrays, out, name, 1, workers)()  # the first call of all may compile
         calls, seconds = 1, 0.0
         while seconds < TURN_SECONDS:
-            run = LIBRARIES[library](arrays, out, name, calls, number)
-            started = time.perf_counter()
-            run()
-            seconds, calls = time.perf_counter() - started, 2 * calls
-        calls //= 2
-        found.append((seconds / calls, calls, run))
-    _, calls, run = min(found, key=operator.itemgetter(0))
+            run = LIBRARIES[library](arrays, out, name, calls, workers)
+            seconds, calls = timed(run), 2 * calls
+        choices.append((calls // 2, run))
+    # fastnn's engine chooses the number of its workers by their times; other libraries choose within each call.
+    calls, run = min(choices, key=lambda choice: min(timed(choice[1]) for _ in range(3)) / choice[0])
     if not np.allclose(out, right, rtol=1e-3, atol=1e-2):
         raise RuntimeError(f"{library} computes something else: {name} {shape} {dtype}")
 
-    def turn() -> float:
-        started = time.perf_counter()
-        run()
-        return (time.perf_counter() - started) / calls
-
-    return turn
+    return lambda: timed(run) / calls
 
 
 def serve(library: str, threads: int) -> None:

@@ -57,8 +57,8 @@ def _normal(value: float, dtype: str) -> float:
 
 
 def check_rounded(name: str, value: Checked, dtype: str) -> None:
-    """Raise a ValueError where an argument of ``value`` leaves its range when it is rounded to ``dtype``, of which a
-    training takes the subnormal numbers as zero.
+    """Raise a ValueError where an argument of ``value`` leaves its range when it is rounded to ``dtype``, and to zero
+    where it is subnormal, as a training takes it on some processors.
     """
     kind = next(filter(of_fastnn, type(value).__mro__))
     given = {key: getattr(value, key, None) for key in arguments(kind)}

@@ -50,7 +50,7 @@ if COMPILED and get_process_triple().startswith(("x86", "i686", "amd64")):
 
         return types.void(types.uint32), generate
 
-else:  # 64-bit ARM has no penalty to avoid
+else:  # plain Python, and processors of which no such penalty is known
 
     @formula
     def without_subnormal():

@@ -43,7 +43,7 @@ WIDE_HEIGHTS = (1, 6 if REGISTERS == 32 else 1)
 PANEL_VECTORS = WIDE_VECTORS[1] if WIDE_HEIGHTS[1] > 1 else TILE_VECTORS
 
 #: (height, width) of the tiles that may fetch what comes after their panel.
-_FETCHING = {(TILE_HEIGHT, TILE_VECTORS), *zip(WIDE_HEIGHTS, WIDE_VECTORS, strict=True)}
+_FETCHING = {(TILE_HEIGHT, TILE_VECTORS), (WIDE_HEIGHTS[1], PANEL_VECTORS)}
 
 #: The caches that they fetch to, as ``prefetch`` counts them: wide panels are longer than the first one.
 _FETCH_LEVEL = 2 if PANEL_VECTORS > TILE_VECTORS else 3
@@ -217,12 +217,12 @@ def multiply_tile(
 ):
     """C = S + A·B for one tile: 1 to TILE_HEIGHT rows, 1 to TILE_VECTORS vectors of columns, depth at least 1.
 
-    Or as many whole vectors as one of WIDE_VECTORS says, and as many rows as WIDE_HEIGHTS has for it.
+    Or as many whole vectors as one of WIDE_VECTORS says, and at most as many rows as WIDE_HEIGHTS has for it.
 
     narrow : 1 for 1 to NARROW_HEIGHT rows and at most half a vector of columns, else 0.
 
     Addresses are integers, strides count numbers. S begins at ``start`` (0: zeros) with rows ``start_row``
-    apart: 0 for a bias. The rows of B and C have unit stride. While the sums are formed, a tile of full height fetches
+    apart: 0 for a bias. The rows of B and C have unit stride. While the sums are formed, one of the tallest tiles fetches
     the cache lines at ``ahead``, ``ahead`` + ``ahead_row`` ... into the cache, one for each step of the depth.
     """
 
@@ -237,9 +237,9 @@ def multiply_tile(
         end = builder.append_basic_block("end")
 
         def call_tile(height, width, exact, narrow=False):
-            """Call that tile, or the one that fetches, which the full ones of several rows have."""
+            """Call that tile, or its twin that fetches, where it has one."""
             tile = builder.module, scalar, height, width, exact, narrow
-            if exact and height > 1 and (height, width) in _FETCHING:
+            if exact and (height, width) in _FETCHING:
                 with builder.if_then(has_ahead):
                     builder.call(_tile_function(*tile, fetches=True), call)
                     builder.branch(end)

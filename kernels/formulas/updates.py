@@ -7,7 +7,7 @@ returns the new p and what is to be remembered. The kernels of ``cpu.updates`` s
 import numpy as np
 
 from ..jit import formula
-from .elementary import fused, quotient, root, single
+from .elementary import at_most, fused, quotient, root, single
 from .penalties import soft_threshold
 
 __all__ = [
@@ -105,7 +105,8 @@ def adam(p, mean, square, g, rate, correction, beta_1, rest_1, beta_2, rest_2, e
     mean = fused(beta_1, mean, rest_1 * g)
     square = fused(beta_2, square, rest_2 * (g * g))
     size = abs(mean)
-    mean = settled(mean, size)
+    # Where the square is lost, the mean would be divided by nothing.
+    mean = settled(mean, at_most(size, square * type(g)(1e8)))
     # The root is that of the square before it is settled, and does not wait: where that matters, the mean is zero.
     new = fused(kept, p, by_corrected_root(-(rate * mean), square, correction, epsilon))
     return new, mean, settled(square, fused(square, type(g)(1e7), size))
@@ -133,7 +134,8 @@ def settled(x, size):
     stay one: 0.9 times the smallest of them rounds to itself.
 
     size : that of x; for a mean of squares, 1e7 times it, because small gradients have small ones, and the size of what
-    its root divides: a gradient of 1e-17 over the root of nothing is a leap.
+    its root divides: a gradient of 1e-17 over the root of nothing is a leap. Adam's mean ends where its square is
+    subnormal, at gradients of 3e-18 (float32) or 5e-153: a training may take that as zero.
     """
     real = type(x)
     return real(0) if size < (real(1e-30) if single(x) else real(1e-300)) else x

@@ -238,10 +238,10 @@ def test_what_an_optimizer_remembers_ends_at_zero_and_not_at_a_subnormal_number(
 
 
 def test_squares_of_small_gradients_are_remembered():
-    """A gradient of 1e-16, and a batch without one in between: a step is still of the size of the rate."""
+    """A gradient of 1e-15, and a batch without one in between: a step is still of the size of the rate."""
     adam, rmsprop = (np.zeros((3, 20), np.float32) for _ in range(2))
     exact_adam, exact_rmsprop = np.zeros((3, 20)), np.zeros((3, 20))
-    for step, size in enumerate((1e-16, 1e-16, 0.0, 1e-16), 1):
+    for step, size in enumerate((1e-15, 1e-15, 0.0, 1e-15), 1):
         g = (size * numbers(20, seed=step)).astype(np.float32)
         further = 0.01, 0.9, 0.999, 1e-20
         assert adam_update(*adam, g.copy(), *further, step, 0.0, *WHOLE, *NONE, 0, 1) == OK
@@ -251,6 +251,16 @@ def test_squares_of_small_gradients_are_remembered():
         exact_rmsprop[:] = reference.rmsprop_update(*exact_rmsprop, g.astype(float), *further, *WHOLE, *NONE)
     np.testing.assert_allclose(adam[0], exact_adam[0], rtol=1e-4)
     np.testing.assert_allclose(rmsprop[0], exact_rmsprop[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("real", "small"), [(np.float32, 1e-18), (np.float64, 1e-153)])
+def test_adam_rests_where_the_squares_of_gradients_are_lost(real, small):
+    """And does not leap, whether subnormal squares are zero or not."""
+    p, m, v = np.zeros((3, 2), real)
+    g = np.array([small, -small], real)
+    epsilon = 1e-35 if real is np.float32 else 1e-300
+    assert adam_update(p, m, v, g, 0.01, 0.9, 0.999, epsilon, 1, 0.0, *WHOLE, *NONE, 0, 1) == OK
+    assert not p.any() and not m.any()
 
 
 def test_the_soft_threshold_keeps_nan():
