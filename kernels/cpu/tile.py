@@ -221,9 +221,9 @@ def multiply_tile(
 
     narrow : 1 for 1 to NARROW_HEIGHT rows and at most half a vector of columns, else 0.
 
-    Addresses are integers, strides count numbers. S begins at ``start`` (0: zeros) with rows ``start_row``
-    apart: 0 for a bias. The rows of B and C have unit stride. While the sums are formed, one of the tallest tiles fetches
-    the cache lines at ``ahead``, ``ahead`` + ``ahead_row`` ... into the cache, one for each step of the depth.
+    Addresses are integers, strides count numbers. S begins at ``start`` (0: zeros) with rows ``start_row`` apart: 0 for
+    a bias. The rows of B and C have unit stride. While the sums are formed, one of the tallest tiles fetches the cache
+    lines at ``ahead``, ``ahead`` + ``ahead_row`` ... into the cache, one for each step of the depth.
     """
 
     def generate(context, builder, signature, arguments):
