@@ -3,9 +3,9 @@
 python -m asv_bench.report
 
 The folder has a part for each set of figures, ``512`` and ``256`` after the bits of a vector and ``zen3``: folders with
-the figures.json of ``asv_bench.compare``, and the products.json of ``asv_bench.products``. Beside them lie what
-``asv_bench.start`` and ``asv_bench.scaling`` print, and two texts: summary.md, for the top of the page, and notes.md,
-what binds and what was tried, for its end.
+the figures.json of ``asv_bench.compare``, the products.json of ``asv_bench.products``, and what ``asv_bench.start`` and
+``asv_bench.scaling`` print. Beside them lie two texts: summary.md, for the top of the page, and notes.md, what binds
+and what was tried, for its end.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ REFERENCE = ROOT / "asv_bench" / "reference"
 PAGE, PLOTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "_static"
 
 SETS = {
+    "512": "Intel Xeon, AVX-512",
+    "256": "Intel Xeon, limited to AVX2",
     "zen3": "Zen 3, AVX2",
-    "512": "Zen 4, AVX-512",
-    "256": "Zen 4, limited to AVX2",
 }
 
 #: The folders of a set in the order in which the page has them.
@@ -226,10 +226,12 @@ def page(sets: dict[str, Figures]) -> str:
     lines += [(REFERENCE / "summary.md").read_text("utf-8").strip()]
     for folder, figures in sets.items():
         lines += part(folder, figures)
-    lines += ["", "## The second core, and the start of a process", "", f"On the {SETS['zen3'].partition(',')[0]}."]
-    for path in sorted(REFERENCE.glob("*.txt")):
-        lines += ["", f"`python -m asv_bench.{path.stem.replace('_', ' --workload ')}`", "", "```text"]
-        lines += [path.read_text("utf-8").strip("\n"), "```"]
+    lines += ["", "## The second core, and the start of a process"]
+    for folder in sets:
+        for path in sorted((REFERENCE / folder).glob("*.txt")):
+            command = path.stem.replace("_", " --workload ")
+            lines += ["", f"{SETS[folder].partition(',')[0]}, `python -m asv_bench.{command}`", "", "```text"]
+            lines += [path.read_text("utf-8").strip("\n"), "```"]
     lines += ["", (REFERENCE / "notes.md").read_text("utf-8").strip()]
     return "\n".join(lines) + "\n"
 
