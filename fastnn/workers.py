@@ -59,7 +59,8 @@ class WorkerChoice:
         self.trying: int | None = None
         self.promising: tuple[int, float] | None = None  # what a try found to be faster, until that is confirmed
         self.last: int | None = None  # workers of the slice before
-        self.told = 0.0, 0  # seconds and steps of the slices since, while they are too short to tell something
+        #: Seconds and steps of the slices since, while they are too short to tell something.
+        self.told: list[tuple[float, int]] = []
         self.wait = self.waited = FIRST_TRY  # so the first try comes as soon as there is something to compare with
 
     def begin(self) -> None:
@@ -77,20 +78,23 @@ class WorkerChoice:
         """The last slice took ``seconds`` a step, for ``steps`` steps.
 
         The first slice with another number of workers says nothing: weights move from one core's cache to another's.
-        Slices that are much shorter than a try, as single steps, say something together.
+        Slices that are much shorter than a try, as single steps, say something together, three or more without the
+        slowest: a core that has slept makes one step some milliseconds long, and then none.
         """
         workers = self.trying or self.workers
         settled, self.last = workers == self.last, workers
         long = self.seconds is not None and seconds * steps >= 10 * LEAST_MEASURED
         if not settled:
-            self.told = 0.0, 0
+            self.told = []
             if not long:
                 return
-        total, steps = self.told[0] + seconds * steps, self.told[1] + steps
-        if total < LEAST_MEASURED:
-            self.told = total, steps
+        self.told.append((seconds * steps, steps))
+        if sum(total for total, _ in self.told) < LEAST_MEASURED:
             return
-        self.told, seconds = (0.0, 0), total / steps
+        told = sorted(self.told, key=lambda slice_: slice_[0] / slice_[1])
+        told, self.told = told[: max(2, len(told) - 1)], []
+        steps = sum(number for _, number in told)
+        seconds = sum(total for total, _ in told) / steps
         if self.trying is not None:
             if self.seconds is not None and seconds < GAIN * self.seconds:
                 self.promising = self.trying, seconds

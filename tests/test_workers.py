@@ -113,6 +113,17 @@ def test_steps_that_come_one_by_one_are_compared_together(four_cores):
     assert found[0] == 1 and found[1000:].count(4) > 800
 
 
+def test_one_slow_step_does_not_decide(four_cores):
+    """As after a core has slept: four workers take 0.8 ms and one 1.1, but the fourth step of the four takes 5."""
+    choice, found, together = WorkerChoice(None, 100_000_000), [], 0
+    for _ in range(1000):
+        workers = choice.next()[0]
+        found.append(workers)
+        together = together + 1 if workers == 4 else 0
+        choice.tell(1.1e-3 if workers < 4 else 5e-3 if together == 4 else 0.8e-3, 1)
+    assert found.count(4) > 900
+
+
 def test_fits_as_short_as_a_slice_do_not_stay_with_what_a_longer_one_tried(four_cores):
     choice = WorkerChoice(None, 100_000_000)
     while choice.trying is None:
