@@ -348,6 +348,34 @@ def test_a_training_takes_subnormal_numbers_as_zero_and_nothing_else_does(dtype,
     assert model.predict(X)[0, 0] > 0
 
 
+@pytest.mark.skipif(not (COMPILED and ON_X86), reason="only compiled code on x86 takes subnormal numbers as zero")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [fn.SGD(0.01, momentum=0.5), fn.RMSprop(0.01, rho=0.5, momentum=0.5), fn.Adam(0.01, 0.5, 0.5)],
+    ids=["SGD", "RMSprop", "Adam"],
+)
+def test_what_an_optimizer_remembers_ends_at_zero_and_not_at_a_subnormal_number(optimizer, dtype):
+    model = fn.Model([fn.Input(3), fn.Dense(4, use_bias=False)], dtype=dtype, seed=0)
+    model.compile(optimizer, "mse")
+    X, y = np.ones((8, 3), dtype), np.ones((8, 4), dtype)
+    model.fit(X, y, verbose=0)
+    assert [np.count_nonzero(slot) for slot in model.arenas.slots] == [12] * len(model.arenas.slots)
+    model.fit(0 * X, y, epochs=2500, verbose=0)  # all gradients are zero
+    assert not any(slot.any() for slot in model.arenas.slots)
+
+
+@pytest.mark.skipif(not (COMPILED and ON_X86), reason="only compiled code on x86 takes subnormal numbers as zero")
+@pytest.mark.parametrize(("dtype", "small", "epsilon"), [("float32", 1e-18, 1e-35), ("float64", 1e-153, 1e-300)])
+def test_adam_rests_where_squares_are_subnormal_and_taken_as_zero(dtype, small, epsilon):
+    """Squares of 1e-39 or 1e-309; a step of rate * g / epsilon would be a leap."""
+    model = fn.Model([fn.Input(1), fn.Dense(1, use_bias=False, kernel_initializer="zeros")], dtype=dtype, seed=0)
+    model.compile(fn.Adam(0.01, epsilon=epsilon), "mse")
+    X, y = np.ones((4, 1), dtype), np.full((4, 1), small / 2, dtype)
+    model.fit(X, y, batch_size=4, epochs=1, verbose=0)
+    assert model.layers[-1].W[0, 0] == 0
+
+
 @pytest.fixture
 def one_thread(monkeypatch):
     """After one more thread no other can be begun; the list has that one."""

@@ -7,7 +7,7 @@ returns the new p and what is to be remembered. The kernels of ``cpu.updates`` s
 import numpy as np
 
 from ..jit import formula
-from .elementary import at_most, fused, quotient, root, single
+from .elementary import fused, quotient, root, single
 from .penalties import soft_threshold
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "noted",
     "rmsprop_step",
     "rmsprop_velocity",
-    "settled",
     "sgd",
     "slope_of",
 ]
@@ -40,7 +39,6 @@ def momentum(p, velocity, g, rate, momentum, direct, ahead):
     direct, ahead : 1 and 0, or with Nesterov's point momentum and rate.
     """
     v = fused(momentum, velocity, -rate * g)
-    v = settled(v, abs(v))
     return p + fused(direct, v, -ahead * g), v
 
 
@@ -84,14 +82,13 @@ def rmsprop_step(mean, g, rate, rho, rest, epsilon):
     rest : 1 - rho.
     """
     mean = fused(rho, mean, rest * (g * g))
-    return by_root(rate * g, mean, epsilon), settled(mean, fused(mean, type(g)(1e7), abs(g)))
+    return by_root(rate * g, mean, epsilon), mean
 
 
 @formula
 def rmsprop_velocity(velocity, step, momentum):
     """What RMSprop with momentum takes from p: momentum * velocity + step."""
-    v = fused(momentum, velocity, step)
-    return settled(v, abs(v))
+    return fused(momentum, velocity, step)
 
 
 @formula
@@ -104,12 +101,9 @@ def adam(p, mean, square, g, rate, correction, beta_1, rest_1, beta_2, rest_2, e
     """
     mean = fused(beta_1, mean, rest_1 * g)
     square = fused(beta_2, square, rest_2 * (g * g))
-    size = abs(mean)
-    # Where the square is lost, the mean would be divided by nothing.
-    mean = settled(mean, at_most(size, square * type(g)(1e8)))
-    # The root is that of the square before it is settled, and does not wait: where that matters, the mean is zero.
-    new = fused(kept, p, by_corrected_root(-(rate * mean), square, correction, epsilon))
-    return new, mean, settled(square, fused(square, type(g)(1e7), size))
+    # A square of 1e-46 or 1e-324 is zero: of a small gradient only its mean would be left, and divided by epsilon alone.
+    mean = mean if square != type(g)(0) else type(g)(0)
+    return fused(kept, p, by_corrected_root(-(rate * mean), square, correction, epsilon)), mean, square
 
 
 @formula
@@ -124,21 +118,6 @@ def slope_of(g, p, double_l2, scale, limit):
     slope = scale * fused(double_l2, p, g)
     clipped = limit if slope > limit else (-limit if slope < -limit else slope)
     return clipped + (slope - slope)
-
-
-@formula
-def settled(x, size):
-    """x, or zero where ``size`` is below 1e-30 (float32) or 1e-300 (float64); NaN stays NaN.
-
-    A mean of gradients that have become zero would else end as a subnormal number, which processors are slow with, and
-    stay one: 0.9 times the smallest of them rounds to itself.
-
-    size : that of x; for a mean of squares, 1e7 times it, because small gradients have small ones, and the size of what
-    its root divides: a gradient of 1e-17 over the root of nothing is a leap. Adam's mean ends where its square is
-    subnormal, at gradients of 3e-18 (float32) or 5e-153: a training may take that as zero.
-    """
-    real = type(x)
-    return real(0) if size < (real(1e-30) if single(x) else real(1e-300)) else x
 
 
 @formula

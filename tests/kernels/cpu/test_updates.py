@@ -222,26 +222,11 @@ def test_a_number_that_is_not_finite_is_seen(name, real, bad, limit):
                 assert np.isfinite(state[0][others]).all()
 
 
-@pytest.mark.parametrize("real", REALS)
-@pytest.mark.parametrize("name", ["momentum", "rmsprop, momentum", "adam"])
-def test_what_an_optimizer_remembers_ends_at_zero_and_not_at_a_subnormal_number(name, real):
-    update, _, slots, options = UPDATES[name]
-    state = [numbers(20, real, seed) ** 2 for seed in range(slots + 1)]
-    g, least = np.zeros(20, real), np.finfo(real).smallest_normal
-    for _ in range(20):
-        for slot in state[1:]:
-            np.multiply(slot, 1e-3 if real is np.float32 else 1e-30, out=slot)
-        assert update(*state, g, 0.01, *options(5), *WHOLE, *NONE, 0, 1) == OK
-        for slot in state[1:]:
-            assert (np.abs(slot[slot != 0]) > least).all()
-    assert not any(slot.any() for slot in state[1:])
-
-
 def test_squares_of_small_gradients_are_remembered():
-    """A gradient of 1e-15, and a batch without one in between: a step is still of the size of the rate."""
+    """A gradient of 1e-16, and a batch without one in between: a step is still of the size of the rate."""
     adam, rmsprop = (np.zeros((3, 20), np.float32) for _ in range(2))
     exact_adam, exact_rmsprop = np.zeros((3, 20)), np.zeros((3, 20))
-    for step, size in enumerate((1e-15, 1e-15, 0.0, 1e-15), 1):
+    for step, size in enumerate((1e-16, 1e-16, 0.0, 1e-16), 1):
         g = (size * numbers(20, seed=step)).astype(np.float32)
         further = 0.01, 0.9, 0.999, 1e-20
         assert adam_update(*adam, g.copy(), *further, step, 0.0, *WHOLE, *NONE, 0, 1) == OK
@@ -253,12 +238,12 @@ def test_squares_of_small_gradients_are_remembered():
     np.testing.assert_allclose(rmsprop[0], exact_rmsprop[0], rtol=1e-4)
 
 
-@pytest.mark.parametrize(("real", "small"), [(np.float32, 1e-18), (np.float64, 1e-153)])
+@pytest.mark.parametrize(("real", "small"), [(np.float32, 1e-30), (np.float64, 1e-170)])
 def test_adam_rests_where_the_squares_of_gradients_are_lost(real, small):
-    """And does not leap, whether subnormal squares are zero or not."""
+    """And does not leap by rate * g / epsilon."""
     p, m, v = np.zeros((3, 2), real)
     g = np.array([small, -small], real)
-    epsilon = 1e-35 if real is np.float32 else 1e-300
+    epsilon = 1e-37 if real is np.float32 else 1e-300
     assert adam_update(p, m, v, g, 0.01, 0.9, 0.999, epsilon, 1, 0.0, *WHOLE, *NONE, 0, 1) == OK
     assert not p.any() and not m.any()
 
