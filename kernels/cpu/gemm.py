@@ -189,6 +189,15 @@ def _height(rows, narrow):
 
 
 @_part
+def _equal_groups(rows, narrow):
+    """How many groups are as high as the next one, where so many rows are left."""
+    if narrow:
+        return max(1, rows // NARROW_HEIGHT)
+    groups = rows // TILE_HEIGHT
+    return max(1, groups - 1 if 0 < rows - groups * TILE_HEIGHT <= LONE_ROWS else groups)
+
+
+@_part
 def _panel_width(columns, rows, length):
     """Columns of the next panel where so many are left."""
     for index in range(len(WIDE_VECTORS)):
@@ -248,12 +257,20 @@ def _multiply_panel(
         group_rows = group_end - group
         splits = columns > TILE_VECTORS * length and group_rows > WIDE_HEIGHTS[1]
         high = min((group_rows + 1) // 2 if splits else group_rows, group_end - i)
+        if ahead != 0:
+            tiles = 1
+        elif packed and splits:  # the next group's are not as far from this one's as these from one another
+            tiles = (group_end - i) // high
+        else:
+            tiles = (group + _equal_groups(rows - group, narrow) * group_rows - i) // high
         multiply_tile(
-            narrow, high, columns, depth, c + size * i * c_row, c_row,
-            a + size * (group * a_tile + (i - group) * a_row), a_row, group_rows if packed else a_column, b, b_row,
-            start + size * i * start_row if start != 0 else 0, start_row, ahead, ahead_row, real,
+            narrow, tiles, high, columns, depth, c + size * i * c_row, c_row,
+            a + size * (group * a_tile + (i - group) * a_row), a_row, group_rows if packed else a_column,
+            high * (a_row if splits else a_tile), b, b_row, start + size * i * start_row if start != 0 else 0,
+            start_row, ahead, ahead_row, real,
         )  # fmt: skip
-        i += high
+        i += tiles * high
+        group_end = max(i, group_end)
         ahead = ahead + next_part if ahead != 0 and i < TILE_VECTORS * TILE_HEIGHT else 0
 
 

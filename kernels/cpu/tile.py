@@ -58,6 +58,9 @@ LONE_ROWS = 0 if REGISTERS == 32 else 2
 #: Steps of the depth between two jumps, in tiles that have all their columns.
 UNROLL = 4
 
+#: The arguments of a tile's function that are pointers; the other addresses move from tile to tile.
+_B, _AHEAD = 10, 14
+
 #: Types of numbers, as Numba and as LLVM calls them.
 SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
@@ -71,7 +74,10 @@ def _tile_function(
     narrow: bool = False,
     fetches: bool = False,
 ) -> ir.Function:
-    """The function that multiplies a tile of ``height`` rows and ``width`` vectors, which if ``narrow`` are half ones.
+    """The function that multiplies tiles of ``height`` rows and ``width`` vectors, which if ``narrow`` are half ones.
+
+    The tiles lie below one another. The loop over them is in here because to find where the rows begin takes as long as
+    a tile of a small depth.
 
     exact : all of them exist. Otherwise only the first ``rows`` rows do, and the others repeat the last of them, which
     costs a little arithmetic and no branches; in the last vector only the columns below ``columns`` exist.
@@ -82,69 +88,104 @@ def _tile_function(
     if name in module.globals:
         return module.globals[name]
     pointer = vectors.pointer
-    arguments = [INTEGER, INTEGER, INTEGER, pointer, INTEGER, pointer, INTEGER, INTEGER, pointer, INTEGER]
-    kind = ir.FunctionType(ir.VoidType(), [*arguments, pointer, INTEGER, pointer, INTEGER])
-    function = ir.Function(module, kind, name)
+    arguments = [INTEGER] * 16
+    for number in (_B, _AHEAD):
+        arguments[number] = pointer
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    rows, columns, depth, c, c_row, a, a_row, a_column, b, b_row, start, start_row, ahead, ahead_row = function.args
+    tiles, rows, columns, depth, c, c_row, a, a_row, a_column, a_next, b, b_row, start, start_row = function.args[:14]
+    stream = function.args[14:] if fetches else None
     builder = vectors.builder = ir.IRBuilder(function.append_basic_block("entry"))
 
     masks: list[ir.Value | None] = [None] * width
-    row_numbers: list[ir.Value] = [INTEGER(row) for row in range(height)]
     last_columns = builder.sub(columns, INTEGER((width - 1) * vectors.length))
     if not exact:
         masks[-1] = vectors.mask(last_columns)
-        last = builder.sub(rows, INTEGER(1))
-        row_numbers = [builder.select(builder.icmp_signed("<", row, rows), row, last) for row in row_numbers]
-    a_rows = [builder.mul(a_row, row) for row in row_numbers]
     places = [INTEGER(place * vectors.length) for place in range(width)]
-    has_start = builder.icmp_unsigned("!=", builder.ptrtoint(start, INTEGER), INTEGER(0))
-    start_rows = [vectors.at(start, builder.mul(start_row, row)) for row in row_numbers]
-    with builder.if_then(has_start):  # it is needed at the end, and on its way while the sums are formed
-        for start_pointer in start_rows:
-            for place in places:
-                prefetch(builder, vectors.at(start_pointer, place))
+    size = INTEGER(vectors.item_bytes)
+    a_bytes, c_bytes, start_bytes = (builder.mul(row, size) for row in (a_row, c_row, start_row))
+    some_rows = None if exact else rows
+    in_a, in_c, in_start = (_row_places(vectors, row, height, some_rows) for row in (a_bytes, c_bytes, start_bytes))
+    moves = [builder.mul(rows, c_bytes), builder.mul(rows, start_bytes), builder.mul(a_next, size)]
+    has_start = builder.icmp_unsigned("!=", start, INTEGER(0))
+    has_rows = builder.and_(has_start, builder.icmp_unsigned("!=", start_row, INTEGER(0)))
 
-    stream = (ahead, ahead_row) if fetches else None
-    sums = _sum_products(builder, vectors, depth, a, a_rows, a_column, b, b_row, places, masks, stream)
+    def tile(addresses, _):
+        c, start, a = (builder.inttoptr(address, pointer) for address in addresses)
+        with builder.if_then(has_rows):  # they are needed at the end, and on their way while the sums are formed
+            for row in in_start:
+                for place in places:
+                    prefetch(builder, vectors.at(vectors.after(start, row), place))
+        sums = _sum_products(builder, vectors, depth, a, in_a, a_column, b, b_row, places, masks, stream)
+        sums = _add_start(builder, vectors, sums, start, has_start, in_start, places, masks)
+        for column, place in enumerate(places):
+            of_column, pointers = sums[column::width], [vectors.at(vectors.after(c, row), place) for row in in_c]
+            if masks[column] is None:
+                for total, to in zip(of_column, pointers, strict=True):
+                    vectors.store(total, to)
+            else:
+                vectors.store_first(of_column, pointers, last_columns)
+        moved = [builder.add(address, move) for address, move in zip(addresses, moves, strict=True)]
+        return [vectors.opaque(address) for address in moved], []
 
-    finished = builder.block
-    with builder.if_then(has_start):
-        started = [
-            builder.fadd(sums[row * width + column], vectors.load(vectors.at(start_rows[row], place), masks[column]))
-            for row in range(height)
-            for column, place in enumerate(places)
-        ]
-        started_block = builder.block
-    for index, (without, with_start) in enumerate(zip(sums, started, strict=True)):
-        sums[index] = builder.phi(vectors.type)
-        sums[index].add_incoming(without, finished)
-        sums[index].add_incoming(with_start, started_block)
-    c_rows = [vectors.at(c, builder.mul(c_row, number)) for number in row_numbers]
-    for column, place in enumerate(places):
-        of_column, pointers = sums[column::width], [vectors.at(c_pointer, place) for c_pointer in c_rows]
-        if masks[column] is None:
-            for total, pointer in zip(of_column, pointers, strict=True):
-                vectors.store(total, pointer)
-        else:
-            vectors.store_first(of_column, pointers, last_columns)
+    repeat(builder, tiles, 1, tile, ([c, start, a], []))
     builder.ret_void()
     return function
 
 
-def _sum_products(builder, vectors, depth, a, a_rows, a_column, b, b_row, places, masks, stream):
+def _row_places(vectors, stride, height, rows):
+    """Where each of ``height`` rows that are ``stride`` bytes apart begins, in bytes from the first one on.
+
+    rows : how many there are, where the others repeat the last; None: all.
+
+    If it knew how these numbers follow from one another, the compiler would make a chain of additions from row to row,
+    which takes as long as the products. So it is told odd multiples of the stride, as if of nothing; their products
+    with 2, 4 and 8 are formed by the instructions that load. 6 registers are enough for 12 rows.
+    """
+    builder, odd = vectors.builder, {}
+    if rows is not None:
+        last = builder.sub(rows, INTEGER(1))
+        numbers = [
+            builder.select(builder.icmp_signed("<", row, last), row, last) for row in map(INTEGER, range(height))
+        ]
+        return [INTEGER(0), *(vectors.opaque(builder.mul(stride, number)) for number in numbers[1:])]
+    places = [INTEGER(0)]
+    for row in range(1, height):
+        twos = min(row & -row, 8)
+        if row // twos not in odd:
+            odd[row // twos] = vectors.opaque(builder.mul(stride, INTEGER(row // twos)))
+        places.append(builder.mul(odd[row // twos], INTEGER(twos)))
+    return places
+
+
+def _add_start(builder, vectors, sums, start, has_start, in_start, places, masks):
+    """The sums, with what is in the rows of ``start`` added where it ``has_start``."""
+    without = builder.block
+    with builder.if_then(has_start):
+        added = []
+        for row in in_start:
+            for place, mask in zip(places, masks, strict=True):
+                there = vectors.load(vectors.at(vectors.after(start, row), place), mask)
+                added.append(builder.fadd(sums[len(added)], there))
+        with_start = builder.block
+    results = [builder.phi(vectors.type) for _ in sums]
+    for phi, *values in zip(results, sums, added, strict=True):
+        phi.add_incoming(values[0], without)
+        phi.add_incoming(values[1], with_start)
+    return results
+
+
+def _sum_products(builder, vectors, depth, a, in_a, a_column, b, b_row, places, masks, stream):
     """The loop along the depth: sums of A's numbers times B's vectors, from zero, each in the same order.
 
-    a_rows : where A's rows begin; stream : a pointer and a stride, what to fetch at each step of the depth, or None.
+    in_a : where A's rows begin, in bytes from ``a`` on; stream : a pointer and a stride, what to fetch at each step of
+    the depth, if anything.
     """
     size = INTEGER(vectors.item_bytes)
     moving = [(a, a_column), (b, b_row), *([stream] if stream else [])]
     addresses = [builder.ptrtoint(pointer, INTEGER) for pointer, _ in moving]
     strides = [builder.mul(stride, size) for _, stride in moving]
-    # From the rows' distances, if it knew them, the compiler would make a chain of additions from row to row, which
-    # takes as long as the products.
-    offsets = [INTEGER(0), *(vectors.opaque(builder.mul(row, size)) for row in a_rows[1:])]
 
     def step(addresses, sums):
         a_number, b_vector, *fetched = (builder.inttoptr(address, vectors.pointer) for address in addresses)
@@ -153,13 +194,13 @@ def _sum_products(builder, vectors, depth, a, a_rows, a_column, b, b_row, places
         b_vectors = [vectors.load(vectors.at(b_vector, place), mask) for place, mask in zip(places, masks, strict=True)]
         sums = iter(sums)
         added = []
-        for offset in offsets:
+        for offset in in_a:
             number = vectors.splat(builder.load(vectors.after(a_number, offset)))
             added += [vectors.multiply_add(number, b_vector, next(sums)) for b_vector in b_vectors]
         moved = [builder.add(address, stride) for address, stride in zip(addresses, strides, strict=True)]
         return [vectors.opaque(address) for address in moved], added
 
-    state = addresses, [vectors.zero for _ in a_rows for _ in places]
+    state = addresses, [vectors.zero for _ in in_a for _ in places]
     if masks[-1] is None:
         state = repeat(builder, builder.udiv(depth, INTEGER(UNROLL)), UNROLL, step, state)
         depth = builder.urem(depth, INTEGER(UNROLL))
@@ -178,17 +219,18 @@ def repeat(builder, count, times, step, state):
     new = phis[:split], phis[split:]
     for _ in range(times):
         new = step(*new)
+    end = builder.block
     less = builder.sub(left, INTEGER(1))
     for phi, value, following in zip([left, *phis], [count, *values], [less, *new[0], *new[1]], strict=True):
         phi.add_incoming(value, before)
-        phi.add_incoming(following, loop)
+        phi.add_incoming(following, end)
     builder.cbranch(builder.icmp_signed("!=", less, INTEGER(0)), loop, after)
     builder.position_at_end(after)
     results = []
     for value, following in zip(values, [*new[0], *new[1]], strict=True):
         results.append(builder.phi(value.type))
         results[-1].add_incoming(value, before)
-        results[-1].add_incoming(following, loop)
+        results[-1].add_incoming(following, end)
     return results[:split], results[split:]
 
 
@@ -199,6 +241,7 @@ _ADDRESS = types.intp
 def multiply_tile(
     typing_context,
     narrow,
+    tiles,
     rows,
     columns,
     depth,
@@ -207,6 +250,7 @@ def multiply_tile(
     a,
     a_row,
     a_column,
+    a_next,
     b,
     b_row,
     start,
@@ -215,25 +259,25 @@ def multiply_tile(
     ahead_row,
     real,
 ):
-    """C = S + A·B for one tile: 1 to TILE_HEIGHT rows, 1 to TILE_VECTORS vectors of columns, depth at least 1.
+    """C = S + A·B for ``tiles`` tiles of 1 to TILE_HEIGHT rows, 1 to TILE_VECTORS vectors of columns, depth at least 1.
 
     Or as many whole vectors as one of WIDE_VECTORS says, and at most as many rows as WIDE_HEIGHTS has for it.
 
     narrow : 1 for 1 to NARROW_HEIGHT rows and at most half a vector of columns, else 0.
 
-    Addresses are integers, strides count numbers. S begins at ``start`` (0: zeros) with rows ``start_row`` apart: 0 for
-    a bias. The rows of B and C have unit stride. While the sums are formed, one of the tallest tiles fetches the cache
-    lines at ``ahead``, ``ahead`` + ``ahead_row`` ... into the cache, one for each step of the depth.
+    Addresses are integers, strides count numbers. The tiles' rows follow one another in C and S, and begin ``a_next``
+    numbers apart in A. S begins at ``start`` (0: zeros) with rows ``start_row`` apart: 0 for a bias. The rows of B and
+    C have unit stride. While the sums are formed, one of the tallest tiles fetches the cache lines at ``ahead``,
+    ``ahead`` + ``ahead_row`` ... into the cache, one for each step of the depth.
     """
 
     def generate(context, builder, signature, arguments):
         scalar = SCALARS[real.dtype]
         vectors = Vectors(builder, scalar)
-        narrow, rows, columns, depth, *rest = arguments[:-1]
-        call = [rows, columns, depth]
-        for index, value in enumerate(rest):
-            address = index in (0, 2, 5, 7, 9)  # c, a, b, start, ahead
-            call.append(builder.inttoptr(value, vectors.pointer) if address else value)
+        narrow, tiles, rows, columns, depth, *rest = arguments[:-1]
+        call = [tiles, rows, columns, depth, *rest]
+        for pointer in (_B, _AHEAD):
+            call[pointer] = builder.inttoptr(call[pointer], vectors.pointer)
         end = builder.append_basic_block("end")
 
         def call_tile(height, width, exact, narrow=False):
@@ -265,7 +309,7 @@ def multiply_tile(
                             call_tile(height, width, exact, narrow)
                 below = height
 
-        has_ahead = builder.icmp_unsigned("!=", arguments[13], INTEGER(0))
+        has_ahead = builder.icmp_unsigned("!=", arguments[1 + _AHEAD], INTEGER(0))
         for width, most in zip(WIDE_VECTORS, WIDE_HEIGHTS, strict=True):
             with builder.if_then(builder.icmp_signed("==", columns, INTEGER(width * vectors.length))):
                 switch = builder.switch(rows, end)
@@ -283,7 +327,7 @@ def multiply_tile(
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    return types.void(*[_ADDRESS] * 15, real), generate
+    return types.void(*[_ADDRESS] * 17, real), generate
 
 
 @intrinsic
