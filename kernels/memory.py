@@ -21,6 +21,7 @@ __all__ = [
     "aligned_zeros",
     "call",
     "fetch",
+    "fetch_to_write",
     "item_size",
     "line",
     "matrix",
@@ -55,15 +56,15 @@ def _array_of(context, builder, array_type, pointer, shape):
     return array._getvalue()
 
 
-def prefetch(builder, pointer, level=3):
-    """Emit a request for the cache line at a pointer, which will be read soon; level : 3 for all caches, 2 for all but
-    the first.
+def prefetch(builder, pointer, level=3, writes=False):
+    """Emit a request for the cache line at a pointer, which will be read soon, and perhaps written; level : 3 for all
+    caches, 2 for all but the first.
     """
     byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
     function = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    for_reading, data = number(0), number(1)
-    builder.call(function, [builder.bitcast(pointer, byte), for_reading, number(level), data])
+    data = number(1)
+    builder.call(function, [builder.bitcast(pointer, byte), number(int(writes)), number(level), data])
 
 
 if COMPILED:
@@ -129,6 +130,16 @@ if COMPILED:
 
         return types.void(types.intp), generate
 
+    @intrinsic
+    def fetch_to_write(typing_context, address):
+        """Ask for the cache line at ``address``, which will be written soon, for this core alone."""
+
+        def generate(context, builder, signature, arguments):
+            prefetch(builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()), writes=True)
+            return context.get_dummy_value()
+
+        return types.void(types.intp), generate
+
 else:
 
     def item_size(real):
@@ -148,6 +159,8 @@ else:
 
     def fetch(address):
         pass
+
+    fetch_to_write = fetch
 
     def call(function, run, row, first, last):
         return at_address(int(function))(run, row, first, last)
