@@ -137,9 +137,9 @@ from .memory import item_size, matrix, vector
 #: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers.
 PENALTY_CHUNK = 4096
 
-#: Elements of a parameter that are updated as soon as their gradient is formed: 240 KB of float32, which stay in the
+#: Elements of a parameter that are updated as soon as their gradient is formed: 144 KB of float32, which stay in the
 #: second-level cache. Of 1024 columns, or 512, 256 ..., they are a multiple of 12 rows, the height of a GEMM's tile.
-UPDATE_CHUNK = 60 * 1024
+UPDATE_CHUNK = 36 * 1024
 
 #: Bytes of a field of a record.
 FIELD_BYTES = 8
