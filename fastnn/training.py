@@ -94,6 +94,9 @@ class Trainer:
         self.before_failure = np.empty((0, 0))  # the results of the batches before one that failed, in its slice
         #: Whether the parameters are elsewhere while the trainer trains.
         self.away = hasattr(runner, "to_device") and plan.update is not None
+        #: Whether the runner takes the snapshots: of what is away, or of a single step, for which a copy takes long.
+        single = self.batches * epochs == 1 and hasattr(runner, "take_snapshot") and plan.update is not None
+        self.runner_keeps = self.away or single
         self.begin(model, examples)
 
     def begin(self, model: Model, examples: Examples) -> None:
@@ -255,7 +258,7 @@ class Trainer:
 
     def take_snapshot(self, batch: int) -> None:
         """Keep the model as it is before ``batch``, to come back to if a later step fails."""
-        if self.away:
+        if self.runner_keeps:
             self.runner.take_snapshot()
         elif not self.snapshot_arrays:
             self.snapshot_arrays = [array.copy() for array in self.changing]
@@ -268,7 +271,7 @@ class Trainer:
     def _restore(self, batch: int) -> None:
         """Bring the model back to where it was before ``batch``: from the snapshot, by training again."""
         first, self.model.step = self.snapshot
-        if self.away:
+        if self.runner_keeps:
             self.runner.restore()
         else:
             for array, kept in zip(self.changing, self.snapshot_arrays, strict=True):

@@ -131,8 +131,11 @@ from .memory import item_size, matrix, vector
     RATES,  # address of the learning rate of each batch, float64
     RESULTS,  # address of (batches, 1 + metrics) float64, or in an evaluation (blocks, 1 + metrics)
     SYNC,  # address of the workers' synchronization memory, or 0 for one worker alone
+    SAVED,  # address of room for the parameters and the slots as the training finds them, arena after arena, or 0
+    ARENA_LINES,  # cache lines of an arena
+    BEGUN,  # 1 as soon as all that is to be saved has been, before anything changes
     PROGRAM_FIELDS,
-) = range(34)
+) = range(37)
 
 #: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers.
 PENALTY_CHUNK = 4096

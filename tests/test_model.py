@@ -203,6 +203,29 @@ def test_train_on_batch_is_one_step_of_fit():
     assert one.step == 1
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", ["the loss", "an update"])
+def test_train_on_batch_that_fails_changes_nothing(kind, threads):
+    X, y = two_classes()
+    model, expected = (fn.Model([fn.Input(2), fn.Dense(12, "relu"), fn.Dense(1)], seed=0) for _ in range(2))
+    for each in (model, expected):
+        each.compile(fn.SGD(0.01, momentum=0.9), "mse", threads=threads)
+        each.train_on_batch(X, y)
+        each.layers[1].W[0, 0] = 0.5  # what the user sets between two steps stays
+        each.train_on_batch(X, y)
+        each.layers[1].W[0, 0] = 0.25
+    for _ in range(2):
+        if kind == "an update":
+            model.optimizer.learning_rate = 3e38
+        with pytest.raises(FloatingPointError):
+            model.train_on_batch(X * np.float32(1e38 if kind == "the loss" else 100), y)
+        model.optimizer.learning_rate = 0.01
+        assert model.step == 2
+        np.testing.assert_array_equal(model.arenas.parameters, expected.arenas.parameters)
+        np.testing.assert_array_equal(model.arenas.slots, expected.arenas.slots)
+    assert model.train_on_batch(X, y) == expected.train_on_batch(X, y)
+
+
 def test_what_train_on_batch_keeps_goes_with_the_model():
     """Without the garbage collector, which looks at arrays no sooner for their size."""
 

@@ -19,10 +19,12 @@ import numpy as np
 from ..formulas.elementary import not_finite
 from ..jit import formula, kernel
 from ..layout import (
+    ARENA_LINES,
     BACKWARD,
     BACKWARD_FIRST,
     BATCH_ROWS,
     BATCH_SIZE,
+    BEGUN,
     BLOCK,
     CAPACITY,
     COLUMNS,
@@ -32,6 +34,7 @@ from ..layout import (
     CONVERGED,
     FIELD_BYTES,
     FIRST_BATCH,
+    FIRST_SLOT,
     FORM_PARTS,
     FORWARD,
     GATHER,
@@ -69,6 +72,7 @@ from ..layout import (
     PARAMETER_COUNT,
     PARAMETER_FIELDS,
     PARAMETER_RECORDS,
+    PARAMETERS,
     PART_ROWS,
     PENALTIES,
     PENALTY_CHUNK,
@@ -80,7 +84,9 @@ from ..layout import (
     RESULTS,
     ROW_ORDER,
     ROWS,
+    SAVED,
     SCALE,
+    SECOND_SLOT,
     SOURCE,
     SOURCE_ROW_STRIDE,
     STEP,
@@ -245,6 +251,20 @@ def constrain_weights(run_address, program, rank, size):
     return OK
 
 
+@formula
+def save(run, program, rank, size):
+    """Copy this worker's share of the parameters and the slots to where they are saved."""
+    first, last = share(program[ARENA_LINES], rank, size)
+    length, saved = (last - first) * (CACHE_LINE // FIELD_BYTES), program[SAVED]
+    for arena in (run[PARAMETERS], run[FIRST_SLOT], run[SECOND_SLOT]):
+        if arena != 0:
+            numbers = vector(arena + CACHE_LINE * first, length, np.int64)
+            copies = vector(saved + CACHE_LINE * first, length, np.int64)
+            for i in range(length):
+                copies[i] = numbers[i]
+            saved += CACHE_LINE * program[ARENA_LINES]
+
+
 def train(run_address, program_address, rank, size):
     """Train on the program's batches: RESULTS gets each batch's mean loss (penalties included) and mean metrics.
 
@@ -266,6 +286,8 @@ def train_on_batches(run_address, program_address, rank, size):
     source, target_source, weights, kept = run[SOURCE], run[TARGET_SOURCE], run[WEIGHTS], run[KEPT]
     batches = (program[ROWS] + program[BATCH_SIZE] - 1) // program[BATCH_SIZE]
     number = 0
+    if program[SAVED] != 0:
+        save(run, program, rank, size)
     for batch in range(first_batch, last_batch):
         start = batch % batches * program[BATCH_SIZE]
         rows = min(program[BATCH_SIZE], program[ROWS] - start)
@@ -298,6 +320,8 @@ def train_on_batches(run_address, program_address, rank, size):
         status = barrier(sync, rank, size, number, status)
         if status != OK:
             return status
+        if program[SAVED] != 0:
+            program[BEGUN] = 1
         if rank == 0:
             penalty = sum_in_order(run[PENALTIES], program[PENALTY_CHUNKS])
             results[batch - first_batch, 0] = sum_in_order(run[LOSSES], rows) / rows + penalty

@@ -94,6 +94,8 @@ class Runner:
         self.records = np.zeros(layout.RUN_FIELDS + layout.PROGRAM_FIELDS, np.int64)
         self.run, self.program = self.records[: layout.RUN_FIELDS], self.records[layout.RUN_FIELDS :]
         self.addresses = self.run.ctypes.data, self.program.ctypes.data
+        self.saved = np.zeros(0, self.real)
+        self.saves = False  # whether the next training keeps a copy of what it begins with
         self.form = None  # of the data that the last training was on, if ``training_records`` are of such a one
 
     # Making the records.
@@ -300,6 +302,19 @@ class Runner:
 
     # Running.
 
+    def take_snapshot(self):
+        """Let the next training keep a copy of what it changes, for ``restore``: its workers make it side by side."""
+        if len(self.saved) == 0:
+            self.saved = aligned_zeros((1 + len(self.arenas.slots)) * self.plan.length, self.real)
+        self.saves, self.program[layout.BEGUN] = True, 0
+
+    def restore(self):
+        """Bring back what the last training began with, if it has begun to change it."""
+        if self.program[layout.BEGUN] != 0:
+            arenas = self.arenas.parameters, *self.arenas.slots
+            for array, kept in zip(arenas, self.saved.reshape(len(arenas), -1), strict=True):
+                array[:] = kept
+
     def train(
         self,
         data,
@@ -340,6 +355,10 @@ class Runner:
         program[layout.RATES] = rates.ctypes.data
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
         program[layout.RESULTS] = results.ctypes.data
+        if self.saves:
+            program[layout.SAVED] = self.saved.ctypes.data
+            program[layout.ARENA_LINES] = self.plan.length * self.plan.item_size // CACHE_LINE
+            self.saves = False
         status = self._call(train, workers)
         return status, int(run[layout.STEP]) - step, results
 
