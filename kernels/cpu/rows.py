@@ -7,6 +7,7 @@ import functools
 import numpy as np
 
 from ..formulas.elementary import not_finite
+from ..formulas.updates import noted
 from ..jit import kernel
 from ..layout import (
     DY,
@@ -64,10 +65,10 @@ def plan_look_at_rows(real):
     def look(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         x = activation(run, NOWHERE, operation[INPUTS], first, last, real)
-        numbers, bad = line(x, 0, x.size), False
+        numbers, bad = line(x, 0, x.size), np.int32(0)
         for i in range(numbers.shape[0]):
-            bad |= not_finite(numbers[i])
-        return NOT_FINITE if bad else OK
+            bad = noted(bad, numbers[i])
+        return NOT_FINITE if bad != 0 else OK
 
     return look
 
