@@ -97,7 +97,8 @@ def phases(work: Workload, milliseconds: float) -> list[tuple[str, float, int]]:
         record = operations[index]
         name = f"{operation.formula or operation.kind} {operation.inputs}-{operation.outputs}"
         flops = 2 * rows * operation.inputs * operation.outputs if operation.kind == "dense" else 0
-        time_calls(f"{name} forward", record[layout.FORWARD], record.ctypes.data, flops)
+        if record[layout.FORWARD] != 0:
+            time_calls(f"{name} forward", record[layout.FORWARD], record.ctypes.data, flops)
         if operation.dx >= 0:
             time_calls(f"{name} backward", record[layout.BACKWARD], record.ctypes.data, flops)
     loss = runner.tables["loss"][0]

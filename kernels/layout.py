@@ -62,8 +62,8 @@ from .memory import item_size, matrix, vector
 # An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
 # the width of the targets.
 (
-    FORWARD,  # address: function(run, operation, first row, last row)
-    BACKWARD,  # address, the same arguments
+    FORWARD,  # address: function(run, operation, first row, last row), or 0: an operation before it does its work
+    BACKWARD,  # address, the same arguments, or 0
     INPUTS,  # width of x
     OUTPUTS,  # width of y
     X,  # place of x among the activations; -1: the batch's inputs
@@ -74,8 +74,9 @@ from .memory import item_size, matrix, vector
     B,  # place of the bias (OUTPUTS,) among the parameters; -1: none
     LAYER,  # number of the layer, for its random numbers
     OPTION,  # its first option in the options
+    RECTIFIED,  # 1 where a dense layer forms max(y, 0), for a ReLU that follows it; else 0
     OPERATION_FIELDS,
-) = range(13)
+) = range(14)
 
 # A trainable parameter.
 (

@@ -76,14 +76,14 @@ def assert_canaries(whole, view):
 
 
 @functools.cache
-def for_any_strides(function, real, outputs, *dimensions):
+def for_any_strides(function, real, outputs, *dimensions, numbers=2):
     """A kernel, compiled for arrays of any strides: otherwise each mix of contiguous ones costs a compilation.
 
-    outputs : how many of the arrays are written; the others are read-only.
+    outputs : how many of the arrays are written; the others are read-only. numbers : that come after the workspace.
     """
     if not COMPILED:
         return function
     kind = from_dtype(np.dtype(real))
     arrays = [types.Array(kind, number, "A", readonly=place >= outputs) for place, number in enumerate(dimensions)]
-    rest = [types.Array(types.int64, 1, "C"), types.intp, types.intp]
+    rest = [types.Array(types.int64, 1, "C"), *[types.intp] * numbers]
     return njit([types.void(*arrays, *rest)], nogil=True, **FLAGS)(function.py_func)

@@ -17,6 +17,7 @@ from ..layout import (
     OK,
     OUTPUTS,
     PARAMETERS,
+    RECTIFIED,
     SUMMED_FIRST,
     SUMMED_ROWS,
     WORKSPACE,
@@ -60,7 +61,7 @@ def dense_forward(y, x, W, b, workspace, rank, size):
     multiply(
         workspace.ctypes.data, y.ctypes.data + first * y.strides[0], _row_length(y),
         x.ctypes.data + first * x.strides[0], _row_length(x), 1, W.ctypes.data, _row_length(W), 1,
-        b.ctypes.data if b.shape[0] > 0 else 0, 0, last - first, W.shape[1], W.shape[0],
+        b.ctypes.data if b.shape[0] > 0 else 0, 0, last - first, W.shape[1], W.shape[0], 0,
     )  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def dense_backward_input(dx, dy, W, workspace, rank, size):
     multiply(
         workspace.ctypes.data, dx.ctypes.data + first * dx.strides[0], _row_length(dx),
         dy.ctypes.data + first * dy.strides[0], _row_length(dy), 1, W.ctypes.data, 1, _row_length(W),
-        0, 0, last - first, W.shape[0], W.shape[1],
+        0, 0, last - first, W.shape[0], W.shape[1], 0,
     )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def dense_backward_weights(dW, db, dy, x, workspace, rank, size):
     multiply(
         workspace.ctypes.data, dW.ctypes.data + first * dW.strides[0], _row_length(dW),
         x.ctypes.data + first * x.itemsize, 1, _row_length(x), dy.ctypes.data, _row_length(dy), 1,
-        0, 0, last - first, dW.shape[1], dy.shape[0],
+        0, 0, last - first, dW.shape[1], dy.shape[0], 0,
     )  # fmt: skip
     first, last = share(db.shape[0], rank, size)
     if first < last:
@@ -99,7 +100,7 @@ def dense_backward_weights(dW, db, dy, x, workspace, rank, size):
 
 @functools.cache
 def plan_dense_forward(real):
-    """``dense_forward`` for a plan."""
+    """``dense_forward`` for a plan, with the ReLU that follows it where RECTIFIED says so."""
 
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
@@ -108,7 +109,10 @@ def plan_dense_forward(real):
         x = activation_address(run, operation[X], inputs, first, real)
         weights = run[PARAMETERS] + size * operation[W]
         bias = run[PARAMETERS] + size * operation[B] if operation[B] >= 0 else 0
-        multiply(run[WORKSPACE], y, units, x, inputs, 1, weights, units, 1, bias, 0, last - first, units, inputs)
+        multiply(
+            run[WORKSPACE], y, units, x, inputs, 1, weights, units, 1, bias, 0, last - first, units, inputs,
+            operation[RECTIFIED],
+        )  # fmt: skip
         return OK
 
     return forward
@@ -126,7 +130,7 @@ def plan_dense_backward(real):
         dx = derivative_address(run, operation[DX], inputs, first, real)
         dy = derivative_address(run, operation[DY], units, first, real)
         weights = run[PARAMETERS] + item_size(real) * operation[W]
-        multiply(run[WORKSPACE], dx, inputs, dy, units, 1, weights, 1, units, 0, 0, last - first, inputs, units)
+        multiply(run[WORKSPACE], dx, inputs, dy, units, 1, weights, 1, units, 0, 0, last - first, inputs, units, 0)
         return OK
 
     return backward
@@ -143,7 +147,7 @@ def plan_dense_weights(real):
         x = activation_address(run, operation[X], inputs, run[SUMMED_FIRST], real) + size * first
         dy = derivative_address(run, operation[DY], units, run[SUMMED_FIRST], real)
         rows = run[SUMMED_ROWS]
-        multiply(run[WORKSPACE], gradient, units, x, 1, inputs, dy, units, 1, 0, 0, last - first, units, rows)
+        multiply(run[WORKSPACE], gradient, units, x, 1, inputs, dy, units, 1, 0, 0, last - first, units, rows, 0)
         return OK
 
     return weights

@@ -133,9 +133,11 @@ def forward_rows(run_address, program, first, last):
             return status
     operation = program[OPERATIONS]
     for _ in range(program[OPERATION_COUNT]):
-        status = call(operation_record(operation)[FORWARD], run_address, operation, first, last)
-        if status != OK:
-            return status
+        function = operation_record(operation)[FORWARD]
+        if function != 0:
+            status = call(function, run_address, operation, first, last)
+            if status != OK:
+                return status
         operation += FIELD_BYTES * OPERATION_FIELDS
     status = OK
     if program[LOSS] != 0:

@@ -1,4 +1,4 @@
-"""Matrix multiplication: C = S + A·B, in blocks that fit the caches, tile by tile.
+"""Matrix multiplication: C = S + A·B, or max(S + A·B, 0), in blocks that fit the caches, tile by tile.
 
 The three products of a dense layer (XW + b, dY·Wᵀ, Xᵀ·dY) differ in the strides of A and B alone, so none
 of them needs a transposed copy. It is compiled once for each type of numbers, to a C function that is
@@ -16,6 +16,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from ..formulas.activations import relu
 from ..jit import COMPILED, FLAGS, address, at_address, formula
 from ..memory import CACHE_LINE, aligned_zeros, item_size, vector
 from .panels import copy_panel, sum_rows, transpose_panel
@@ -82,7 +83,7 @@ _HEAD = CACHE_LINE
 #: tiles inside, the parts would take three times as long to compile.
 _part = njit(inline="always", **FLAGS)
 
-_ARGUMENTS = 14
+_ARGUMENTS = 15
 _SIGNATURE = types.intp(*[types.intp] * _ARGUMENTS)
 
 
@@ -105,7 +106,9 @@ def multiplication(real):
     if not COMPILED:
         return functools.partial(_plain_multiplication, real)
 
-    def product(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth):
+    def product(
+        room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth, rectified
+    ):  # fmt: skip
         size, length = item_size(real), vector_length(real)
         # A single column would fill one place of each vector. It is the row of Cᵀ = Sᵀ + Bᵀ·Aᵀ, which fills them all.
         turned, added = columns == 1 and c_row == 1 and (a_row == 1 or a_column == 1), 0
@@ -158,13 +161,18 @@ def multiplication(real):
                         _multiply_panel(
                             c + size * (i * c_row + column), c_row, a_block, a_tile, a_block_row, a_column, packs_a,
                             b_panel, b_panel_row, plus + size * (i * plus_row + column) if plus != 0 else 0, plus_row,
-                            high, wide, deep, ahead, ahead_row, narrow, real,
+                            high, wide, deep, ahead, ahead_row, narrow,
+                            rectified if k + deep == depth and added == 0 else 0, real,
                         )  # fmt: skip
                         column += wide
                 if added != 0 and k == 0:
                     sums, starts = vector(c, last_column, real), vector(added, 1 + start_row * (columns - 1), real)
                     for column in range(j, last_column):
                         sums[column] += starts[column * start_row]
+            if added != 0 and rectified != 0:
+                sums = vector(c, last_column, real)
+                for column in range(j, last_column):
+                    sums[column] = relu(sums[column])
         return 1
 
     product.signature = _SIGNATURE
@@ -245,7 +253,7 @@ def _pack_panel(to, to_row, b, b_row, b_column, deep, columns, real):
 @_part
 def _multiply_panel(
     c, c_row, a, a_tile, a_row, a_column, packed, b, b_row, start, start_row, rows, columns, depth, ahead, ahead_row,
-    narrow, real,
+    narrow, rectified, real,
 ):  # fmt: skip
     """Multiply tile by tile with one panel of B. The first tiles fetch parts of what comes after the panel."""
     size, length = item_size(real), vector_length(real)
@@ -267,7 +275,7 @@ def _multiply_panel(
             narrow, tiles, high, columns, depth, c + size * i * c_row, c_row,
             a + size * (group * a_tile + (i - group) * a_row), a_row, group_rows if packed else a_column,
             high * (a_row if splits else a_tile), b, b_row, start + size * i * start_row if start != 0 else 0,
-            start_row, ahead, ahead_row, real,
+            start_row, ahead, ahead_row, rectified, real,
         )  # fmt: skip
         i += tiles * high
         group_end = max(i, group_end)
@@ -275,7 +283,7 @@ def _multiply_panel(
 
 
 def _plain_multiplication(
-    real, room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth
+    real, room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth, rectified
 ):  # fmt: skip
     """The same in NumPy, for reading and for ``NUMBA_DISABLE_JIT=1``."""
 
@@ -291,6 +299,8 @@ def _plain_multiplication(
             product += a_view[:, k, None] * b_view[k]
         if start != 0:
             product += view(start, start_row, 1, (rows, columns))
+        if rectified:
+            product[product <= 0] = 0
     view(c, c_row, 1, (rows, columns))[...] = product
     return 1
 
@@ -300,7 +310,7 @@ if COMPILED:
     @intrinsic
     def _call(
         typing_context, function, room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows,
-        columns, depth,
+        columns, depth, rectified,
     ):  # fmt: skip
         """Call the multiplication at the address ``function``."""
 
@@ -318,17 +328,19 @@ else:
 
 
 @formula
-def multiply(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth):
+def multiply(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth, rectified):
     """C = S + A·B, with C (rows, columns), A (rows, depth), B (depth, columns).
 
     room : address of a worker's part of a ``workspace``; c, a, b, start : addresses; strides count numbers.
     The rows of C and S have unit stride, and so have the rows or the columns of B. S may be C, or a single
     row with ``start_row`` 0; 0 : zeros. The depth is at least 1.
+    rectified : not 0 for the ReLU of C, max(C, 0), in place of it.
     """
     if rows > 0 and columns > 0:
         function = vector(room, 1, np.int64)[0]
         _call(
-            function, room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth
+            function, room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth,
+            rectified,
         )  # fmt: skip
 
 

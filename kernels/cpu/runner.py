@@ -28,6 +28,12 @@ FIRST_SCALE = np.array([1.0, *[0.0] * (CACHE_LINE // 8 - 1)])
 GRADIENTS = {"weights": dense.plan_dense_weights, "bias": dense.plan_dense_bias}
 
 
+def rectifies(operation):
+    """Whether an operation is a ReLU in place, which a dense layer before it forms along with its sums."""
+    is_relu = operation.kind == "activation" and operation.formula == "relu" and operation.functions is None
+    return is_relu and operation.x == operation.y
+
+
 def operation_calls(operation, real, keeps_slope=False):
     """The calls that make the functions (forward, backward) of an operation of a plan; losses and metrics are some.
 
@@ -101,16 +107,17 @@ class Runner:
     # Making the records.
 
     def _operations(self, name):
-        """(operation, forward, backward or None) of the plan's operations ``name``: calls that make its functions."""
+        """(operation, forward or None, backward or None) of the plan's operations ``name``: calls that make them."""
         operations = [self.plan.loss] if name == "loss" else getattr(self.plan, name)
         previous = None
         for operation in operations:
             goes_back = name == "operations" and operation.dx >= 0
             # Nobody else reads what a dense layer hands on; a slope that looks at y alone has y in its place.
             keeps_slope = goes_back and previous == "dense" and operation.x != operation.y
+            done = previous == "dense" and rectifies(operation)
             previous = operation.kind
             forward, backward = operation_calls(operation, self.real, keeps_slope)
-            yield operation, forward, backward if goes_back else None
+            yield operation, None if done else forward, backward if goes_back else None
 
     def _compile_ahead(self, name, with_loss, longer=(), shorter=()):
         """Compile what the plan's operations ``name`` need, and what takes longer or shorter: the longest first."""
@@ -146,8 +153,12 @@ class Runner:
         if name not in self.tables:
             operations = list(self._operations(name))
             table = np.zeros((len(operations), layout.OPERATION_FIELDS), np.int64)
-            for record, (operation, forward, backward) in zip(table, operations, strict=True):
-                record[layout.FORWARD] = address(forward())
+            for number, (operation, forward, backward) in enumerate(operations):
+                record = table[number]
+                if forward is None:
+                    table[number - 1, layout.RECTIFIED] = 1
+                else:
+                    record[layout.FORWARD] = address(forward())
                 if backward is not None:
                     record[layout.BACKWARD] = address(backward())
                 record[layout.INPUTS], record[layout.OUTPUTS] = operation.inputs, operation.outputs

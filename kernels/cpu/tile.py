@@ -88,14 +88,14 @@ def _tile_function(
     if name in module.globals:
         return module.globals[name]
     pointer = vectors.pointer
-    arguments = [INTEGER] * 16
+    arguments = [INTEGER] * 17
     for number in (_B, _AHEAD):
         arguments[number] = pointer
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    tiles, rows, columns, depth, c, c_row, a, a_row, a_column, a_next, b, b_row, start, start_row = function.args[:14]
-    stream = function.args[14:] if fetches else None
+    tiles, rows, columns, depth, c, c_row, a, a_row, a_column, a_next, b, b_row, start, start_row, *rest = function.args
+    stream, rectified = rest[:2] if fetches else None, rest[2]
     builder = vectors.builder = ir.IRBuilder(function.append_basic_block("entry"))
 
     masks: list[ir.Value | None] = [None] * width
@@ -110,6 +110,9 @@ def _tile_function(
     moves = [builder.mul(rows, c_bytes), builder.mul(rows, start_bytes), builder.mul(a_next, size)]
     has_start = builder.icmp_unsigned("!=", start, INTEGER(0))
     has_rows = builder.and_(has_start, builder.icmp_unsigned("!=", start_row, INTEGER(0)))
+    least = vectors.splat(
+        builder.select(builder.icmp_unsigned("!=", rectified, INTEGER(0)), scalar(0.0), scalar(float("-inf")))
+    )
 
     def tile(addresses, _):
         c, start, a = (builder.inttoptr(address, pointer) for address in addresses)
@@ -119,6 +122,8 @@ def _tile_function(
                     prefetch(builder, vectors.at(vectors.after(start, row), place))
         sums = _sum_products(builder, vectors, depth, a, in_a, a_column, b, b_row, places, masks, stream)
         sums = _add_start(builder, vectors, sums, start, has_start, in_start, places, masks)
+        # NaN stays NaN, and -0 becomes +0, as in the formula ``relu``.
+        sums = [builder.select(builder.fcmp_ordered("<=", total, least), least, total) for total in sums]
         for column, place in enumerate(places):
             of_column, pointers = sums[column::width], [vectors.at(vectors.after(c, row), place) for row in in_c]
             if masks[column] is None:
@@ -257,6 +262,7 @@ def multiply_tile(
     start_row,
     ahead,
     ahead_row,
+    rectified,
     real,
 ):
     """C = S + A·B for ``tiles`` tiles of 1 to TILE_HEIGHT rows, 1 to TILE_VECTORS vectors of columns, depth at least 1.
@@ -268,7 +274,7 @@ def multiply_tile(
     Addresses are integers, strides count numbers. The tiles' rows follow one another in C and S, and begin ``a_next``
     numbers apart in A. S begins at ``start`` (0: zeros) with rows ``start_row`` apart: 0 for a bias. The rows of B and
     C have unit stride. While the sums are formed, one of the tallest tiles fetches the cache lines at ``ahead``,
-    ``ahead`` + ``ahead_row`` ... into the cache, one for each step of the depth.
+    ``ahead`` + ``ahead_row`` ... into the cache, one for each step of the depth. rectified : not 0 for max(C, 0).
     """
 
     def generate(context, builder, signature, arguments):
@@ -327,7 +333,7 @@ def multiply_tile(
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    return types.void(*[_ADDRESS] * 17, real), generate
+    return types.void(*[_ADDRESS] * 18, real), generate
 
 
 @intrinsic

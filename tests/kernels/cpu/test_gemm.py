@@ -42,7 +42,7 @@ needs_vectors = pytest.mark.skipif(
 
 
 @kernel
-def multiplied(c, a, b, start, workspace, start_kind, depth):
+def multiplied(c, a, b, start, workspace, start_kind, depth, rectified):
     """C = S + A·B. start_kind : 0 without S, 1 with a row of it, 2 with all of it."""
     size = c.itemsize
     multiply(
@@ -50,15 +50,15 @@ def multiplied(c, a, b, start, workspace, start_kind, depth):
         a.ctypes.data, a.strides[0] // size, a.strides[1] // size,
         b.ctypes.data, b.strides[0] // size, b.strides[1] // size,
         start.ctypes.data if start_kind > 0 else 0, start.strides[0] // size if start_kind > 1 else 0,
-        c.shape[0], c.shape[1], depth,
+        c.shape[0], c.shape[1], depth, rectified,
     )  # fmt: skip
 
 
-def run(c, a, b, start=None):
+def run(c, a, b, start=None, rectified=0):
     real = c.dtype.type
     kind = 0 if start is None else 1 if start.shape[0] == 1 else 2
-    function = for_any_strides(multiplied, real, 1, 2, 2, 2, 2)
-    function(c, a, b, c if start is None else start, workspace(real), kind, a.shape[1])
+    function = for_any_strides(multiplied, real, 1, 2, 2, 2, 2, numbers=3)
+    function(c, a, b, c if start is None else start, workspace(real), kind, a.shape[1], rectified)
     return c
 
 
@@ -91,7 +91,20 @@ def test_sums_on_top_of_others(shape, turned_a, turned_b, real):
             if start_rows == rows and rows > 1:  # S may be C
                 _, added = padded(start)
                 assert_same_bits(run(added, a, b, added), c)
+            around, rectified = unwritten((rows, columns), real)
+            assert_same_bits(run(rectified, a, b, start, 1), np.where(c > 0, c, 0).astype(real))
+            assert_canaries(around, rectified)
             assert_canaries(whole, c)
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("columns", [1, 3, 200])
+def test_what_is_rectified_stays_nan_and_has_no_negative_zero(columns, real):
+    a = np.array([[-0.0, 0.0], [np.nan, 1.0], [np.inf, 0.0], [-np.inf, 0.0]], real)
+    b = np.ones((2, columns), real)
+    c = run(np.empty((4, columns), real), a, b, np.full((1, columns), -0.0, real), 1)
+    assert (c[0] == 0).all() and not np.signbit(c[0]).any()
+    assert np.isnan(c[1]).all() and (c[2] == np.inf).all() and (c[3] == 0).all()
 
 
 @pytest.mark.parametrize("real", REALS)
