@@ -91,12 +91,14 @@ class Trainer:
         #: What the engine changes, of which a snapshot is taken.
         self.changing = [model.arenas.parameters, *model.arenas.slots] if plan.update is not None else []
         self.snapshot_arrays: list[np.ndarray] = []
+        self.saved: dict[str, np.ndarray] = {}  # the same, for the engine, where its workers make it
         self.before_failure = np.empty((0, 0))  # the results of the batches before one that failed, in its slice
         #: Whether the parameters are elsewhere while the trainer trains.
         self.away = hasattr(runner, "to_device") and plan.update is not None
-        #: Whether the runner takes the snapshots: of what is away, or of a single step, for which a copy takes long.
-        single = self.batches * epochs == 1 and hasattr(runner, "take_snapshot") and plan.update is not None
-        self.runner_keeps = self.away or single
+        #: Whether there is a single step, beside which a copy made by one core would take long: the engine's workers
+        #: make the snapshot.
+        single = self.batches * epochs == 1 and plan.update is not None
+        self.saves = single and not self.away and hasattr(runner, "has_changed")
         self.begin(model, examples)
 
     def begin(self, model: Model, examples: Examples) -> None:
@@ -182,6 +184,8 @@ class Trainer:
             begin = first + done
             end, call = self._call(begin, last)
             rates = self.rates(model.step, end - begin)
+            if self.saves:  # somebody may have trained the model since the fit began, as a callback
+                self.snapshot = begin, model.step
             status, steps, results = call(rates, model.step, model.seed, self.workers)
             model.step += steps
             done += steps
@@ -239,7 +243,7 @@ class Trainer:
             data = Data(*self.examples.take(rows if chosen is None else chosen[rows]))
             kept, order, begin = None if self.kept is None else self.kept[rows], None, 0
         place = data, order, self.batch_size, begin, begin + end - first
-        return end, partial(self.runner.train, *place, kept=kept, tolerance=self.tolerance)
+        return end, partial(self.runner.train, *place, kept=kept, tolerance=self.tolerance, **self.saved)
 
     def _order(self, epoch: int, epochs: int) -> np.ndarray | None:
         """The row numbers of ``epochs`` epochs from ``epoch`` on, or None where rows stay in order."""
@@ -258,8 +262,13 @@ class Trainer:
 
     def take_snapshot(self, batch: int) -> None:
         """Keep the model as it is before ``batch``, to come back to if a later step fails."""
-        if self.runner_keeps:
+        if self.away:
             self.runner.take_snapshot()
+        elif self.saves:
+            self.runner.forget()
+            if not self.saved:
+                self.saved["saved"] = np.empty((len(self.changing), len(self.changing[0])), self.model.dtype)
+                self.snapshot_arrays = list(self.saved["saved"])
         elif not self.snapshot_arrays:
             self.snapshot_arrays = [array.copy() for array in self.changing]
         else:
@@ -271,9 +280,9 @@ class Trainer:
     def _restore(self, batch: int) -> None:
         """Bring the model back to where it was before ``batch``: from the snapshot, by training again."""
         first, self.model.step = self.snapshot
-        if self.runner_keeps:
+        if self.away:
             self.runner.restore()
-        else:
+        elif not self.saves or self.runner.has_changed():
             for array, kept in zip(self.changing, self.snapshot_arrays, strict=True):
                 array[:] = kept
         if batch > first:

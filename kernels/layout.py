@@ -134,7 +134,7 @@ from .memory import item_size, matrix, vector
     SYNC,  # address of the workers' synchronization memory, or 0 for one worker alone
     SAVED,  # address of room for the parameters and the slots as the training finds them, arena after arena, or 0
     ARENA_LINES,  # cache lines of an arena
-    BEGUN,  # 1 as soon as all that is to be saved has been, before anything changes
+    BEGUN,  # 1 once all workers have saved their shares, before which nothing changes; else 0
     PROGRAM_FIELDS,
 ) = range(37)
 

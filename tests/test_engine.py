@@ -10,7 +10,7 @@ import fastnn as fn
 from fastnn.kernels.conventions import Data
 from fastnn.kernels.cpu import crew
 from fastnn.kernels.jit import COMPILED
-from fastnn.kernels.layout import CONVERGED, NOT_FINITE, OK, PARTS
+from fastnn.kernels.layout import CONVERGED, FORWARD, NOT_FINITE, OK, PARTS, RECTIFIED
 from fastnn.kernels.memory import aligned_zeros
 from fastnn.slow_path import SlowPath
 
@@ -374,6 +374,26 @@ def test_adam_rests_where_squares_are_subnormal_and_taken_as_zero(dtype, small, 
     X, y = np.ones((4, 1), dtype), np.full((4, 1), small / 2, dtype)
     model.fit(X, y, batch_size=4, epochs=1, verbose=0)
     assert model.layers[-1].W[0, 0] == 0
+
+
+@pytest.mark.parametrize(
+    ("layers", "name", "fused"),
+    [
+        ([fn.Dense(3, "relu"), fn.Dense(2)], "operations", 1),
+        ([fn.Dense(3, "relu"), fn.Dropout(0.5), fn.Dense(2)], "operations", 1),
+        ([fn.Dense(3, "relu"), fn.Dropout(0.5), fn.Dense(2)], "prediction", 1),
+        ([fn.Dense(3), fn.Dense(2, "relu")], "operations", 1),
+        ([fn.Dense(3), fn.Dense(2, "relu")], "prediction", 1),
+        ([fn.Dense(3), fn.Dropout(0.5), fn.Activation("relu"), fn.Dense(2)], "operations", 0),
+        ([fn.Activation("relu"), fn.Dense(2)], "operations", 0),
+        ([fn.Dense(3, "leaky_relu"), fn.Dense(2)], "operations", 0),
+    ],
+)
+def test_dense_layers_form_the_relu_behind_them(layers, name, fused):
+    model = fn.Model([fn.Input(4), *layers], seed=0)
+    model.compile("sgd", "mse")
+    table = model._training_runner(2)._table(name)
+    assert table[:, RECTIFIED].sum() == (table[:, FORWARD] == 0).sum() == fused
 
 
 @pytest.fixture

@@ -226,6 +226,23 @@ def test_train_on_batch_that_fails_changes_nothing(kind, threads):
     assert model.train_on_batch(X, y) == expected.train_on_batch(X, y)
 
 
+def test_a_fit_of_one_step_that_fails_keeps_what_a_callback_has_trained():
+    def train(epoch):
+        for each in (model, expected):
+            each.train_on_batch(X, y)
+        model.optimizer.learning_rate = 3e38
+
+    X, y = two_classes()
+    model, expected = (fn.Model([fn.Input(2), fn.Dense(12, "relu"), fn.Dense(1)], seed=0) for _ in range(2))
+    for each in (model, expected):
+        each.compile(fn.SGD(0.01, momentum=0.9), "mse")
+    with pytest.raises(FloatingPointError):
+        model.fit(100 * X, y, batch_size=ROWS, callbacks=[fn.LambdaCallback(on_epoch_begin=train)])
+    assert model.step == 1
+    np.testing.assert_array_equal(model.arenas.parameters, expected.arenas.parameters)
+    np.testing.assert_array_equal(model.arenas.slots, expected.arenas.slots)
+
+
 def test_what_train_on_batch_keeps_goes_with_the_model():
     """Without the garbage collector, which looks at arrays no sooner for their size."""
 

@@ -265,9 +265,10 @@ def _multiply_panel(
         group_rows = group_end - group
         splits = columns > TILE_VECTORS * length and group_rows > WIDE_HEIGHTS[1]
         high = min((group_rows + 1) // 2 if splits else group_rows, group_end - i)
+        # Tiles for one call: equally high, and equally far apart in A.
         if ahead != 0:
             tiles = 1
-        elif packed and splits:  # the next group's are not as far from this one's as these from one another
+        elif packed and splits:  # those of the next group are farther away
             tiles = (group_end - i) // high
         else:
             tiles = (group + _equal_groups(rows - group, narrow) * group_rows - i) // high

@@ -28,10 +28,9 @@ FIRST_SCALE = np.array([1.0, *[0.0] * (CACHE_LINE // 8 - 1)])
 GRADIENTS = {"weights": dense.plan_dense_weights, "bias": dense.plan_dense_bias}
 
 
-def rectifies(operation):
-    """Whether an operation is a ReLU in place, which a dense layer before it forms along with its sums."""
-    is_relu = operation.kind == "activation" and operation.formula == "relu" and operation.functions is None
-    return is_relu and operation.x == operation.y
+def is_relu(operation):
+    """Whether an operation is the ReLU of fastnn, which a dense layer before it can form along with its sums."""
+    return operation.kind == "activation" and operation.formula == "relu" and operation.functions is None
 
 
 def operation_calls(operation, real, keeps_slope=False):
@@ -100,8 +99,6 @@ class Runner:
         self.records = np.zeros(layout.RUN_FIELDS + layout.PROGRAM_FIELDS, np.int64)
         self.run, self.program = self.records[: layout.RUN_FIELDS], self.records[layout.RUN_FIELDS :]
         self.addresses = self.run.ctypes.data, self.program.ctypes.data
-        self.saved = np.zeros(0, self.real)
-        self.saves = False  # whether the next training keeps a copy of what it begins with
         self.form = None  # of the data that the last training was on, if ``training_records`` are of such a one
 
     # Making the records.
@@ -114,7 +111,8 @@ class Runner:
             goes_back = name == "operations" and operation.dx >= 0
             # Nobody else reads what a dense layer hands on; a slope that looks at y alone has y in its place.
             keeps_slope = goes_back and previous == "dense" and operation.x != operation.y
-            done = previous == "dense" and rectifies(operation)
+            # A ReLU that goes back needs its output alone: then it may stand in place of its input.
+            done = previous == "dense" and is_relu(operation) and (operation.x == operation.y or not goes_back)
             previous = operation.kind
             forward, backward = operation_calls(operation, self.real, keeps_slope)
             yield operation, None if done else forward, backward if goes_back else None
@@ -156,7 +154,7 @@ class Runner:
             for number, (operation, forward, backward) in enumerate(operations):
                 record = table[number]
                 if forward is None:
-                    table[number - 1, layout.RECTIFIED] = 1
+                    table[number - 1, [layout.RECTIFIED, layout.Y]] = 1, operation.y
                 else:
                     record[layout.FORWARD] = address(forward())
                 if backward is not None:
@@ -313,18 +311,13 @@ class Runner:
 
     # Running.
 
-    def take_snapshot(self):
-        """Let the next training keep a copy of what it changes, for ``restore``: its workers make it side by side."""
-        if len(self.saved) == 0:
-            self.saved = aligned_zeros((1 + len(self.arenas.slots)) * self.plan.length, self.real)
-        self.saves, self.program[layout.BEGUN] = True, 0
+    def forget(self):
+        """Until the next training ``has_changed`` says no."""
+        self.program[layout.BEGUN] = 0
 
-    def restore(self):
-        """Bring back what the last training began with, if it has begun to change it."""
-        if self.program[layout.BEGUN] != 0:
-            arenas = self.arenas.parameters, *self.arenas.slots
-            for array, kept in zip(arenas, self.saved.reshape(len(arenas), -1), strict=True):
-                array[:] = kept
+    def has_changed(self):
+        """Whether the last training, if it saved what it changes, has begun to change it."""
+        return self.program[layout.BEGUN] != 0
 
     def train(
         self,
@@ -339,12 +332,14 @@ class Runner:
         workers,
         kept=None,
         tolerance=-1.0,
+        saved=None,
     ):
         """Train on batches ``first_batch`` to ``last_batch`` of ``data``; returns (status, steps done, results).
 
         order : row numbers (int64), epoch after epoch, or None: as they stand; rates : the learning rate of
         each batch; step : steps done before, over the model's life; kept : (rows, outputs), gets the outputs in the
         order in which the epoch took the rows, or None; tolerance : the gradient's norm that ends the training;
+        saved : (1 + slots, length), gets the parameters and the slots of before, a share from each worker, or None;
         results : (batches, 1 + metrics).
         """
         capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
@@ -366,10 +361,9 @@ class Runner:
         program[layout.RATES] = rates.ctypes.data
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
         program[layout.RESULTS] = results.ctypes.data
-        if self.saves:
-            program[layout.SAVED] = self.saved.ctypes.data
-            program[layout.ARENA_LINES] = self.plan.length * self.plan.item_size // CACHE_LINE
-            self.saves = False
+        if saved is not None:
+            program[layout.SAVED] = saved.ctypes.data
+            program[layout.ARENA_LINES] = saved.strides[0] // CACHE_LINE
         status = self._call(train, workers)
         return status, int(run[layout.STEP]) - step, results
 

@@ -58,7 +58,7 @@ LONE_ROWS = 0 if REGISTERS == 32 else 2
 #: Steps of the depth between two jumps, in tiles that have all their columns.
 UNROLL = 4
 
-#: The arguments of a tile's function that are pointers; the other addresses move from tile to tile.
+#: Places of the two arguments of a tile's function that are pointers; the others are integers.
 _B, _AHEAD = 10, 14
 
 #: Types of numbers, as Numba and as LLVM calls them.
@@ -76,8 +76,8 @@ def _tile_function(
 ) -> ir.Function:
     """The function that multiplies tiles of ``height`` rows and ``width`` vectors, which if ``narrow`` are half ones.
 
-    The tiles lie below one another. The loop over them is in here because to find where the rows begin takes as long as
-    a tile of a small depth.
+    There are ``tiles`` tiles below one another, ``a_next`` numbers apart in A. The loop over them is in here because to
+    find where the rows begin takes as long as a tile of a small depth. rectified : not 0 for max(C, 0).
 
     exact : all of them exist. Otherwise only the first ``rows`` rows do, and the others repeat the last of them, which
     costs a little arithmetic and no branches; in the last vector only the columns below ``columns`` exist.
@@ -110,6 +110,7 @@ def _tile_function(
     moves = [builder.mul(rows, c_bytes), builder.mul(rows, start_bytes), builder.mul(a_next, size)]
     has_start = builder.icmp_unsigned("!=", start, INTEGER(0))
     has_rows = builder.and_(has_start, builder.icmp_unsigned("!=", start_row, INTEGER(0)))
+    # Of the sums, if they are rectified; -inf leaves every sum as it is.
     least = vectors.splat(
         builder.select(builder.icmp_unsigned("!=", rectified, INTEGER(0)), scalar(0.0), scalar(float("-inf")))
     )
@@ -144,9 +145,10 @@ def _row_places(vectors, stride, height, rows):
 
     rows : how many there are, where the others repeat the last; None: all.
 
-    If it knew how these numbers follow from one another, the compiler would make a chain of additions from row to row,
-    which takes as long as the products. So it is told odd multiples of the stride, as if of nothing; their products
-    with 2, 4 and 8 are formed by the instructions that load. 6 registers are enough for 12 rows.
+    If it knew how these numbers follow from one another, the compiler would make a chain of additions from row to
+    row, which takes as long as the products. So the odd multiples of the stride, 1, 3, 5 ... times it, are made opaque
+    to it, each in a register of its own; twice, four and eight times as much is what instructions that load can add by
+    themselves. 6 registers are enough for 12 rows.
     """
     builder, odd = vectors.builder, {}
     if rows is not None:

@@ -62,9 +62,10 @@ __all__ = [
 ]
 
 
-#: Elements that are updated while the next ones are on their way: 1 KB of float32 of each array. Each worker's weights
-#: are in the caches of all cores, which read them, and those that they are updated with often in the last-level cache.
-#: A step of mnist took 7 % less, with two workers. What is shorter than ``AT_ONCE`` is in the cache.
+#: Elements that are updated while the next ones are fetched: 1 KB of float32 of each array. All cores have read the
+#: weights, and one that writes a cache line has to wait until the others have given theirs up; what an optimizer
+#: remembers often lies in the last-level cache. Asked for early, they are there: a step of mnist took 7 % less, with
+#: two workers. Arrays of up to ``AT_ONCE`` elements are in the cache, and updated at once.
 BLOCK, AT_ONCE = 256, 4096
 
 
@@ -87,10 +88,10 @@ def shrink_by_root(p, square, reach, epsilon):
 
 
 @functools.cache
-def in_blocks(elements):
+def in_blocks(update_block):
     """The update of a worker's share of the parameters, block by block, by a formula for one block.
 
-    ``elements(p, first_slot, second_slot, g, settings)`` returns what ``noted`` found. A slot may be missing: empty.
+    ``update_block(p, first_slot, second_slot, g, settings)`` returns what ``noted`` found. A slot may be empty.
     """
 
     @formula
@@ -105,7 +106,7 @@ def in_blocks(elements):
             end = min(start + block, length)
             for array in (p, first_slot, second_slot):
                 fetch_block(array, end, min(end + block, length))
-            bad |= elements(p[start:end], first_slot[start:end], second_slot[start:end], g[start:end], settings)
+            bad |= update_block(p[start:end], first_slot[start:end], second_slot[start:end], g[start:end], settings)
         return NOT_FINITE if bad != 0 else OK
 
     return update
@@ -119,7 +120,7 @@ def fetch_block(array, first, last):
 
 
 @formula
-def sgd_elements(p, first_slot, second_slot, g, settings):
+def sgd_block(p, first_slot, second_slot, g, settings):
     rate, threshold, l2, scale, limit = settings
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
@@ -133,7 +134,7 @@ def sgd_elements(p, first_slot, second_slot, g, settings):
     return bad
 
 
-update_by_sgd = in_blocks(sgd_elements)
+update_by_sgd = in_blocks(sgd_block)
 
 
 @kernel
@@ -148,7 +149,7 @@ def sgd_update(p, g, rate, scale, limit, l1, l2, rank, size):
 
 
 @formula
-def momentum_elements(p, velocity, _, g, settings):
+def momentum_block(p, velocity, _, g, settings):
     rate, momentum, nesterov, threshold, l2, scale, limit = settings
     real = p.dtype.type
     direct = momentum if nesterov else real(1)
@@ -173,7 +174,7 @@ def momentum_elements(p, velocity, _, g, settings):
     return bad
 
 
-update_by_momentum = in_blocks(momentum_elements)
+update_by_momentum = in_blocks(momentum_block)
 
 
 @kernel
@@ -190,7 +191,7 @@ def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, 
 
 
 @formula
-def adagrad_elements(p, total, _, g, settings):
+def adagrad_block(p, total, _, g, settings):
     rate, epsilon, reach, l2, scale, limit = settings
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
@@ -202,7 +203,7 @@ def adagrad_elements(p, total, _, g, settings):
     return bad
 
 
-update_by_adagrad = in_blocks(adagrad_elements)
+update_by_adagrad = in_blocks(adagrad_block)
 
 
 @kernel
@@ -218,7 +219,7 @@ def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2, rank, size)
 
 
 @formula
-def rmsprop_elements(p, mean, velocity, g, settings):
+def rmsprop_block(p, mean, velocity, g, settings):
     rate, rho, rest, momentum, epsilon, reach, l2, scale, limit = settings
     remembers = velocity.shape[0] > 0
     form_slopes(g, p, l2, scale, limit)
@@ -247,7 +248,7 @@ def rmsprop_elements(p, mean, velocity, g, settings):
     return bad
 
 
-update_by_rmsprop = in_blocks(rmsprop_elements)
+update_by_rmsprop = in_blocks(rmsprop_block)
 
 
 @kernel
@@ -265,7 +266,7 @@ def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, li
 
 
 @formula
-def adam_elements(p, m, v, g, settings):
+def adam_block(p, m, v, g, settings):
     rate, correction, beta_1, rest_1, beta_2, rest_2, epsilon, kept, reach, l2, scale, limit = settings
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
@@ -281,7 +282,7 @@ def adam_elements(p, m, v, g, settings):
     return bad
 
 
-update_by_adam = in_blocks(adam_elements)
+update_by_adam = in_blocks(adam_block)
 
 
 @formula

@@ -101,7 +101,7 @@ def adam(p, mean, square, g, rate, correction, beta_1, rest_1, beta_2, rest_2, e
     """
     mean = fused(beta_1, mean, rest_1 * g)
     square = fused(beta_2, square, rest_2 * (g * g))
-    # A square of 1e-46 or 1e-324 is zero: of such a gradient only the mean would be left, and divided by epsilon.
+    # Where the square is too small for the type, only the mean would be left, and divided by epsilon alone.
     mean = mean if square != type(g)(0) else type(g)(0)
     return fused(kept, p, by_corrected_root(-(rate * mean), square, correction, epsilon)), mean, square
 

@@ -100,8 +100,9 @@ def test_sums_on_top_of_others(shape, turned_a, turned_b, real):
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("columns", [1, 3, 200])
 def test_what_is_rectified_stays_nan_and_has_no_negative_zero(columns, real):
-    a = np.array([[-0.0, 0.0], [np.nan, 1.0], [np.inf, 0.0], [-np.inf, 0.0]], real)
-    b = np.ones((2, columns), real)
+    tiny = 1e-30 if real is np.float32 else 1e-200  # whose square is lost
+    a = np.array([[-tiny, -tiny], [np.nan, tiny], [np.inf, tiny], [-np.inf, tiny]], real)
+    b = np.full((2, columns), tiny, real)
     c = run(np.empty((4, columns), real), a, b, np.full((1, columns), -0.0, real), 1)
     assert (c[0] == 0).all() and not np.signbit(c[0]).any()
     assert np.isnan(c[1]).all() and (c[2] == np.inf).all() and (c[3] == 0).all()
@@ -158,6 +159,8 @@ def test_a_single_column(rows, depth, turned_a, real):
         apart, expected = unwritten((rows, 1), real)
         assert_same_bits(run(c, a, b, start), run(expected, a, b, start))
         assert_product(c, a, b, np.zeros(1, real) if start is None else start)
+        _, rectified = side_by_side(np.full((rows, 1), np.nan), real)
+        assert_same_bits(run(rectified, a, b, start, 1), np.where(c > 0, c, 0).astype(real))
         assert (whole[:3] == CANARY).all() and (whole[-3:] == CANARY).all()
         assert_canaries(apart, expected)
         if start is not None and len(start) == rows:  # S may be C
@@ -230,7 +233,8 @@ def digest():
                 a = strided((rows, depth), real, 1, turned_a)
                 b = strided((depth, columns), real, 2, turned_b)
                 c = unwritten((rows, columns), real)[1]
-                bits.update(run(c, a, b, numbers((1, columns), real, 3)).tobytes())
+                for rectified in (0, 1):
+                    bits.update(run(c, a, b, numbers((1, columns), real, 3), rectified).tobytes())
     return bits.hexdigest()
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from fastnn.kernels.cpu import updates
 from fastnn.kernels.cpu.updates import (
+    AT_ONCE,
+    BLOCK,
     adagrad_update,
     adam_update,
     momentum_update,
@@ -202,6 +204,25 @@ def test_bits_do_not_depend_on_the_slices(name, real):
         assert result([(0, length, size)]) == whole
     for cut in range(1, length, 41):
         assert result([(0, cut, 1), (cut, length, 1)]) == whole
+
+
+@pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("name", UPDATES)
+def test_many_elements_go_block_by_block_with_the_same_bits(name, real):
+    update, _, slots, options = UPDATES[name]
+    length = AT_ONCE + 3 * BLOCK + 5
+    whole = [numbers(length, real, seed) ** 2 for seed in range(slots + 2)]
+    parts = [array.copy() for array in whole]
+    further = 0.01, *options(3), 0.9, 1.0, 0.01, 0.02
+    assert update(*whole, *further, 0, 1) == OK
+    for rank in range(2):
+        assert update(*parts, *further, rank, 2) == OK
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one, other)
+    parts[-1][-1] = np.nan
+    with np.errstate(all="ignore"):
+        assert update(*parts, *further, 0, 1) == NOT_FINITE
 
 
 @pytest.mark.parametrize("real", REALS)
