@@ -339,7 +339,9 @@ def test_an_edit_while_a_process_runs_does_not_mislead_the_next(tree, tmp_path, 
     edit = f"import fastnn.kernels.{'probe' if imported_before else 'jit'}, pathlib\n"
     edit += f"pathlib.Path({str(callee)!r}).write_text({new!r})\n"
     environment = environment_of(tree, cache)
-    subprocess.run([sys.executable, "-c", edit + PROBE], cwd=tree, env=environment, check=True, capture_output=True)
+    # Without byte code, which Python would take for that of another edit of the same second and length.
+    command = [sys.executable, "-B", "-c", edit + PROBE]
+    subprocess.run(command, cwd=tree, env=environment, check=True, capture_output=True)
     if not imported_before:
         callee.write_text(old)
     assert run(tree, cache)[0]["scale"] == ([0, 3, 6] if imported_before else [0, 2, 4])
