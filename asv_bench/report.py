@@ -203,7 +203,7 @@ def part(folder: str, figures: Figures) -> list[str]:
             task, _, rest = text.partition(", ")
             unit, _, lines_of_table = rest.partition("\n")
             lines += ["", f"**{WORDS[task]}, {unit}**", "", lines_of_table.strip()]
-    commands = [run["machine"]["command"].partition(" --output")[0] for run in figures.parts]
+    commands = [run["machine"]["command"] for run in figures.parts]
     lines += folded("Commands", ["```sh", *commands, "```"])
     targets, met = targets_table(figures, folder)
     lines += folded(f"The project's own targets: {met}", targets)
