@@ -154,16 +154,16 @@ def description(options: argparse.Namespace) -> dict[str, str]:
     }
     names = ["fastnn", "numba", "numpy", "jax", "torch", "scikit-learn", "onnxruntime"]
     facts["versions"] = ", ".join(f"{name} {version(name)}" for name in names if installed(name))
-    facts["command"] = "python -m asv_bench." + pathlib.Path(sys.argv[0]).stem + " " + " ".join(arguments_of_all())
+    facts["command"] = "python -m asv_bench." + pathlib.Path(sys.argv[0]).stem + " " + " ".join(arguments_to_tell())
     return facts
 
 
-def arguments_of_all() -> list[str]:
+def arguments_to_tell() -> list[str]:
     """The arguments, but for where the figures go, which is nobody else's business."""
     arguments = sys.argv[1:]
-    if "--output" in arguments:
-        place = arguments.index("--output")
-        del arguments[place : place + 2]
+    for place, argument in enumerate(arguments):
+        if argument.startswith("--output"):
+            return arguments[:place] + arguments[place + (1 if "=" in argument else 2) :]
     return arguments
 
 

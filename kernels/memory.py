@@ -63,8 +63,8 @@ def prefetch(builder, pointer, level=3, writes=False):
     byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
     function = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    data = number(1)
-    builder.call(function, [builder.bitcast(pointer, byte), number(int(writes)), number(level), data])
+    reads_or_writes, data = number(int(writes)), number(1)
+    builder.call(function, [builder.bitcast(pointer, byte), reads_or_writes, number(level), data])
 
 
 if COMPILED:
@@ -120,25 +120,24 @@ if COMPILED:
 
         return types.intp(types.intp, *PLAN_SIGNATURE.args), generate
 
-    @intrinsic
-    def fetch(typing_context, address):
-        """Ask for the cache line at ``address``, which will be read soon."""
+    def _fetching(writes):
+        """What emits a request for the cache line at an address."""
 
         def generate(context, builder, signature, arguments):
-            prefetch(builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()))
+            prefetch(builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()), writes=writes)
             return context.get_dummy_value()
 
         return types.void(types.intp), generate
+
+    @intrinsic
+    def fetch(typing_context, address):
+        """Ask for the cache line at ``address``, which will be read soon."""
+        return _fetching(writes=False)
 
     @intrinsic
     def fetch_to_write(typing_context, address):
         """Ask for the cache line at ``address``, which will be written soon, for this core alone."""
-
-        def generate(context, builder, signature, arguments):
-            prefetch(builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()), writes=True)
-            return context.get_dummy_value()
-
-        return types.void(types.intp), generate
+        return _fetching(writes=True)
 
 else:
 

@@ -87,7 +87,6 @@ def shrink_by_root(p, square, reach, epsilon):
             p[i] = soft_threshold(p[i], by_root(reach, square[i], epsilon))
 
 
-@functools.cache
 def in_blocks(update_block):
     """The update of a worker's share of the parameters, block by block, by a formula for one block.
 
@@ -105,7 +104,7 @@ def in_blocks(update_block):
         for start in range(0, length, block):
             end = min(start + block, length)
             for array in (p, first_slot, second_slot):
-                fetch_block(array, end, min(end + block, length))
+                fetch_block(array, end, end + block)
             bad |= update_block(p[start:end], first_slot[start:end], second_slot[start:end], g[start:end], settings)
         return NOT_FINITE if bad != 0 else OK
 
@@ -114,7 +113,7 @@ def in_blocks(update_block):
 
 @formula
 def fetch_block(array, first, last):
-    """Ask for elements ``first`` to ``last``, if there are any, to write them."""
+    """Ask for those of elements ``first`` to ``last`` that there are, to write them."""
     for place in range(first * array.itemsize, min(last, array.shape[0]) * array.itemsize, CACHE_LINE):
         fetch_to_write(array.ctypes.data + place)
 
