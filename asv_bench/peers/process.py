@@ -15,27 +15,35 @@ import time
 CHECKED_EPOCHS = 3
 #: Batches whose losses must agree where batches come one by one.
 CHECKED_BATCHES = 20
-#: Calls on one row, or on one batch, in one timing.
+#: Calls on one row, or on one batch, between two looks at the clock.
 CALLS = 200
+#: Seconds that a timing takes at least: shorter ones tell how a core that slept wakes up.
+LEAST = 0.3
 #: Rows that ``predict`` takes at once.
 ROWS = 100_000
 
 
 def timed(run, parts: int, repeats: int) -> list[float]:
-    """Seconds of one of ``parts`` equal parts of a call, ``repeats`` times; the first call is not counted."""
-    seconds = []
-    for _ in range(1 + repeats):
-        started = time.perf_counter()
-        run()
-        seconds.append((time.perf_counter() - started) / parts)
-    return seconds[1:]
+    """Seconds of one of ``parts`` equal parts of a round, ``repeats`` times.
+
+    run : takes the number of rounds, as many as take ``LEAST``. A first round, which may compile, is not counted.
+    """
+    run(1)
+    rounds = 1 + int(LEAST / seconds_of(run, 1))
+    return [seconds_of(run, rounds) / (rounds * parts) for _ in range(repeats)]
+
+
+def seconds_of(run, rounds: int) -> float:
+    started = time.perf_counter()
+    run(rounds)
+    return time.perf_counter() - started
 
 
 def step(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:
     """A training step; the result is the loss of each epoch of a short training, the same for all."""
     result = peer.trainer(work._replace(dropout=0.0, gradient_only=False), threads, False)(CHECKED_EPOCHS)
     train = peer.trainer(work, threads, work.shuffled)
-    return timed(lambda: train(work.epochs), work.steps, repeats), result
+    return timed(lambda rounds: train(rounds * work.epochs), work.steps, repeats), result
 
 
 def call(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:
@@ -48,8 +56,8 @@ def call(peer, work, threads: int, repeats: int) -> tuple[list[float], list[floa
     train = peer.caller(work, threads)
     result = [train(*batch) for batch in batches[:CHECKED_BATCHES]]
 
-    def run() -> None:
-        for index in range(CALLS):
+    def run(rounds: int) -> None:
+        for index in range(rounds * CALLS):
             train(*batches[index % len(batches)])
 
     return timed(run, CALLS, repeats), result
@@ -68,8 +76,8 @@ def row(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float
     """The outputs of one row, from NumPy to NumPy."""
     predict, inputs, result = inputs_and_outputs(peer, work, threads, 1)
 
-    def run() -> None:
-        for _ in range(CALLS):
+    def run(rounds: int) -> None:
+        for _ in range(rounds * CALLS):
             predict(inputs)
 
     return timed(run, CALLS, repeats), result
@@ -78,7 +86,12 @@ def row(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float
 def rows(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:
     """The outputs of 100,000 rows, from NumPy to NumPy."""
     predict, inputs, result = inputs_and_outputs(peer, work, threads, ROWS)
-    return timed(lambda: predict(inputs), 1, repeats), result
+
+    def run(rounds: int) -> None:
+        for _ in range(rounds):
+            predict(inputs)
+
+    return timed(run, 1, repeats), result
 
 
 def search(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:

@@ -110,10 +110,7 @@ def _tile_function(
     moves = [builder.mul(rows, c_bytes), builder.mul(rows, start_bytes), builder.mul(a_next, size)]
     has_start = builder.icmp_unsigned("!=", start, INTEGER(0))
     has_rows = builder.and_(has_start, builder.icmp_unsigned("!=", start_row, INTEGER(0)))
-    # Of the sums, if they are rectified; -inf leaves every sum as it is.
-    least = vectors.splat(
-        builder.select(builder.icmp_unsigned("!=", rectified, INTEGER(0)), scalar(0.0), scalar(float("-inf")))
-    )
+    is_rectified = builder.icmp_unsigned("!=", rectified, INTEGER(0))
 
     def tile(addresses, _):
         c, start, a = (builder.inttoptr(address, pointer) for address in addresses)
@@ -122,9 +119,8 @@ def _tile_function(
                 for place in places:
                     prefetch(builder, vectors.at(vectors.after(start, row), place))
         sums = _sum_products(builder, vectors, depth, a, in_a, a_column, b, b_row, places, masks, stream)
-        sums = _add_start(builder, vectors, sums, start, has_start, in_start, places, masks)
-        # NaN stays NaN, and -0 becomes +0, as in the formula ``relu``.
-        sums = [builder.select(builder.fcmp_ordered("<=", total, least), least, total) for total in sums]
+        sums = _where(builder, has_start, sums, lambda: _with_start(vectors, sums, start, in_start, places, masks))
+        sums = _where(builder, is_rectified, sums, lambda: _rectified(vectors, sums))
         for column, place in enumerate(places):
             of_column, pointers = sums[column::width], [vectors.at(vectors.after(c, row), place) for row in in_c]
             if masks[column] is None:
@@ -166,21 +162,33 @@ def _row_places(vectors, stride, height, rows):
     return places
 
 
-def _add_start(builder, vectors, sums, start, has_start, in_start, places, masks):
-    """The sums, with what is in the rows of ``start`` added where it ``has_start``."""
-    without = builder.block
-    with builder.if_then(has_start):
-        added = []
-        for row in in_start:
-            for place, mask in zip(places, masks, strict=True):
-                there = vectors.load(vectors.at(vectors.after(start, row), place), mask)
-                added.append(builder.fadd(sums[len(added)], there))
-        with_start = builder.block
-    results = [builder.phi(vectors.type) for _ in sums]
-    for phi, *values in zip(results, sums, added, strict=True):
-        phi.add_incoming(values[0], without)
-        phi.add_incoming(values[1], with_start)
+def _where(builder, condition, values, others):
+    """``others()`` where the condition holds, and elsewhere the values."""
+    before = builder.block
+    with builder.if_then(condition):
+        new = others()
+        there = builder.block
+    results = [builder.phi(value.type) for value in values]
+    for phi, value, other in zip(results, values, new, strict=True):
+        phi.add_incoming(value, before)
+        phi.add_incoming(other, there)
     return results
+
+
+def _with_start(vectors, sums, start, in_start, places, masks):
+    """The sums, with what is in the rows of ``start`` added."""
+    added = []
+    for row in in_start:
+        for place, mask in zip(places, masks, strict=True):
+            there = vectors.load(vectors.at(vectors.after(start, row), place), mask)
+            added.append(vectors.builder.fadd(sums[len(added)], there))
+    return added
+
+
+def _rectified(vectors, sums):
+    """max(sum, 0); NaN stays NaN, and -0 becomes +0, as in the formula ``relu``."""
+    builder, zero = vectors.builder, vectors.zero
+    return [builder.select(builder.fcmp_ordered("<=", total, zero), zero, total) for total in sums]
 
 
 def _sum_products(builder, vectors, depth, a, in_a, a_column, b, b_row, places, masks, stream):
