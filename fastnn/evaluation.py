@@ -14,7 +14,7 @@ from .kernels.conventions import NOT_FINITE, OK, Data
 from .own_functions import suspects
 from .progress import Progress
 from .slow_path import SlowPath
-from .training import SLICE_SECONDS, logs
+from .training import SLICE_SECONDS, curves, logs
 from .workers import choose_workers
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def evaluate(
             f"the loss on {action} is {means[0]}: the outputs of the model are not finite or too large{suspects(model)}"
         )
     means[0] += penalty(model, runner)
-    return logs(model.loss, model.metrics, means, examples.t, kept, None)
+    return logs(curves(model.loss, model.metrics, means[None], examples.t, kept))
 
 
 def penalty(model: Model, runner: Any) -> float:

@@ -51,14 +51,18 @@ class History(dict[str, list[float]]):
         losses = [(loss, epoch) for epoch, loss in enumerate(self.get("val_loss", ()), 1) if not math.isnan(loss)]
         return min(losses)[1] if losses else None
 
-    def append(self, logs: dict[str, float]) -> None:
-        """Add the numbers of one epoch. What is missing in an epoch is NaN there, so all curves are of one length."""
-        if self.keys() != logs.keys():
+    def extend(self, curves: dict[str, list[float]]) -> None:
+        """Add the numbers of some epochs, as many for each curve.
+
+        What is missing in an epoch is NaN there, so all curves are of one length.
+        """
+        epochs = max(map(len, curves.values()), default=0)
+        if self.keys() != curves.keys():
             before = self.epochs
-            for key in logs:
+            for key in curves:
                 self.setdefault(key, [math.nan] * before)
         for key, curve in self.items():
-            curve.append(logs.get(key, math.nan))
+            curve.extend(curves.get(key, [math.nan] * epochs))
 
     def to_dict(self) -> dict[str, list[float]]:
         """A copy of the curves."""

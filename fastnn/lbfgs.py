@@ -76,7 +76,7 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
         return float(results[0, 0]), gradient
 
     def report() -> None:
-        end_epoch(last["results"])
+        end_epoch(last["results"][None])
         text = f"iteration {end_epoch.finished}/{trainer.epochs}  {end_epoch.figures}"
         end_epoch.progress.show(end_epoch.finished / trainer.epochs, text)
 

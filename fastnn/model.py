@@ -30,7 +30,7 @@ from .progress import Progress, check_verbose
 from .regularizers import Penalty
 from .settings import Checked, changes, check_rounded, of_fastnn
 from .slow_path import SlowPath
-from .training import Callbacks, EndOfEpoch, Trainer, run_fit
+from .training import Callbacks, EndOfEpoch, Trainer, logs, run_fit
 from .workers import WorkerChoice, asked_for, check_threads
 
 __all__ = ["Model", "load"]
@@ -500,7 +500,7 @@ class Model(Told):
             else:
                 trainer.begin(self, batch)
             with trainer:
-                found = trainer.logs(0, trainer.only_batch())
+                found = logs(trainer.curves(0, trainer.only_batch()[None]))
             self._trainers.append(trainer)  # a step that something has ended does not come here
             return found
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .progress import Progress
 
-__all__ = ["Callbacks", "EndOfEpoch", "Trainer", "logs", "run_fit"]
+__all__ = ["Callbacks", "EndOfEpoch", "Trainer", "curves", "logs", "run_fit"]
 
 #: Seconds of work in a slice.
 SLICE_SECONDS = 0.1
@@ -299,39 +299,52 @@ class Trainer:
             f"usually help{suspects(self.model)}"
         )
 
-    def logs(self, epoch: int, results: np.ndarray) -> dict[str, float]:
-        """The loss and the metrics of an epoch, the last one trained, from the results of its batches."""
+    def curves(self, epoch: int, results: np.ndarray) -> dict[str, list[float]]:
+        """The loss and the metrics of some epochs, of which ``epoch`` is the last and the last one trained.
+
+        results : (epochs, batches, 1 + metrics), those of their batches.
+        """
         order = self._order(epoch, 1) if self.kept is not None else None
-        means = self.shares @ results if self.batches > 1 else results[0]
-        return logs(self.model.loss, self.model.metrics, means, self.examples.t, self.kept, order)
+        means = self.shares @ results if self.batches > 1 else results[:, 0]
+        return curves(self.model.loss, self.model.metrics, means, self.examples.t, self.kept, order)
 
 
-def logs(
+def curves(
     loss: Loss | None,
     metrics: Sequence[Metric],
     means: np.ndarray,
     t: Rows,
     kept: np.ndarray | None = None,
     order: np.ndarray | None = None,
-) -> dict[str, float]:
-    """The loss and the metrics by name, from the means over rows of those that have one, and from the outputs."""
-    found, columns = {"loss": float(means[0])}, iter(means[1:])
+) -> dict[str, list[float]]:
+    """The loss and the metrics of some epochs by name.
+
+    means : (epochs, 1 + metrics), over rows, of those that have one; kept : the outputs of a single epoch, which the
+    others look at.
+    """
+    found, columns = {"loss": means[:, 0].tolist()}, iter(means.T[1:])
     y_true = None
     for metric in metrics:
         if metric.by_rows:
-            found[metric.name] = metric.finish(float(next(columns)))
+            found[metric.name] = [metric.finish(mean) for mean in next(columns).tolist()]
         else:
             assert kept is not None and loss is not None
             if y_true is None:
                 y_true = t.take(slice(None) if order is None else order)
                 if y_true.shape[1] == 1 and kept.shape[1] > 1:
                     y_true = y_true[:, 0].astype(np.int64)
-            found[metric.name] = metric.of_model(loss, y_true, kept)
+            found[metric.name] = [metric.of_model(loss, y_true, kept)]
     return found
 
 
+def logs(curves: dict[str, list[float]]) -> dict[str, float]:
+    """The numbers of the last epoch."""
+    return {name: numbers[-1] for name, numbers in curves.items()}
+
+
 class EndOfEpoch:
-    """What happens when an epoch of a fit is over: validation, history, progress line, callbacks.
+    """What happens when an epoch of a fit is over, or, where nobody watches, when some are: validation, history,
+    progress line, callbacks.
 
     finished : how many epochs were.
     """
@@ -347,7 +360,8 @@ class EndOfEpoch:
         self.trainer, self.callbacks, self.validate = trainer, callbacks, validate
         self.progress, self.interrupt = progress, interrupt
         self.first_epoch = trainer.model.epoch
-        self.finished, self.figures = 0, ""
+        self.finished = 0
+        self.found: dict[str, float] = {}  # the figures of the last epoch
 
     @property
     def watched(self) -> bool:
@@ -356,17 +370,25 @@ class EndOfEpoch:
         return self.callbacks.given or self.validate is not None or self.progress.lines or kept
 
     def __call__(self, results: np.ndarray) -> None:
-        """An epoch is over, with these results of its batches."""
+        """Epochs are over, a single one where it is watched.
+
+        results : (epochs, batches, 1 + metrics), those of their batches.
+        """
         trainer, model = self.trainer, self.trainer.model
-        self.finished += 1
+        self.finished += len(results)
         model.epoch = self.first_epoch + self.finished  # whatever metrics and validation come to
-        found = trainer.logs(self.finished - 1, results)
+        curves = trainer.curves(self.finished - 1, results)
         if self.validate is not None:
-            found.update({f"val_{name}": value for name, value in self.validate().items()})
-        model.history.append(found)
-        self.figures = losses_text(found)
-        self.progress.epoch(self.finished, trainer.epochs, found)
-        trainer.tell(self.callbacks, "on_epoch_end", self.finished - 1, found)
+            curves.update({f"val_{name}": [value] for name, value in self.validate().items()})
+        model.history.extend(curves)
+        self.found = logs(curves)
+        self.progress.epoch(self.finished, trainer.epochs, self.found)
+        trainer.tell(self.callbacks, "on_epoch_end", self.finished - 1, self.found)
+
+    @property
+    def figures(self) -> str:
+        """The losses of the last epoch, for a line."""
+        return losses_text(self.found)
 
     def state(self, begun: np.ndarray) -> str:
         """Where the fit is: the epoch that has begun with these results so far, or, if there are none, the last one."""
@@ -377,6 +399,12 @@ class EndOfEpoch:
 def losses_text(found: dict[str, float]) -> str:
     """The losses among an epoch's figures, for a line."""
     return "  ".join(f"{key} {number_text(found[key])}" for key in ("loss", "val_loss") if key in found)
+
+
+def whole_epochs(results: np.ndarray, batches: int) -> np.ndarray:
+    """(epochs, batches, 1 + metrics): the results of those epochs whose batches are all there."""
+    epochs = len(results) // batches
+    return results[: epochs * batches].reshape(epochs, batches, -1)
 
 
 def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
@@ -394,18 +422,18 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
             batch, results = trainer.run(batch, limit)
         except FloatingPointError:
             pending = np.concatenate((pending, trainer.before_failure)) if len(pending) else trainer.before_failure
-            for first in range(0, len(pending) - batches + 1, batches):  # epochs that nobody watches
-                end_epoch(pending[first : first + batches])
+            if len(pending) >= batches:  # epochs that nobody watches
+                end_epoch(whole_epochs(pending, batches))
             raise
         pending = np.concatenate((pending, results)) if len(pending) else results
         if callbacks.by_batch:
             by_rows = [metric for metric in model.metrics if metric.by_rows]
-            found = logs(model.loss, by_rows, results[-1], trainer.examples.t)
+            found = logs(curves(model.loss, by_rows, results[-1:], trainer.examples.t))
             trainer.tell(callbacks, "on_train_batch_end", start % batches, found)
             trainer.take_snapshot(batch)
-        while end_epoch.finished < batch // batches:
-            end_epoch(pending[:batches])
-            pending = pending[batches:]
+        if end_epoch.finished < batch // batches:
+            end_epoch(whole_epochs(pending, batches))
+            pending = pending[len(pending) // batches * batches :]
             if callbacks.touching:
                 trainer.take_snapshot(batch)
         if progress.place is not None:

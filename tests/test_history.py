@@ -21,7 +21,7 @@ def made(epochs, validation=True):
         logs = {"loss": 1 / epoch, "accuracy": 1 - 1 / (epoch + 1)}
         if validation:
             logs |= {"val_loss": 0.5 + abs(epoch - (epochs // 2 + 1)) / 10, "val_accuracy": 0.25 + epoch / 1000}
-        history.append(logs)
+        history.extend({name: [number] for name, number in logs.items()})
     return history
 
 
@@ -50,15 +50,15 @@ def test_copies_and_pickles():
     history = made(2)
     for twin in (copy.deepcopy(history), pickle.loads(pickle.dumps(history))):
         assert type(twin) is fn.History and twin == history
-        twin.append({"loss": 0.0})
+        twin.extend({"loss": [0.0]})
         assert history.epochs == 2
 
 
 def test_what_an_epoch_lacks_is_nan_there():
     history = fn.History()
-    history.append({"loss": 1.0})
-    history.append({"loss": 0.5, "learning_rate": 0.1})
-    history.append({"learning_rate": 0.2})
+    history.extend({"loss": [1.0]})
+    history.extend({"loss": [0.5], "learning_rate": [0.1]})
+    history.extend({"learning_rate": [0.2]})
     np.testing.assert_array_equal(history["loss"], [1.0, 0.5, math.nan])
     np.testing.assert_array_equal(history["learning_rate"], [math.nan, 0.1, 0.2])
 
@@ -69,10 +69,10 @@ def test_best_epoch():
     assert fn.History().best_epoch is None
     history = fn.History()
     for loss in (math.nan, 0.2, 0.1, 0.1):
-        history.append({"loss": 1.0, "val_loss": loss})
+        history.extend({"loss": [1.0], "val_loss": [loss]})
     assert history.best_epoch == 3
     history = fn.History()
-    history.append({"loss": 1.0, "val_loss": math.nan})
+    history.extend({"loss": [1.0], "val_loss": [math.nan]})
     assert history.best_epoch is None
 
 
@@ -143,7 +143,7 @@ def test_html_table():
 def test_html_of_odd_histories():
     assert ElementTree.fromstring(fn.History()._repr_html_()).text == "History: no epochs yet"
     history = fn.History()
-    history.append({"<b>&": 1.0})
+    history.extend({"<b>&": [1.0]})
     assert [cell.text for cell in ElementTree.fromstring(history._repr_html_()).findall("thead/tr/th")] == [
         "epoch",
         "<b>&",
@@ -171,7 +171,7 @@ import sys
 sys.modules["matplotlib"] = sys.modules["pandas"] = None
 import fastnn as fn
 history = fn.History()
-history.append({"loss": 1.0})
+history.extend({"loss": [1.0]})
 for method in (history.plot, history.to_frame):
     try:
         method()
@@ -230,8 +230,8 @@ def test_plot_without_validation():
 def test_plot_with_nan():
     pytest.importorskip("matplotlib")
     history = fn.History()
-    history.append({"loss": 1.0, "val_loss": math.nan})
-    history.append({"loss": math.nan, "val_loss": math.nan})
+    history.extend({"loss": [1.0], "val_loss": [math.nan]})
+    history.extend({"loss": [math.nan], "val_loss": [math.nan]})
     assert set(curves(history.plot().axes[0])) == {"training", "validation"}
 
 
@@ -251,7 +251,7 @@ def test_plot_of_a_wide_span_is_logarithmic():
     ):
         history = fn.History()
         for loss, val_loss in zip(losses, validation, strict=True):
-            history.append({"loss": loss, "accuracy": 0.5, "val_loss": val_loss, "val_accuracy": 0.5})
+            history.extend({"loss": [loss], "accuracy": [0.5], "val_loss": [val_loss], "val_accuracy": [0.5]})
         assert [axes.get_yscale() for axes in history.plot().axes] == [scale, "linear"], (losses, validation)
 
 
