@@ -322,11 +322,12 @@ def curves(
     means : (epochs, 1 + metrics), over rows, of those that have one; kept : the outputs of a single epoch, which the
     others look at.
     """
-    found, columns = {"loss": means[:, 0].tolist()}, iter(means.T[1:])
+    losses, *columns = means.T.tolist()
+    found, of_rows = {"loss": losses}, iter(columns)
     y_true = None
     for metric in metrics:
         if metric.by_rows:
-            found[metric.name] = [metric.finish(mean) for mean in next(columns).tolist()]
+            found[metric.name] = [metric.finish(mean) for mean in next(of_rows)]
         else:
             assert kept is not None and loss is not None
             if y_true is None:
@@ -383,7 +384,7 @@ class EndOfEpoch:
         model.history.extend(curves)
         self.found = logs(curves)
         self.progress.epoch(self.finished, trainer.epochs, self.found)
-        trainer.tell(self.callbacks, "on_epoch_end", self.finished - 1, self.found)
+        trainer.tell(self.callbacks, "on_epoch_end", self.finished - 1, dict(self.found))  # theirs to change
 
     @property
     def figures(self) -> str:

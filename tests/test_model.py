@@ -111,6 +111,21 @@ def test_watching_an_epoch_changes_nothing():
     assert set(seen[0][1]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
 
 
+@pytest.mark.parametrize("batch_size", [32, 999])
+def test_epochs_that_are_reported_together_have_the_figures_of_single_ones(batch_size):
+    X, y = two_classes()
+    targets, seen = np.eye(2)[y], []
+    alone, watched = network(dropout=0.2), network(dropout=0.2)
+    for model in (alone, watched):
+        model.compile(fn.Adam(0.02), "cross_entropy", ["accuracy", "mse", "rmse"])
+    history = alone.fit(X, targets, batch_size, epochs=5)
+    watch = fn.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dict(logs)))
+    watched.fit(X, targets, batch_size, epochs=5, callbacks=[watch])
+    assert history.to_dict() == watched.history.to_dict() == {name: [logs[name] for logs in seen] for name in seen[0]}
+    assert all(len(set(curve)) > 1 for curve in history.values())
+    assert {type(number) for curve in history.values() for number in curve} == {float}
+
+
 def test_callbacks_are_called_in_order_and_may_stop_the_fit():
     X, y = two_classes()
     calls = []

@@ -12,6 +12,7 @@ import pytest
 
 import fastnn as fn
 from fastnn import progress
+from fastnn.history import number_text
 from fastnn.progress import Progress
 
 
@@ -306,6 +307,17 @@ def test_within_an_epoch_the_loss_is_the_mean_so_far(terminal):
     for count, epoch in ((3, 1), (13, 2)):  # the third batch of each epoch
         mean = sum(batches[count - 3 : count]) / 3
         assert f"epoch {epoch}/2  loss {mean:.4f}" in states(terminal)[count - 1]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_the_line_has_the_figures_of_before_the_callbacks(terminal, optimizer):
+    """A callback may add to the logs whatever later callbacks read."""
+    pytest.importorskip("scipy")
+    model = fn.Model([fn.Input(3), fn.Dense(1)], seed=0)
+    model.compile(optimizer, "mse")
+    change = fn.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(loss="low", val_loss=None))
+    history = model.fit([[1.0, 2.0, 3.0], [1.0, 0.0, 1.0]], [1.0, 2.0], epochs=2, callbacks=[change])
+    assert any(f"2/2  loss {number_text(history['loss'][-1])}" in state for state in states(terminal))
 
 
 def test_lbfgs_shows_its_iterations(terminal):

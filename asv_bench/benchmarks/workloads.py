@@ -15,7 +15,7 @@ LEARNING_RATE = 1e-3
 
 
 class Workload(NamedTuple):
-    """A network, its data, and how many epochs make one timing."""
+    """A network, its data, and how many epochs are timed together, at least."""
 
     sizes: tuple[int, ...]
     batch_size: int

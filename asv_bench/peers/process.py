@@ -15,9 +15,9 @@ import time
 CHECKED_EPOCHS = 3
 #: Batches whose losses must agree where batches come one by one.
 CHECKED_BATCHES = 20
-#: Calls on one row, or on one batch, between two looks at the clock.
+#: Calls on one row, or on one batch, in a round.
 CALLS = 200
-#: Seconds that a timing takes at least: shorter ones tell how a core that slept wakes up.
+#: Seconds that a timing takes, about, or longer: short ones tell how a core that slept wakes up.
 LEAST = 0.3
 #: Rows that ``predict`` takes at once.
 ROWS = 100_000
@@ -26,10 +26,13 @@ ROWS = 100_000
 def timed(run, parts: int, repeats: int) -> list[float]:
     """Seconds of one of ``parts`` equal parts of a round, ``repeats`` times.
 
-    run : takes the number of rounds, as many as take ``LEAST``. A first round, which may compile, is not counted.
+    run : takes the number of rounds. The first one, which may compile, and those that tell how many take ``LEAST``, are
+    not counted.
     """
     run(1)
-    rounds = 1 + int(LEAST / seconds_of(run, 1))
+    rounds = 1
+    while (seconds := seconds_of(run, rounds)) < LEAST:
+        rounds = 1 + int(1.1 * rounds * LEAST / seconds)
     return [seconds_of(run, rounds) / (rounds * parts) for _ in range(repeats)]
 
 

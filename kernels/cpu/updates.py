@@ -64,9 +64,9 @@ __all__ = [
 
 #: Elements that are updated while the next weights are fetched, 1 KB of float32. All cores have read them, and one that
 #: writes a cache line has to wait until the others have given it up: asked for early, it is there, and a step of mnist
-#: takes 3 to 7 % less with two workers. What an optimizer remembers belongs to this core alone, and the processor fetches
-#: it by itself; to ask for that too would take a third longer where it lies in the second cache. Up to ``AT_ONCE``
-#: weights are fetched by nobody: they are few, and soon there.
+#: takes 3 to 7 % less with two workers. What an optimizer remembers belongs to this core alone, and the processor
+#: fetches it by itself; to ask for that too would take a third longer where it lies in the second cache. Up to
+#: ``AT_ONCE`` weights are fetched by nobody: they are few, and soon there.
 BLOCK, AT_ONCE = 256, 4096
 
 
