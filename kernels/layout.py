@@ -119,7 +119,7 @@ from .memory import item_size, matrix, vector
     LOOK,  # address: function(run, gather's operation, first row, last row), or 0: the inputs are known to be finite
     ROWS,  # rows of the data
     BATCH_SIZE,
-    BLOCK,  # rows that go through all layers together, chosen to stay in the cache
+    BLOCK,  # rows that go through all layers together, chosen to stay in the cache; a part of a batch may be higher
     ROW_ORDER,  # address of the row numbers of all epochs, epoch after epoch, or 0: as they stand
     INPUT_ROW_BYTES,
     TARGET_ROW_BYTES,
@@ -173,6 +173,12 @@ def operation_record(address):
 @formula
 def parameter_record(address):
     return vector(address, PARAMETER_FIELDS, np.int64)
+
+
+@formula
+def option_at(run, number):
+    """An option of the plan."""
+    return vector(run[OPTIONS] + FIELD_BYTES * number, 1, np.float64)[0]
 
 
 @formula

@@ -101,7 +101,7 @@ def test_twin_of_a_built_in_loss(dtype):
     np.testing.assert_allclose(found.predict(X), expected.predict(X), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "softmax_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "softmax_cross_entropy", "squared_error", "top_k_accuracy"])
 def test_an_own_loss_may_have_the_name_of_a_kernel(name):
     named = fn.LossFunction(squares.value, squares.slope, name)
     found, expected = trained("relu", named), trained("relu", squares)

@@ -15,7 +15,7 @@ import numpy as np
 from ..jit import COMPILED, address, c_function
 from ..layout import ABORTED, OK
 from ..memory import CACHE_LINE, aligned_zeros, call, vector
-from .workers import abort, load_acquire, offer_core, pause, store_release, take_core
+from .workers import abort, load_acquire, pause, spin, store_release, take_core
 
 __all__ = ["end_idle", "run_together"]
 
@@ -34,10 +34,7 @@ STATUS = DONE + 1  # what the last one has returned
 BOX_FIELDS = 2 * CACHE_LINE // 8
 
 #: Spins of a thread that waits for a call: about half a millisecond. In plain Python it would only be in the way.
-SPINS = 20_000 if COMPILED else 10
-
-#: Spins of a caller before it offers its core to the threads that it waits for.
-CALLER_SPINS = 1000
+IDLE_SPINS = 20_000 if COMPILED else 10
 
 #: Seconds of sleep after which a thread ends.
 SLEEP = 5.0
@@ -74,11 +71,7 @@ def wait(box, number, _, __):
     """Wait until call ``number`` is done; returns its status."""
     spins = 0
     while load_acquire(box + 8 * DONE) < number:
-        spins += 1
-        if spins < CALLER_SPINS:
-            pause()
-        else:
-            offer_core()
+        spins = spin(spins)
     return vector(box, BOX_FIELDS, np.int64)[STATUS]
 
 
@@ -124,7 +117,7 @@ class Hand:
         while self._is_called(done):
             try:
                 take_core(self.taken)
-                done = c_function(serve)(self.address, done, SPINS, 0)
+                done = c_function(serve)(self.address, done, IDLE_SPINS, 0)
             except BaseException as fault:  # as of a function in plain Python
                 self.faults.append(fault)
                 abort(self.sync)

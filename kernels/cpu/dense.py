@@ -2,7 +2,7 @@
 
 W is (inputs, units) and b (units,), or of length 0 where there is no bias. In two-dimensional arrays the
 numbers of a row lie side by side; rows may be any distance apart. There is at least one row and one input.
-Each worker brings its own part of a ``workspace``: it packs blocks of W into it.
+Each worker brings its own part of a ``workspace``: it packs blocks of the matrices into it.
 """
 
 import functools

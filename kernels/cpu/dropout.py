@@ -18,7 +18,6 @@ from ..layout import (
     NOWHERE,
     OK,
     OPTION,
-    OPTIONS,
     SEED,
     STEP,
     X,
@@ -26,10 +25,11 @@ from ..layout import (
     activation,
     derivative,
     operation_record,
+    option_at,
     run_record,
     share,
 )
-from ..memory import line, vector
+from ..memory import line
 from ..random import random_bits, random_words
 
 __all__ = [
@@ -144,10 +144,9 @@ def plan_dropout_forward(real):
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         width, option = operation[INPUTS], operation[OPTION]
-        options = vector(run[OPTIONS], option + 2, np.float64)
         y = activation(run, operation[Y], width, first, last, real)
         x = activation(run, operation[X], width, first, last, real)
-        threshold, scale = np.uint32(options[option]), options[option + 1]
+        threshold, scale = np.uint32(option_at(run, option)), option_at(run, option + 1)
         # Where nobody asks for dx, y has room for its own mask: it is not x.
         mask = derivative(run, operation[DX], width, first, last, real) if operation[DX] != NOWHERE else y
         dropout_mask(mask, threshold, scale, run[SEED], run[STEP], operation[LAYER], first, 0, 1)

@@ -198,7 +198,7 @@ def update_weights(run_address, program, rank, size, forms, updates):
         address = program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
         columns = parameter[COLUMNS]
-        # Rows that fill a cache line, which no two workers are to share.
+        # Rows that fill about a cache line, so that workers share few of them.
         together = max(1, CACHE_LINE // (program[ITEM_BYTES] * columns))
         first, last = share((parameter[LENGTH] + together - 1) // together, rank, size)
         first, last = first * together, min(last * together, parameter[LENGTH])
@@ -304,7 +304,8 @@ def train_on_batches(run_address, program_address, rank, size):
         run[SUMMED_FIRST], run[SUMMED_ROWS], part_rows = 0, rows, run[PART_ROWS]
         first, last = share((rows + part_rows - 1) // part_rows, rank, size)  # parts, or rows
         status = OK
-        # Blocks of about equal height: few rows left over would read all weights for themselves.
+        # Blocks of about equal height: few rows left over would read all weights for themselves. A part is whole: cut
+        # into blocks, those of a full batch of 20,000 to a million rows were 5 % faster or slower.
         blocks = max(1, (part_rows * (last - first) + program[BLOCK] // 2) // program[BLOCK])
         for number_of_block in range(blocks):
             start_of_block, end_of_block = share(last - first, number_of_block, blocks)

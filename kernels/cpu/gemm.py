@@ -44,11 +44,12 @@ DEPTH_BLOCK = 768
 EVICTING_STRIDE = 4096
 
 #: The same where B's rows evict one another: fewer of them stay in the second-level cache from when they are fetched
-#: until they are packed. A product with 1024-1024 is 4 to 85 % faster for up to 256 rows, with AVX-512 and with AVX2.
+#: until they are packed. A product with 1024-1024 is up to 80 % faster with AVX-512 and up to 60 % with AVX2, for 1 to
+#: 256 rows.
 EVICTING_DEPTH_BLOCK = 192
 
 #: Rows of A that a panel of B meets before the next one: a multiple of the tallest tiles' heights, and with
-#: ``DEPTH_BLOCK`` 405 KB of float32, a part of the second-level cache.
+#: ``DEPTH_BLOCK`` 396 KB of float32, a part of the second-level cache. (264 and 528 are no faster.)
 ROW_BLOCK = 132
 
 #: Columns of B that are packed before the rows go on: with ``DEPTH_BLOCK`` 3 MB of float32, a part of the last-level
@@ -60,13 +61,13 @@ COLUMN_BLOCK = 1024
 FEW_ROWS = 48
 
 #: The same where B's rows are whole cache lines apart and do not evict one another: wide tiles read whole lines of it,
-#: and as fast as packed ones (measured).
+#: and as fast as packed ones (measured). Up to ``ROW_BLOCK`` rows each panel is read for one block of rows alone.
 FEW_ROWS_IN_LINE = ROW_BLOCK if PANEL_VECTORS > TILE_VECTORS else FEW_ROWS
 
-#: Columns of A from which its rows, read across (Xᵀ), would evict one another from the first-level cache.
+#: Length of X's rows from which A = Xᵀ is packed: read across, they would evict one another from the first-level cache.
 LONG_ROWS = 256
 
-#: Columns of C from which packing such rows of A pays: each packed number is used so often.
+#: Columns of C from which it pays to pack rows of A that are ``EVICTING_STRIDE`` apart: each number is used so often.
 MANY_COLUMNS = 128
 
 #: Room behind the blocks, in numbers: a packed block is filled up to whole vectors.
@@ -91,7 +92,7 @@ def workspace(real, workers: int = 1) -> np.ndarray:
     """What ``workers`` workers need to multiply numbers of type ``real``: an array, a part for each.
 
     A part begins with the address of the multiplication, compiled for this type; then comes room for packing. It is
-    memory that the system provides when it is first touched: small products use none.
+    memory that the system provides when it is first touched: small products touch little.
     """
     part = _HEAD + np.dtype(real).itemsize * (_PACKED_A + _PACKED_B)
     part += -part % CACHE_LINE
@@ -137,8 +138,7 @@ def multiplication(real):
                 plus, plus_row = (start, start_row) if k == 0 else (c, c_row)
                 for i in range(0, rows, ROW_BLOCK):
                     high = min(ROW_BLOCK, rows - i)
-                    a_block, a_tile = a + size * (i * a_row + k * a_column), a_row
-                    a_block_row = a_row
+                    a_block, a_tile, a_block_row = a + size * (i * a_row + k * a_column), a_row, a_row
                     if packs_a:
                         _pack_a(packed_a, a_block, a_row, a_column, high, deep, narrow, real)
                         a_block, a_tile, a_block_row = packed_a, deep, 1
@@ -165,7 +165,7 @@ def multiplication(real):
                             rectified if k + deep == depth and added == 0 else 0, real,
                         )  # fmt: skip
                         column += wide
-                if added != 0 and k == 0:
+                if added != 0 and k == 0:  # the ends of a turned product, S and the ReLU, where tiles cannot form them
                     sums, starts = vector(c, last_column, real), vector(added, 1 + start_row * (columns - 1), real)
                     for column in range(j, last_column):
                         sums[column] += starts[column * start_row]
@@ -255,7 +255,12 @@ def _multiply_panel(
     c, c_row, a, a_tile, a_row, a_column, packed, b, b_row, start, start_row, rows, columns, depth, ahead, ahead_row,
     narrow, rectified, real,
 ):  # fmt: skip
-    """Multiply tile by tile with one panel of B. The first tiles fetch parts of what comes after the panel."""
+    """Multiply tile by tile with one panel of B. The first tiles fetch parts of what comes after the panel.
+
+    a_tile, a_row : numbers from row to row of A between groups and within one; they differ where A is packed.
+    A tile fetches a vector's width of the next panel: a piece of each row of B, or, where these follow one another
+    (``ahead_row`` is a vector), ``depth`` vectors. TILE_VECTORS * TILE_HEIGHT rows have tiles for all of it.
+    """
     size, length = item_size(real), vector_length(real)
     next_part = size * length * (1 if ahead_row != length else depth)
     i, group, group_end = 0, 0, 0  # a group of rows is packed together, and has one tile or two wide ones

@@ -22,7 +22,6 @@ from ..layout import (
     NOT_FINITE,
     OK,
     OPTION,
-    OPTIONS,
     OUTPUTS,
     TARGET,
     X,
@@ -30,6 +29,7 @@ from ..layout import (
     activation,
     derivative,
     operation_record,
+    option_at,
     run_record,
     share,
 )
@@ -221,12 +221,6 @@ def targets(run, width, first, last, real):
     return matrix(run[TARGET] + first * width * item_size(real), last - first, width, real)
 
 
-@formula
-def option_of(run, operation):
-    """The parameter of a plan's loss."""
-    return vector(run[OPTIONS], operation[OPTION] + 1, np.float64)[operation[OPTION]]
-
-
 @functools.cache
 def plan_elementwise_loss(value, slope, real):
     """``elementwise_loss(value, slope)`` for a plan: y at Y, its derivative to DY.
@@ -241,7 +235,7 @@ def plan_elementwise_loss(value, slope, real):
         dy = derivative(run, operation[DY], operation[INPUTS], first, last, real)
         y = activation(run, operation[Y], operation[INPUTS], first, last, real)
         target = targets(run, operation[OUTPUTS], first, last, real)
-        return loss(losses, dy, y, target, option_of(run, operation), 1 / run[BATCH_ROWS], 0, 1)
+        return loss(losses, dy, y, target, option_at(run, operation[OPTION]), 1 / run[BATCH_ROWS], 0, 1)
 
     return measure
 
@@ -260,6 +254,6 @@ def plan_fused_loss(loss, real):
         dz = derivative(run, operation[DX], operation[INPUTS], first, last, real)
         z = activation(run, operation[X], operation[INPUTS], first, last, real)
         target = targets(run, operation[OUTPUTS], first, last, real)
-        return loss(losses, y, dz, z, target, option_of(run, operation), 1 / run[BATCH_ROWS], 0, 1)
+        return loss(losses, y, dz, z, target, option_at(run, operation[OPTION]), 1 / run[BATCH_ROWS], 0, 1)
 
     return measure

@@ -11,11 +11,11 @@ from ..layout import (
     METRICS,
     OK,
     OPTION,
-    OPTIONS,
     OUTPUTS,
     Y,
     activation,
     operation_record,
+    option_at,
     run_record,
     share,
 )
@@ -117,7 +117,7 @@ def absolute_error(values, y, target, rank, size):
 @formula
 def _rows(run, operation, first, last, real):
     """values, y and target of rows first .. last; the first option says which metric of the batch it is."""
-    number = int(vector(run[OPTIONS] + 8 * operation[OPTION], 1, np.float64)[0])
+    number = int(option_at(run, operation[OPTION]))
     values = vector(run[METRICS] + 8 * (number * run[CAPACITY] + first), last - first, np.float64)
     y = activation(run, operation[Y], operation[INPUTS], first, last, real)
     return values, y, targets(run, operation[OUTPUTS], first, last, real)
@@ -146,7 +146,7 @@ def plan_top_k_accuracy(real):
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         values, y, target = _rows(run, operation, first, last, real)
-        k = int(vector(run[OPTIONS] + 8 * (operation[OPTION] + 1), 1, np.float64)[0])
+        k = int(option_at(run, operation[OPTION] + 1))
         top_k_accuracy(values, y, target, k, 0, 1)
         return OK
 

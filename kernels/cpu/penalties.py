@@ -23,13 +23,13 @@ from ..layout import (
     NOT_FINITE,
     OFFSET,
     OK,
-    OPTIONS,
     PARAMETERS,
     PENALTIES,
     PENALTY,
     PENALTY_CHUNK,
     PENALTY_SLOPE,
     elements,
+    option_at,
     parameter_record,
     run_record,
     share,
@@ -170,8 +170,7 @@ def l1_and_l2(run, parameter):
     """l1 and l2 of a parameter, as far as updates apply them themselves."""
     if parameter[PENALTY] < 0 or parameter[PENALTY_SLOPE] != 0:
         return 0.0, 0.0
-    pair = vector(run[OPTIONS] + 8 * parameter[PENALTY], 2, np.float64)
-    return pair[0], pair[1]
+    return option_at(run, parameter[PENALTY]), option_at(run, parameter[PENALTY] + 1)
 
 
 @functools.cache
@@ -200,8 +199,7 @@ def plan_max_norm(real):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
         address = run[PARAMETERS] + parameter[OFFSET] * item_size(real)
         p = matrix(address, parameter[LENGTH], parameter[COLUMNS], real)
-        limit = vector(run[OPTIONS] + 8 * parameter[CONSTRAINT_OPTION], 1, np.float64)[0]
-        return max_norm(p, limit, rank, size)
+        return max_norm(p, option_at(run, parameter[CONSTRAINT_OPTION]), rank, size)
 
     return constrain
 

@@ -1,4 +1,4 @@
-"""The host's side of the CPU engine: a plan made ready to run, and the threads that run it.
+"""The host's side of the CPU engine: a plan made ready to run.
 
 ``Runner`` turns a plan (``fastnn.plan.Plan``: plain data) into the engine's records, with the addresses of
 the compiled functions that its operations need, and nothing else gets compiled.
@@ -55,7 +55,7 @@ def operation_calls(operation, real, keeps_slope=False):
         return forward, partial(activations.plan_activation_backward, slope, real)
     if kind == "fused_loss":
         return partial(losses.plan_fused_loss, getattr(losses, formula), real), None
-    if formula == "top_k_accuracy":
+    if kind == "metric" and formula == "top_k_accuracy":
         return partial(metrics.plan_top_k_accuracy, real), None
     if kind == "metric":
         return partial(metrics.plan_metric, getattr(metrics, formula), real), None
@@ -84,7 +84,7 @@ class Runner:
         self.tables: dict[str, np.ndarray] = {}
         self.fixed_programs: dict[str, np.ndarray] = {}
         self.fixed_run = None
-        penalized = [p.size for p in plan.parameters if p.penalty >= 0 or p.own_penalty is not None]
+        penalized = [parameter.size for parameter in plan.parameters if parameter.penalized]
         self.chunks = sum(-(-size // PENALTY_CHUNK) for size in penalized)
         self.gather_operation = np.zeros(layout.OPERATION_FIELDS, np.int64)
         self.gather_operation[layout.INPUTS] = plan.inputs

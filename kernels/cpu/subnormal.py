@@ -6,19 +6,19 @@ backward.
 """
 
 from llvmlite import ir
-from llvmlite.binding import get_process_triple
 from numba import types
 from numba.core.cgutils import alloca_once_value, get_or_insert_function
 from numba.extending import intrinsic
 
 from ..jit import COMPILED, formula
+from ..target import X86
 
 __all__ = ["restore_subnormal", "without_subnormal"]
 
 #: Bits of the control register of x86's vector unit: results that are subnormal become zero; operands that are, too.
 _FLUSH_TO_ZERO, _DENORMALS_ARE_ZERO = 1 << 15, 1 << 6
 
-if COMPILED and get_process_triple().startswith(("x86", "i686", "amd64")):
+if COMPILED and X86:
     _WORD, _BYTE = ir.IntType(32), ir.IntType(8).as_pointer()
 
     def _control(builder, name, word):

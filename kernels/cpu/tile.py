@@ -1,7 +1,9 @@
 """The micro-kernel: a small tile of C = S + A·B, held in registers while it runs along the depth.
 
-``multiply_tile`` is generated once for each height and width of a tile. Everything that decides which tiles
-to multiply is in ``gemm.py``; the panels that it packs are in ``panels.py``, the vector instructions in ``vectors.py``.
+``multiply_tile`` calls the function for a tile's height and width, which ``_tile_function`` generates:
+``_sum_products`` along the depth, and then the two ends, ``_with_start`` (S: a bias, or what C has) and ``_rectified``
+(a ReLU). Which tiles to multiply is decided in ``gemm.py``; the panels that it packs are in ``panels.py``, vector
+instructions in ``vectors.py``.
 """
 
 from llvmlite import ir
@@ -55,7 +57,7 @@ NARROW_HEIGHT = max(NARROW_HEIGHTS)
 #: Rows that would make a poor last tile: so few sums wait for their predecessors. The last two tiles share them.
 LONE_ROWS = 0 if REGISTERS == 32 else 2
 
-#: Steps of the depth between two jumps, in tiles that have all their columns.
+#: Steps of the depth between two jumps, in tiles that have all their columns: in tiles for parts it gains nothing.
 UNROLL = 4
 
 #: Places of the two arguments of a tile's function that are pointers; the others are integers.
@@ -290,8 +292,9 @@ def multiply_tile(
     def generate(context, builder, signature, arguments):
         scalar = SCALARS[real.dtype]
         vectors = Vectors(builder, scalar)
-        narrow, tiles, rows, columns, depth, *rest = arguments[:-1]
-        call = [tiles, rows, columns, depth, *rest]
+        narrow, *call = arguments[:-1]
+        _, rows, columns, *_ = call
+        has_ahead = builder.icmp_unsigned("!=", call[_AHEAD], INTEGER(0))
         for pointer in (_B, _AHEAD):
             call[pointer] = builder.inttoptr(call[pointer], vectors.pointer)
         end = builder.append_basic_block("end")
@@ -325,7 +328,6 @@ def multiply_tile(
                             call_tile(height, width, exact, narrow)
                 below = height
 
-        has_ahead = builder.icmp_unsigned("!=", arguments[1 + _AHEAD], INTEGER(0))
         for width, most in zip(WIDE_VECTORS, WIDE_HEIGHTS, strict=True):
             with builder.if_then(builder.icmp_signed("==", columns, INTEGER(width * vectors.length))):
                 switch = builder.switch(rows, end)

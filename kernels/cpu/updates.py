@@ -39,6 +39,7 @@ from ..layout import (
     SECOND_SLOT,
     STEP,
     elements,
+    option_at,
     parameter_record,
     run_record,
     share,
@@ -362,6 +363,13 @@ def _arrays(run, parameter, first, last, real):
     return p, g, first_slot, second_slot
 
 
+@formula
+def _common(run, parameter):
+    """What all updates take: the learning rate, scale, limit, l1 and l2."""
+    l1, l2 = l1_and_l2(run, parameter)
+    return _number(run[RATE]), _number(run[SCALE]), option_at(run, 0), l1, l2
+
+
 @functools.cache
 def plan_sgd_update(real):
     """``sgd_update`` for a plan; the first option, here and below: limit."""
@@ -369,9 +377,8 @@ def plan_sgd_update(real):
     def update(run_address, parameter_address, first, last):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
         p, g, _, _ = _arrays(run, parameter, first, last, real)
-        limit = _number(run[OPTIONS])
-        l1, l2 = l1_and_l2(run, parameter)
-        return sgd_update(p, g, _number(run[RATE]), _number(run[SCALE]), limit, l1, l2, 0, 1)
+        rate, scale, limit, l1, l2 = _common(run, parameter)
+        return sgd_update(p, g, rate, scale, limit, l1, l2, 0, 1)
 
     return update
 
@@ -383,10 +390,8 @@ def plan_momentum_update(real):
     def update(run_address, parameter_address, first, last):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
         p, g, velocity, _ = _arrays(run, parameter, first, last, real)
-        options = vector(run[OPTIONS], 3, np.float64)
-        limit, momentum, nesterov = options[0], options[1], options[2] != 0.0
-        l1, l2 = l1_and_l2(run, parameter)
-        rate, scale = _number(run[RATE]), _number(run[SCALE])
+        rate, scale, limit, l1, l2 = _common(run, parameter)
+        momentum, nesterov = option_at(run, 1), option_at(run, 2) != 0.0
         return momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, l2, 0, 1)
 
     return update
@@ -399,10 +404,8 @@ def plan_adagrad_update(real):
     def update(run_address, parameter_address, first, last):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
         p, g, total, _ = _arrays(run, parameter, first, last, real)
-        options = vector(run[OPTIONS], 2, np.float64)
-        l1, l2 = l1_and_l2(run, parameter)
-        rate, scale = _number(run[RATE]), _number(run[SCALE])
-        return adagrad_update(p, total, g, rate, options[1], scale, options[0], l1, l2, 0, 1)
+        rate, scale, limit, l1, l2 = _common(run, parameter)
+        return adagrad_update(p, total, g, rate, option_at(run, 1), scale, limit, l1, l2, 0, 1)
 
     return update
 
@@ -414,10 +417,8 @@ def plan_rmsprop_update(real):
     def update(run_address, parameter_address, first, last):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
         p, g, mean, velocity = _arrays(run, parameter, first, last, real)
-        options = vector(run[OPTIONS], 4, np.float64)
-        limit, rho, momentum, epsilon = options[0], options[1], options[2], options[3]
-        l1, l2 = l1_and_l2(run, parameter)
-        rate, scale = _number(run[RATE]), _number(run[SCALE])
+        rate, scale, limit, l1, l2 = _common(run, parameter)
+        rho, momentum, epsilon = option_at(run, 1), option_at(run, 2), option_at(run, 3)
         return rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, limit, l1, l2, 0, 1)
 
     return update
@@ -430,17 +431,16 @@ def plan_adam_update(real):
     def update(run_address, parameter_address, first, last):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
         p, g, m, v = _arrays(run, parameter, first, last, real)
-        options = vector(run[OPTIONS], 5, np.float64)
-        limit, beta_1, beta_2, epsilon = options[0], options[1], options[2], options[3]
-        decay = options[4] if parameter[DECAY] != 0 else 0.0
-        l1, l2 = l1_and_l2(run, parameter)
+        rate, scale, limit, l1, l2 = _common(run, parameter)
+        beta_1, beta_2, epsilon = option_at(run, 1), option_at(run, 2), option_at(run, 3)
+        decay = option_at(run, 4) if parameter[DECAY] != 0 else 0.0
         numbers, step = vector(run[SCALE], 4, np.float64), run[STEP] + 1
         if numbers[1] != step:  # the first of this worker's parameters: small ones take less time than two powers
             numbers[1] = step
             numbers[2], numbers[3] = bias_corrections(beta_1, beta_2, step)
         corrections = numbers[2], numbers[3]
         return corrected_adam(
-            p, m, v, g, _number(run[RATE]), beta_1, beta_2, epsilon, corrections, decay, numbers[0], limit, l1, l2, 0, 1
+            p, m, v, g, rate, beta_1, beta_2, epsilon, corrections, decay, scale, limit, l1, l2, 0, 1
         )  # fmt: skip
 
     return update
@@ -454,10 +454,8 @@ def plan_own_update(function, slots, real):
     def update(run_address, parameter_address, first, last):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
         p, g, first_slot, second_slot = _arrays(run, parameter, first, last, real)
-        limit = _number(run[OPTIONS])
+        rate, scale, limit, l1, l2 = _common(run, parameter)
         settings = vector(run[OPTIONS] + 8, OPTIMIZER_OPTIONS - 1, np.float64)
-        l1, l2 = l1_and_l2(run, parameter)
-        rate, scale, step = _number(run[RATE]), _number(run[SCALE]), run[STEP] + 1
-        return kernel_of_it(p, first_slot, second_slot, g, rate, step, settings, scale, limit, l1, l2, 0, 1)
+        return kernel_of_it(p, first_slot, second_slot, g, rate, run[STEP] + 1, settings, scale, limit, l1, l2, 0, 1)
 
     return update

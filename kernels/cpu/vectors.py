@@ -7,7 +7,6 @@ Nothing in this file knows about matrices.
 import os
 from collections.abc import Sequence
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import cgutils
 
@@ -17,7 +16,6 @@ __all__ = ["INTEGER", "REGISTERS", "VECTOR_BYTES", "Vectors"]
 
 #: As Numba gets them, so that the width suits the code, and the stamp of the compile cache knows it.
 _FEATURES = frozenset(target.features().split(","))
-_X86 = llvm.get_process_triple().startswith(("x86", "i686", "amd64"))
 
 
 def _vector_bytes() -> int:
@@ -36,10 +34,10 @@ def _vector_bytes() -> int:
 VECTOR_BYTES = _vector_bytes()
 
 #: Vector registers: AVX-512 and 64-bit ARM have 32, older x86 has 16.
-REGISTERS = 32 if VECTOR_BYTES == 64 or not _X86 else 16
+REGISTERS = 32 if VECTOR_BYTES == 64 or not target.X86 else 16
 
 #: Without the instruction, LLVM's fma becomes a call of the C library for each number.
-_FUSED = not _X86 or "+fma" in _FEATURES
+_FUSED = not target.X86 or "+fma" in _FEATURES
 
 INTEGER = ir.IntType(64)
 _INT32, _VOID = ir.IntType(32), ir.VoidType()

@@ -13,18 +13,15 @@ import time
 
 import numpy as np
 from llvmlite import ir
-from llvmlite.binding import get_process_triple
 from numba import types
 from numba.extending import intrinsic
 
+from .. import target
 from ..jit import COMPILED, formula
 from ..layout import ABORTED, OK
 from ..memory import CACHE_LINE, aligned_zeros, vector
 
 __all__ = ["abort", "barrier", "new_sync", "take_core"]
-
-#: 64-bit integers in a cache line.
-LINE = CACHE_LINE // 8
 
 #: Spins before a waiting worker offers its core to others: some tens of microseconds.
 SPINS = 1000
@@ -32,7 +29,7 @@ SPINS = 1000
 
 def new_sync(size: int) -> np.ndarray:
     """Zeroed synchronization memory for ``size`` workers, aligned to a cache line."""
-    return aligned_zeros((size + 1) * LINE, np.int64)
+    return aligned_zeros((size + 1) * CACHE_LINE // 8, np.int64)
 
 
 def abort(sync: np.ndarray) -> None:
@@ -68,7 +65,6 @@ def take_core(taken: set[int]) -> None:
 
 if COMPILED:
     _WORD = ir.IntType(64)
-    _ARM = get_process_triple().startswith(("aarch64", "arm"))
 
     @intrinsic
     def load_acquire(typing_context, address):
@@ -93,13 +89,13 @@ if COMPILED:
 
     @intrinsic
     def pause(typing_context):
-        """Tell the processor that this is a spin loop."""
+        """Tell the processor that this is a spin loop, where it wants to know."""
 
         def generate(context, builder, signature, arguments):
-            if _ARM:
+            if target.ARM64:
                 hint = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
                 builder.call(builder.module.declare_intrinsic("llvm.aarch64.hint", (), hint), [ir.IntType(32)(1)])
-            else:
+            elif target.X86:
                 hint = ir.FunctionType(ir.VoidType(), [])
                 builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), hint), [])
             return context.get_dummy_value()
@@ -123,6 +119,16 @@ else:
 
 
 @formula
+def spin(spins):
+    """A round of waiting, after so many: a pause, or the core offered to others. Returns how many they are now."""
+    if spins < SPINS:
+        pause()
+    else:
+        offer_core()
+    return spins + 1
+
+
+@formula
 def barrier(sync, rank, size, number, status):
     """Wait until all workers have reached barrier ``number`` (1, 2, ...) and return their common status.
 
@@ -143,11 +149,7 @@ def barrier(sync, rank, size, number, status):
         while load_acquire(line) < number:
             if load_acquire(sync) != 0:
                 return ABORTED
-            spins += 1
-            if spins < SPINS:
-                pause()
-            else:
-                offer_core()
+            spins = spin(spins)
         theirs = load_acquire(line + place)
         if common == OK:
             common = theirs
