@@ -180,7 +180,8 @@ class Plan:
         for an even share of each worker, and their rows a multiple of 8, for full vectors.
         """
         numbers = batch_size * sum(operation.inputs + operation.outputs for operation in self.operations)
-        parts = min(MOST_PARTS, batch_size // LEAST_PART, numbers // (8 * max(1, self.length)))
+        most = max(MOST_PARTS, batch_size // self.block)
+        parts = min(most, batch_size // LEAST_PART, numbers // (8 * max(1, self.length)))
         if parts < 2:
             return 0
         power = 1 << parts.bit_length() - 1
