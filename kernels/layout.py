@@ -8,8 +8,8 @@ Four kinds of record, each a row of 64-bit integers:
 * the **program**, one an engine call: the tables above, and how to go through the data.
 
 Places in the parameter arena count elements. Places in the arenas of activations and of their
-derivatives count columns: the block of an activation begins at ``place * capacity`` elements, where
-``capacity`` is the number of rows that the arena has room for. So a plan does not depend on the batch.
+derivatives count columns: the block of an activation begins at ``place * ARENA_ROWS`` elements, where
+``ARENA_ROWS`` is the number of rows that the arena has room for. So a plan does not depend on the batch.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 # Functions of a plan take these from here, too.
 from .conventions import ABORTED, CONVERGED, FAULT, NOT_FINITE, NOWHERE, OK, OPTIMIZER_OPTIONS, PREDICTIONS  # noqa: F401
 from .jit import formula
-from .memory import item_size, matrix, vector
+from .memory import CACHE_LINE, item_size, matrix, vector
 
 # The run record.
 (
@@ -27,12 +27,14 @@ from .memory import item_size, matrix, vector
     SECOND_SLOT,  # address of its second array (second moment), or 0
     ACTIVATIONS,  # address of the arena of activations
     DERIVATIVES,  # address of the arena of their derivatives
-    CAPACITY,  # rows of a batch that the two have room for
+    ARENA_ROWS,  # rows that the two have room for
+    ROWS_BEFORE,  # rows of the batch before the one that is the first in the arenas: those of others, or done already
     INPUT,  # address of the batch's inputs, row after row
     OUTPUT,  # address for the predictions, row after row
     TARGET,  # address of the batch's targets, row after row
     LOSSES,  # address of the loss of each row of the batch, float64
     METRICS,  # address of the metrics of each row of the batch, float64, metric after metric
+    CAPACITY,  # rows of a batch that losses and metrics have room for
     BATCH_ROWS,  # rows of the batch under way
     STEP,  # batches trained on so far, over the model's life
     SEED,  # the model's seed
@@ -57,7 +59,7 @@ from .memory import item_size, matrix, vector
     PART_LENGTH,  # elements of such an arena
     PART_ROWS,  # rows of each part but the last; 1 where gradients are summed over the whole batch at once
     RUN_FIELDS,
-) = range(35)
+) = range(37)
 
 # An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
 # the width of the targets.
@@ -145,6 +147,9 @@ PENALTY_CHUNK = 4096
 #: second-level cache. Of 1024 columns, or 512, 256 ..., they are a multiple of 12 rows, the height of a GEMM's tile.
 UPDATE_CHUNK = 36 * 1024
 
+#: Rows of the arenas that, however wide, end where a cache line ends.
+LINE_ROWS = CACHE_LINE // 4
+
 #: Bytes of a field of a record.
 FIELD_BYTES = 8
 
@@ -185,18 +190,16 @@ def option_at(run, number):
 def activation_address(run, place, width, first, real):
     """Where row ``first`` of the activation of ``width`` columns at ``place`` begins."""
     if place == NOWHERE:
-        base = run[INPUT]
-    elif place == PREDICTIONS:
-        base = run[OUTPUT]
-    else:
-        base = run[ACTIVATIONS] + place * run[CAPACITY] * item_size(real)
-    return base + first * width * item_size(real)
+        return run[INPUT] + first * width * item_size(real)
+    if place == PREDICTIONS:
+        return run[OUTPUT] + first * width * item_size(real)
+    return run[ACTIVATIONS] + (place * run[ARENA_ROWS] + (first - run[ROWS_BEFORE]) * width) * item_size(real)
 
 
 @formula
 def derivative_address(run, place, width, first, real):
     """Where row ``first`` of the derivative of ``width`` columns at ``place`` begins."""
-    return run[DERIVATIVES] + (place * run[CAPACITY] + first * width) * item_size(real)
+    return run[DERIVATIVES] + (place * run[ARENA_ROWS] + (first - run[ROWS_BEFORE]) * width) * item_size(real)
 
 
 @formula

@@ -52,7 +52,7 @@ def smooth_slope(w):
 SMALL = "digits" if COMPILED else "odd order"
 
 #: Too large for the plain Python mode.
-LARGE = {"wide", "digits", "penalties"}
+LARGE = {"wide", "digits", "penalties", "parts in blocks"}
 
 #: name -> (inputs, layers, loss, optimizer, batch size)
 ARCHITECTURES = {
@@ -173,6 +173,13 @@ ARCHITECTURES = {
     ),
     "wide": (300, lambda: [dense(270, "relu"), dense(10, "softmax")], "cross_entropy", "adam", 260),
     "parts": (3, lambda: [dense(4, "tanh"), fn.Dropout(0.2), dense(2, use_bias=False)], "mse", "adam", 420),
+    "parts in blocks": (
+        3,
+        lambda: [dense(64, "tanh"), fn.Dropout(0.2), dense(48, "relu"), dense(2)],
+        "mse",
+        "adam",
+        4000,
+    ),
     "parts clipped by norm": (
         3,
         lambda: [dense(2, "tanh", kernel_regularizer=fn.Penalty(smooth, smooth_slope)), dense(1)],
@@ -200,13 +207,26 @@ def test_small_networks_with_many_rows_have_parts():
     assert model._training_runner(y.shape[1]).plan.part_rows(batch_size) == 0
 
 
+@pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
+@pytest.mark.parametrize("workers", WORKERS)
+def test_of_a_large_batch_with_parts_the_arenas_have_a_block_for_each_worker(workers):
+    model, X, y, batch_size = problem("parts in blocks", "float32")
+    runner = model._training_runner(y.shape[1])
+    plan = runner.plan
+    part_rows = plan.part_rows(batch_size)
+    assert 0 < part_rows < plan.block and batch_size > 5 * plan.block, "each worker is to have several blocks of parts"
+    train(model, runner, X, y, batch_size, workers)
+    assert runner.arena_rows <= workers * (1.5 * plan.block + part_rows + 16) < workers * batch_size
+    assert runner.activations.size == plan.columns * runner.arena_rows
+
+
 def test_there_is_room_for_more_parts_of_fewer_rows():
     """1,536 rows have a part more than 1,537: the arenas of activations stay, that of the parts moves."""
     model, X, y, _ = problem("parts", "float32")
     runner = model._training_runner(y.shape[1])
     for rows, parts in ((1537, 15), (1536, 16)):
         assert -(-rows // runner.plan.part_rows(rows)) == parts
-        runner._reserve(rows, 1, parts)
+        runner._reserve(rows, 1, parts, rows)
         assert runner._run_record(Data(X, y))[PARTS] == runner.parts.ctypes.data
         assert len(runner.parts) == parts * runner.plan.length and runner.capacity == 1537
 
@@ -439,12 +459,12 @@ def test_ctrl_c_while_room_is_made_leaves_no_room_that_is_too_small(moment, monk
         return aligned_zeros(*arguments)
 
     made, runner = [], _with_runner(SMALL)[1]
-    runner._reserve(1, 1)
+    runner._reserve(1, 1, 0, 1)
     monkeypatch.setattr("fastnn.kernels.cpu.runner.aligned_zeros", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        runner._reserve(1000, 2)
+        runner._reserve(1000, 2, 0, 1000)
     monkeypatch.undo()
-    runner._reserve(1000, 2)
+    runner._reserve(1000, 2, 0, 1000)
     plan = runner.plan
     for room, columns in (("activations", plan.columns), ("inputs", plan.inputs), ("targets", plan.target_width)):
         assert getattr(runner, room).size >= 1000 * columns

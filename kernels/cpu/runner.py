@@ -93,7 +93,7 @@ class Runner:
         self.norms = np.zeros(max(1, sum(parameter.shape[0] for parameter in plan.parameters)))
         self.parts = np.zeros(0, self.real)
         self.norm_limits = np.array([plan.clip_norm, -1.0])
-        self.capacity = 0
+        self.capacity = self.arena_rows = 0
         self.workers = 0
         #: The records of the call that runs, and their addresses.
         self.records = np.zeros(layout.RUN_FIELDS + layout.PROGRAM_FIELDS, np.int64)
@@ -199,22 +199,26 @@ class Runner:
                 record[layout.CONSTRAINT_OPTION] = parameter.constraint
         return table
 
-    def _reserve(self, capacity, workers, part_count=0):
-        """Make room for batches of ``capacity`` rows, ``workers`` workers and the gradients of ``part_count`` parts."""
+    def _reserve(self, capacity, workers, part_count, arena_rows):
+        """Make room for batches of ``capacity`` rows, of which ``arena_rows`` are in the arenas at a time, ``workers``
+        workers and the gradients of ``part_count`` parts.
+        """
         plan = self.plan
         if part_count * plan.length > len(self.parts):
             self.fixed_run = self.form = None
             self.parts = aligned_zeros(part_count * plan.length, self.real)
-        if capacity > self.capacity or workers > self.workers:
+        if capacity > self.capacity or arena_rows > self.arena_rows or workers > self.workers:
             self.fixed_run = self.form = None
+        if arena_rows > self.arena_rows:
+            self.activations = aligned_zeros(plan.columns * arena_rows, self.real)
+            self.derivatives = aligned_zeros(plan.derivative_columns * arena_rows, self.real)
+            self.arena_rows = arena_rows  # now that all is there: Ctrl-C may end this anywhere
         if capacity > self.capacity:
-            self.activations = aligned_zeros(plan.columns * capacity, self.real)
-            self.derivatives = aligned_zeros(plan.derivative_columns * capacity, self.real)
             self.inputs = aligned_zeros(plan.inputs * capacity, self.real)
             self.targets = aligned_zeros(plan.target_width * capacity, self.real)
             self.row_losses = np.zeros(capacity)
             self.row_metrics = np.zeros(capacity * max(1, len(plan.metrics)))
-            self.capacity = capacity  # now that all is there: Ctrl-C may end this anywhere
+            self.capacity = capacity
         if workers > self.workers:
             self.scales = aligned_zeros(workers * CACHE_LINE // 8, np.float64).reshape(workers, -1)  # a line for each
             self.workspace = gemm.workspace(self.real, workers)
@@ -231,7 +235,7 @@ class Runner:
             run[field] = slot.ctypes.data
         run[layout.ACTIVATIONS] = self.activations.ctypes.data
         run[layout.DERIVATIVES] = self.derivatives.ctypes.data
-        run[layout.CAPACITY] = self.capacity
+        run[layout.ARENA_ROWS], run[layout.CAPACITY] = self.arena_rows, self.capacity
         run[layout.INPUT], run[layout.TARGET] = self.inputs.ctypes.data, self.targets.ctypes.data
         run[layout.LOSSES], run[layout.METRICS] = self.row_losses.ctypes.data, self.row_metrics.ctypes.data
         run[layout.OPTIONS] = self.options.ctypes.data
@@ -343,7 +347,12 @@ class Runner:
         results : (batches, 1 + metrics).
         """
         capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
-        self._reserve(capacity, workers, -(-capacity // part_rows) if part_rows else 0)
+        part_count, arena_rows = 0, capacity
+        if part_rows:  # of a worker's blocks one at a time: up to half as many rows again, which then end with a part
+            part_count = -(-capacity // part_rows)
+            block_rows = min(self.plan.block * 3 // 2 + part_rows, -(-part_count // workers) * part_rows)
+            arena_rows = workers * layout.LINE_ROWS * -(-block_rows // layout.LINE_ROWS)
+        self._reserve(capacity, workers, part_count, arena_rows)
         self._fill_training_records(data, kept, order is not None)
         run, program = self.run, self.program
         run[layout.STEP], run[layout.SEED] = step, seed
@@ -383,7 +392,8 @@ class Runner:
             if look:
                 shorter.append(partial(rows.plan_look_at_rows, self.real))
             self._compile_ahead(name, evaluating, [infer], shorter)
-        self._reserve(workers * min(self.plan.block, len(data.inputs)), workers)
+        capacity = workers * min(self.plan.block, len(data.inputs))
+        self._reserve(capacity, workers, 0, capacity)
         run, program = self.run, self.program
         run[:], program[:] = self._run_record(data, kept), self._program(data, kept, name, evaluating, False)
         results = np.zeros((blocks, 1 + len(self.plan.metrics)))
@@ -398,11 +408,11 @@ class Runner:
         The parameters belong to the runner's arenas, which must live as long.
         """
         plan, rows = self.plan, self.plan.block
-        self._reserve(1, 1)
+        self._reserve(1, 1, 0, 1)
         run, program = self._fixed_run_record(), self._fixed_program("prediction", False)
         memory = aligned_zeros(plan.columns * rows, self.real), gemm.workspace(self.real), self.options
         run[layout.ACTIVATIONS], run[layout.WORKSPACE] = memory[0].ctypes.data, memory[1].ctypes.data
-        run[layout.CAPACITY] = rows
+        run[layout.ARENA_ROWS] = run[layout.CAPACITY] = rows
         return np.concatenate([run, program]), (*memory, self._table("prediction"))
 
     def _call(self, function, size):

@@ -10,7 +10,7 @@ from fastnn.kernels.formulas.activations import ACTIVATIONS as FORMULAS
 from fastnn.kernels.jit import COMPILED, formula
 from fastnn.kernels.layout import (
     ACTIVATIONS,
-    CAPACITY,
+    ARENA_ROWS,
     DERIVATIVES,
     DX,
     DY,
@@ -242,7 +242,7 @@ def test_plan(name, real):
     # x, then y, in the arena of activations; dx, then dy, in that of the derivatives.
     arena, slopes = np.zeros((2, capacity, width), real), np.zeros((2, capacity, width), real)
     arena[0], slopes[1] = numbers((2, capacity, width), real)
-    fields = {ACTIVATIONS: arena, DERIVATIVES: slopes, CAPACITY: capacity}
+    fields = {ACTIVATIONS: arena, DERIVATIVES: slopes, ARENA_ROWS: capacity}
     run = reference.record(RUN_FIELDS, fields)
     fields = {INPUTS: width, OUTPUTS: width, X: 0, Y: width, DX: 0, DY: width}
     operation = reference.record(OPERATION_FIELDS, fields)

@@ -379,7 +379,7 @@ def test_plan(x_place, y_place, bias, real):
             layout.GRADIENTS: gradients,
             layout.ACTIVATIONS: activations,
             layout.DERIVATIVES: derivatives,
-            layout.CAPACITY: capacity,
+            layout.ARENA_ROWS: capacity,
             layout.INPUT: x,
             layout.OUTPUT: predictions,
             layout.SUMMED_ROWS: rows,

@@ -16,7 +16,7 @@ from fastnn.kernels.cpu.dropout import (
 from fastnn.kernels.jit import COMPILED
 from fastnn.kernels.layout import (
     ACTIVATIONS,
-    CAPACITY,
+    ARENA_ROWS,
     DERIVATIVES,
     DX,
     DY,
@@ -172,7 +172,7 @@ def test_plan(real):
     rows, width, capacity = 6, 11, 8
     activations, derivatives = (numbers(2 * width * capacity, real, seed) for seed in (1, 2))
     options = np.array([0, 0, 0, threshold_of(0.4), 1 / 0.6])
-    fields = {ACTIVATIONS: activations, DERIVATIVES: derivatives, CAPACITY: capacity, OPTIONS: options}
+    fields = {ACTIVATIONS: activations, DERIVATIVES: derivatives, ARENA_ROWS: capacity, OPTIONS: options}
     run = reference.record(RUN_FIELDS, {**fields, SEED: -12345, STEP: 6})
     places = {INPUTS: width, X: 0, Y: width, DX: width, DY: 0, LAYER: 4, OPTION: 3}
     operation = reference.record(OPERATION_FIELDS, places)

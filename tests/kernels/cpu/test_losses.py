@@ -11,8 +11,8 @@ from fastnn.kernels.cpu import losses as kernels
 from fastnn.kernels.formulas import losses as formulas
 from fastnn.kernels.layout import (
     ACTIVATIONS,
+    ARENA_ROWS,
     BATCH_ROWS,
-    CAPACITY,
     DERIVATIVES,
     DX,
     DY,
@@ -266,7 +266,7 @@ def test_plans(name, kind, option, real):
             OPTIONS: options,
             ACTIVATIONS: activations,
             DERIVATIVES: derivatives,
-            CAPACITY: capacity,
+            ARENA_ROWS: capacity,
             LOSSES: losses,
             TARGET: target,
             BATCH_ROWS: rows,

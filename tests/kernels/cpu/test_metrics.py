@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fastnn.kernels.cpu import metrics
 from fastnn.kernels.layout import (
     ACTIVATIONS,
+    ARENA_ROWS,
     CAPACITY,
     INPUTS,
     METRICS,
@@ -88,7 +89,14 @@ def test_plans(name, labels, real):
     activations[1, : rows * width] = y.ravel()
     values = np.full((3, capacity), np.nan)
     options = np.array([9.0, 9.0, 1.0, 2.0])  # from 2 on: which metric of the batch it is, and k
-    fields = {ACTIVATIONS: activations, CAPACITY: capacity, TARGET: target, METRICS: values, OPTIONS: options}
+    fields = {
+        ACTIVATIONS: activations,
+        ARENA_ROWS: capacity,
+        CAPACITY: capacity,
+        TARGET: target,
+        METRICS: values,
+        OPTIONS: options,
+    }
     run = reference.record(RUN_FIELDS, fields)
     operation = reference.record(OPERATION_FIELDS, {INPUTS: width, OUTPUTS: target.shape[1], Y: width, OPTION: 2})
     is_top_k = name == "top_k_accuracy"

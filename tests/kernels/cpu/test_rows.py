@@ -6,7 +6,7 @@ import pytest
 from fastnn.kernels.cpu import rows
 from fastnn.kernels.layout import (
     ACTIVATIONS,
-    CAPACITY,
+    ARENA_ROWS,
     DERIVATIVES,
     DY,
     INPUTS,
@@ -55,7 +55,7 @@ def test_plans(real, ordered):
         {
             ACTIVATIONS: y,
             DERIVATIVES: dy,
-            CAPACITY: capacity,
+            ARENA_ROWS: capacity,
             LOSSES: losses,
             KEPT: kept,
             WEIGHTS: weights,
