@@ -39,3 +39,21 @@ class Peak:
 
     def peakmem_predict(self, kind):
         self.model.predict(self.inputs, verbose=0)
+
+
+class FullBatch:
+    """Peak memory of a process that trains 4-16-16-3 on a million rows as one batch."""
+
+    def setup(self):
+        self.inputs, self.targets = np.zeros((1_000_000, 4), np.float32), np.zeros((1_000_000, 3), np.float32)
+        self.inputs += 1e-3
+        self.targets += 1e-3
+        self.model = fn.Model([fn.Input(4), fn.Dense(16, "tanh"), fn.Dense(16, "tanh"), fn.Dense(3)], seed=0)
+        self.model.compile("adam", "mse")
+        self.model.fit(self.inputs[:1000], self.targets[:1000], 1000, verbose=0)
+
+    def peakmem_before(self):
+        pass
+
+    def peakmem_fit(self):
+        self.model.fit(self.inputs, self.targets, len(self.inputs), verbose=0)

@@ -45,7 +45,9 @@ WIDE_HEIGHTS = (1, 6 if REGISTERS == 32 else 1)
 PANEL_VECTORS = WIDE_VECTORS[1] if WIDE_HEIGHTS[1] > 1 else TILE_VECTORS
 
 #: (height, width) of the tiles that may fetch what comes after their panel.
-_FETCHING = {(TILE_HEIGHT, TILE_VECTORS), (WIDE_HEIGHTS[1], PANEL_VECTORS)}
+_FETCHING = {(TILE_HEIGHT, TILE_VECTORS)}
+if PANEL_VECTORS > TILE_VECTORS:
+    _FETCHING.add((WIDE_HEIGHTS[1], PANEL_VECTORS))
 
 #: The caches that they fetch to, as ``prefetch`` counts them: wide panels are longer than the first one.
 _FETCH_LEVEL = 2 if PANEL_VECTORS > TILE_VECTORS else 3
