@@ -205,7 +205,8 @@ class Model(Told):
     def summary(self, batch_size: int = 32) -> None:
         """Print the layers with their shapes and parameters, and the memory and FLOPs of a training step.
 
-        batch_size : rows of the step, which the activations' memory and the FLOPs grow with.
+        batch_size : rows of the step, with which the FLOPs grow, and the activations' memory up to where parts of them
+        take turns in it.
         """
         print(summary.summary(self, whole_number("batch_size", batch_size)))
 

@@ -39,7 +39,8 @@ BLOCK_BYTES = 1 << 19
 #: heights of the multiplication's tiles (12, 6 and 4 rows).
 LEAST_BLOCK = 240
 
-#: Parts of a batch whose gradients are summed one by one, at most, and the rows that make one worth its calls.
+#: Parts of a batch whose gradients are summed one by one, at most, if it has no more blocks; and the rows that make one
+#: worth its calls.
 MOST_PARTS, LEAST_PART = 32, 96
 
 #: Activations whose slope follows from their output, so that they may overwrite their input.
@@ -176,8 +177,8 @@ class Plan:
     def part_rows(self, batch_size: int) -> int:
         """Rows of a part of a batch, over which gradients are summed before the parts are added; 0: there are no parts.
 
-        There are some where their gradients are few numbers beside those of the rows. Their number is a power of two,
-        for an even share of each worker, and their rows a multiple of 8, for full vectors.
+        There are some where their gradients are few numbers beside those of the rows. Their number is about a power of
+        two, for an even share of each worker, and their rows a multiple of 8, for full vectors.
         """
         numbers = batch_size * sum(operation.inputs + operation.outputs for operation in self.operations)
         most = max(MOST_PARTS, batch_size // self.block)
@@ -186,6 +187,19 @@ class Plan:
             return 0
         power = 1 << parts.bit_length() - 1
         return 8 * -(-batch_size // (8 * power))
+
+    def turn_rows(self, batch_size: int, workers: int) -> int:
+        """Rows of the arenas in which each worker's blocks of a batch with parts take turns; 0: each row has its own.
+
+        Nothing is left of a block but the sums over its parts. The engine's blocks have at most half as many rows again
+        as ``block``, and then end with a part; and nobody has more than a share of the parts.
+        """
+        part_rows = self.part_rows(batch_size)
+        if part_rows == 0:
+            return 0
+        share = -(-batch_size // (part_rows * workers)) * part_rows
+        rows = rounded(min(self.block * 3 // 2 + part_rows, share))
+        return rows if rows * workers < batch_size else 0
 
     def forward_flops(self, rows: int) -> int:
         """Floating-point operations to predict ``rows`` rows."""

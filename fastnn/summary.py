@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .layers import Dropout, Layer
+from .workers import choose_workers
 
 if TYPE_CHECKING:
     from .model import Model
@@ -17,8 +18,9 @@ __all__ = ["summary"]
 def summary(model: Model, batch_size: int) -> str:
     """The layers of a model, its parameters, and what a training step on ``batch_size`` rows takes.
 
-    The memory is that of the engine's arenas, their padding to cache lines included; an optimizer that is not chosen
-    yet has none. A multiplication and an addition are two floating-point operations (FLOPs).
+    The memory is that of the engine's arenas, their padding to cache lines included, with the number of workers that a
+    fit begins with; an optimizer that is not chosen yet has none. A multiplication and an addition are two
+    floating-point operations (FLOPs).
     """
     plan = model.plan
     flops = [0] * len(model.layers)
@@ -46,7 +48,12 @@ def _detail(layer: Layer) -> str:
 
 def _memory(model: Model, plan: Plan, rows: int) -> list[tuple[str, str]]:
     """What takes memory, and how much."""
-    arena, row = plan.length * plan.item_size, rows * plan.item_size
+    workers, part_rows = 1, 0
+    if plan.device == "cpu":
+        workers, part_rows = choose_workers(model.threads, plan.step_flops(rows)), plan.part_rows(rows)
+    arena = plan.length * plan.item_size
+    turns = workers * plan.turn_rows(rows, workers) if part_rows else 0
+    row = plan.item_size * (turns or rows)
     optimizer = f"optimizer ({type(model.optimizer).__name__})" if model.loss is not None else "optimizer (none yet)"
     sizes = {
         "parameters": arena,
@@ -55,6 +62,8 @@ def _memory(model: Model, plan: Plan, rows: int) -> list[tuple[str, str]]:
         "activations": plan.columns * row,
         "their derivatives": plan.derivative_columns * row,
     }
+    if part_rows:
+        sizes["gradients of parts of the rows"] = -(-rows // part_rows) * arena
     sizes["together"] = sum(sizes.values())
     return [(f"  {name}", bytes_text(size)) for name, size in sizes.items()]
 

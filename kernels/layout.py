@@ -17,7 +17,7 @@ import numpy as np
 # Functions of a plan take these from here, too.
 from .conventions import ABORTED, CONVERGED, FAULT, NOT_FINITE, NOWHERE, OK, OPTIMIZER_OPTIONS, PREDICTIONS  # noqa: F401
 from .jit import formula
-from .memory import CACHE_LINE, item_size, matrix, vector
+from .memory import item_size, matrix, vector
 
 # The run record.
 (
@@ -28,7 +28,7 @@ from .memory import CACHE_LINE, item_size, matrix, vector
     ACTIVATIONS,  # address of the arena of activations
     DERIVATIVES,  # address of the arena of their derivatives
     ARENA_ROWS,  # rows that the two have room for
-    ROWS_BEFORE,  # rows of the batch before the one that is the first in the arenas: those of others, or done already
+    ROWS_BEFORE,  # row r of the batch is row r - ROWS_BEFORE of the arenas; it may be below 0
     INPUT,  # address of the batch's inputs, row after row
     OUTPUT,  # address for the predictions, row after row
     TARGET,  # address of the batch's targets, row after row
@@ -129,6 +129,7 @@ from .memory import CACHE_LINE, item_size, matrix, vector
     ITEM_BYTES,  # bytes of a number
     FORM_PARTS,  # address: function(run, program, first row, last row) forms the gradients of parts of the batch, or 0
     COMBINE,  # address: function(run, parameter, first element, last element) adds them up
+    TURN_ROWS,  # rows of the arenas in which a worker's blocks of a batch with parts take turns, or 0
     FIRST_BATCH,  # of those to train on, counted through the epochs of ROW_ORDER
     LAST_BATCH,  # the one after them
     RATES,  # address of the learning rate of each batch, float64
@@ -138,7 +139,7 @@ from .memory import CACHE_LINE, item_size, matrix, vector
     ARENA_LINES,  # cache lines of an arena
     BEGUN,  # 1 once all workers have saved their shares, before which nothing changes; else 0
     PROGRAM_FIELDS,
-) = range(37)
+) = range(38)
 
 #: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers.
 PENALTY_CHUNK = 4096
@@ -146,9 +147,6 @@ PENALTY_CHUNK = 4096
 #: Elements of a parameter that are updated as soon as their gradient is formed: 144 KB of float32, which stay in the
 #: second-level cache. Of 1024 columns, or 512, 256 ..., they are a multiple of 12 rows, the height of a GEMM's tile.
 UPDATE_CHUNK = 36 * 1024
-
-#: Rows of the arenas that, however wide, end where a cache line ends.
-LINE_ROWS = CACHE_LINE // 4
 
 #: Bytes of a field of a record.
 FIELD_BYTES = 8

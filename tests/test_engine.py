@@ -10,7 +10,7 @@ import fastnn as fn
 from fastnn.kernels.conventions import Data
 from fastnn.kernels.cpu import crew
 from fastnn.kernels.jit import COMPILED
-from fastnn.kernels.layout import CONVERGED, FORWARD, NOT_FINITE, OK, PARTS, RECTIFIED
+from fastnn.kernels.layout import CONVERGED, FORWARD, NOT_FINITE, OK, PARTS, RECTIFIED, UPDATE_CHUNK
 from fastnn.kernels.memory import aligned_zeros
 from fastnn.slow_path import SlowPath
 
@@ -216,8 +216,36 @@ def test_of_a_large_batch_with_parts_the_arenas_have_a_block_for_each_worker(wor
     part_rows = plan.part_rows(batch_size)
     assert 0 < part_rows < plan.block and batch_size > 5 * plan.block, "each worker is to have several blocks of parts"
     train(model, runner, X, y, batch_size, workers)
-    assert runner.arena_rows <= workers * (1.5 * plan.block + part_rows + 16) < workers * batch_size
+    assert runner.arena_rows <= min(batch_size, workers * (1.5 * plan.block + part_rows + 16))
     assert runner.activations.size == plan.columns * runner.arena_rows
+
+
+def test_more_workers_than_parts_take_no_more_memory():
+    model, X, y, batch_size = problem("parts", "float32")
+    runner = model._training_runner(y.shape[1])
+    expected = train(model, runner, X, y, batch_size, 1)[2]
+    model, X, y, batch_size = problem("parts", "float32")
+    runner = model._training_runner(y.shape[1])
+    np.testing.assert_array_equal(train(model, runner, X, y, batch_size, 7)[2], expected)
+    assert runner.arena_rows == runner.capacity == batch_size
+
+
+def test_workspaces_that_ctrl_c_leaves_behind_fit_the_workers_of_before(monkeypatch):
+    """Room for 3 workers is made, and the interrupt comes before it counts: then 2 still find theirs."""
+    (model, runner, X, y, batch_size), (twin, other, *_) = _with_runner("tiny"), _with_runner("tiny")
+    runner._reserve(1, 2, 0, 1)
+
+    def interrupted(length, real):
+        if length == 3 * UPDATE_CHUNK:
+            raise KeyboardInterrupt
+        return aligned_zeros(length, real)
+
+    monkeypatch.setattr("fastnn.kernels.cpu.runner.aligned_zeros", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner._reserve(1, 3, 0, 1)
+    monkeypatch.undo()
+    found, expected = train(model, runner, X, y, batch_size, 2), train(twin, other, X, y, batch_size, 2)
+    np.testing.assert_array_equal(found[2], expected[2])
 
 
 def test_there_is_room_for_more_parts_of_fewer_rows():

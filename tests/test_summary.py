@@ -57,6 +57,21 @@ def test_memory_is_what_the_engine_takes(optimizer, slots, dtype, capsys):
     assert found == {name: bytes_text(size) for name, size in taken.items()}
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_memory_of_a_batch_whose_blocks_take_turns(threads, capsys):
+    model = fn.Model([fn.Input(4), fn.Dense(64, "tanh"), fn.Dense(3)], seed=0)
+    model.compile("sgd", "mse", device="cpu", threads=threads)
+    model.fit(np.ones((9000, 4)), np.ones((9000, 3)), batch_size=9000, verbose=0)
+    capsys.readouterr()
+    model.summary(batch_size=9000)
+    found = memory(capsys.readouterr().out)
+    runner = model._runners["training"]
+    assert runner.arena_rows < 9000 and len(runner.parts) > 0
+    assert found["activations"] == bytes_text(runner.activations.nbytes)
+    assert found["their derivatives"] == bytes_text(runner.derivatives.nbytes)
+    assert found["gradients of parts of the rows"] == bytes_text(runner.parts.nbytes)
+
+
 def test_flops_are_the_plans(capsys):
     model = network()
     model.compile("adam", "cross_entropy")

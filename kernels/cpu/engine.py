@@ -20,7 +20,6 @@ from ..formulas.elementary import not_finite
 from ..jit import formula, kernel
 from ..layout import (
     ARENA_LINES,
-    ARENA_ROWS,
     BACKWARD,
     BACKWARD_FIRST,
     BATCH_ROWS,
@@ -50,7 +49,6 @@ from ..layout import (
     KEPT,
     LAST_BATCH,
     LENGTH,
-    LINE_ROWS,
     LOOK,
     LOSS,
     LOSSES,
@@ -99,6 +97,7 @@ from ..layout import (
     TARGET,
     TARGET_ROW_BYTES,
     TARGET_SOURCE,
+    TURN_ROWS,
     UPDATE,
     UPDATE_CHUNK,
     WEIGH,
@@ -312,8 +311,8 @@ def train_on_batches(run_address, program_address, rank, size):
         for number_of_block in range(blocks):
             start_of_block, end_of_block = share(last - first, number_of_block, blocks)
             block, end = part_rows * (first + start_of_block), min(part_rows * (first + end_of_block), rows)
-            if program[FORM_PARTS] != 0:  # of a block only its gradients stay, and the next one gets its places
-                run[ROWS_BEFORE] = block - rank * (run[ARENA_ROWS] // (LINE_ROWS * size) * LINE_ROWS)
+            if program[TURN_ROWS] != 0:  # of a block only its gradients stay, and the next one gets its places
+                run[ROWS_BEFORE] = block - rank * program[TURN_ROWS]
             if status == OK:
                 status = forward_rows(run_address, program, block, end)
             if status == OK:

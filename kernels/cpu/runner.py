@@ -78,7 +78,7 @@ class Runner:
 
     def __init__(self, plan, arenas):
         self.plan, self.arenas = plan, arenas
-        self.part_rows = cache(plan.part_rows)
+        self.part_rows, self.turn_rows = cache(plan.part_rows), cache(plan.turn_rows)
         self.real = np.float64 if plan.dtype == "float64" else np.float32
         self.options = np.array(plan.options or [0.0], np.float64)
         self.tables: dict[str, np.ndarray] = {}
@@ -221,7 +221,7 @@ class Runner:
             self.capacity = capacity
         if workers > self.workers:
             self.scales = aligned_zeros(workers * CACHE_LINE // 8, np.float64).reshape(workers, -1)  # a line for each
-            self.workspace = gemm.workspace(self.real, workers)
+            self.workspace = gemm.workspace(self.real, workers).reshape(workers, -1)
             self.gradient_rooms = aligned_zeros(workers * layout.UPDATE_CHUNK, self.real).reshape(workers, -1)
             self.workers = workers
 
@@ -347,12 +347,9 @@ class Runner:
         results : (batches, 1 + metrics).
         """
         capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
-        part_count, arena_rows = 0, capacity
-        if part_rows:  # of a worker's blocks one at a time: up to half as many rows again, which then end with a part
-            part_count = -(-capacity // part_rows)
-            block_rows = min(self.plan.block * 3 // 2 + part_rows, -(-part_count // workers) * part_rows)
-            arena_rows = workers * layout.LINE_ROWS * -(-block_rows // layout.LINE_ROWS)
-        self._reserve(capacity, workers, part_count, arena_rows)
+        turn_rows = self.turn_rows(batch_size, workers)
+        part_count = -(-capacity // part_rows) if part_rows else 0
+        self._reserve(capacity, workers, part_count, turn_rows * workers or capacity)
         self._fill_training_records(data, kept, order is not None)
         run, program = self.run, self.program
         run[layout.STEP], run[layout.SEED] = step, seed
@@ -365,6 +362,7 @@ class Runner:
         if part_rows:
             program[layout.FORM_PARTS] = address(parts.form_parts)
             program[layout.COMBINE] = address(parts.plan_combine(self.real))
+            program[layout.TURN_ROWS] = turn_rows
         program[layout.ROW_ORDER] = 0 if order is None else order.ctypes.data
         program[layout.FIRST_BATCH], program[layout.LAST_BATCH] = first_batch, last_batch
         program[layout.RATES] = rates.ctypes.data
@@ -426,7 +424,7 @@ class Runner:
             program[layout.SYNC] = sync.ctypes.data
             runs = [run, *(run.copy() for _ in range(1, size))]
             for rank, record in enumerate(runs):
-                record[layout.WORKSPACE] += rank * (self.workspace.nbytes // self.workers)
+                record[layout.WORKSPACE] += rank * self.workspace.strides[0]
                 record[layout.SCALE] += rank * self.scales.strides[0]
                 record[layout.GRADIENT_ROOM] += rank * self.gradient_rooms.strides[0]
             status = run_together(function, runs, program, sync)
