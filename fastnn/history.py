@@ -62,7 +62,7 @@ class History(dict[str, list[float]]):
             for key in curves:
                 self.setdefault(key, [math.nan] * before)
         for key, curve in self.items():
-            curve.extend(curves.get(key, [math.nan] * epochs))
+            curve.extend(curves[key] if key in curves else [math.nan] * epochs)
 
     def to_dict(self) -> dict[str, list[float]]:
         """A copy of the curves."""

@@ -48,12 +48,11 @@ def _detail(layer: Layer) -> str:
 
 def _memory(model: Model, plan: Plan, rows: int) -> list[tuple[str, str]]:
     """What takes memory, and how much."""
-    workers, part_rows = 1, 0
+    part_rows, held = 0, rows
     if plan.device == "cpu":
-        workers, part_rows = choose_workers(model.threads, plan.step_flops(rows)), plan.part_rows(rows)
-    arena = plan.length * plan.item_size
-    turns = workers * plan.turn_rows(rows, workers) if part_rows else 0
-    row = plan.item_size * (turns or rows)
+        workers = choose_workers(model.threads, plan.step_flops(rows))
+        part_rows, held = plan.part_rows(rows), workers * plan.turn_rows(rows, workers) or rows
+    arena, row = plan.length * plan.item_size, held * plan.item_size
     optimizer = f"optimizer ({type(model.optimizer).__name__})" if model.loss is not None else "optimizer (none yet)"
     sizes = {
         "parameters": arena,
