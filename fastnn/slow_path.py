@@ -26,6 +26,11 @@ class SlowPath:
         self.plan, self.arenas = plan, arenas
         #: Whether a step tells layers written in Python that it is one of training.
         self.training = True
+        #: Rows of a part of a batch, 0 : there are no parts.
+        self.part_rows = 0
+        #: Rows that are multiplied together in a training, of a batch or of a part; 0 : this is none.
+        self.rows_together = 0
+        self.rooms: dict[tuple[int, int, int], np.ndarray] = {}
 
     @cached_property
     def workspace(self) -> np.ndarray:
@@ -33,6 +38,19 @@ class SlowPath:
         from .kernels.cpu import gemm
 
         return np.asarray(gemm.workspace(np.dtype(self.plan.dtype).type))
+
+    def workspace_for(self, operation: Operation, gradient: bool = False) -> np.ndarray:
+        """Room for the products of a dense layer with W, or for the one that is W's gradient: of pieces in a training,
+        where the engine forms them so.
+        """
+        from .kernels.cpu import gemm, pieces
+
+        layer, rows = (operation.inputs, operation.outputs), self.rows_together
+        if rows == 0 or not pieces.of_pieces(*layer, rows, self.plan.dtype, self.part_rows > 0)[gradient]:
+            return self.workspace
+        if (rows, *layer) not in self.rooms:
+            self.rooms[rows, *layer] = np.asarray(gemm.pieces_workspace(rows, *layer))
+        return self.rooms[rows, *layer]
 
     @cached_property
     def down_to_the_inputs(self) -> list[Operation]:
@@ -57,6 +75,7 @@ class SlowPath:
         self.tolerance = tolerance
         rows = len(data.inputs)
         self.part_rows = self.plan.part_rows(batch_size)
+        self.rows_together = self.part_rows or batch_size
         batches = -(-rows // batch_size)
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
         for done, batch in enumerate(range(first_batch, last_batch)):
@@ -119,6 +138,7 @@ class SlowPath:
         """Predict all rows into ``outputs``, or evaluate them where it is None; returns (status, results)."""
         plan, status = self.plan, int(OK)
         blocks = -(-len(data.inputs) // plan.block)
+        self.rows_together = 0
         results = np.zeros((blocks, 1 + len(plan.metrics)))
         for block in range(blocks):
             rows = slice(block * plan.block, (block + 1) * plan.block)
@@ -140,7 +160,7 @@ class SlowPath:
 
         Each row goes through once an output, forward, and backward from that output alone.
         """
-        operations, outputs = self.down_to_the_inputs, self.plan.outputs
+        operations, outputs, self.rows_together = self.down_to_the_inputs, self.plan.outputs, 0
         repeated = np.repeat(x, outputs, axis=0)
         self.rows, self.activations, self.derivatives = len(repeated), {NOWHERE: repeated}, {}
         for operation in operations:
@@ -176,7 +196,7 @@ class SlowPath:
         elif operation.kind == "dense":
             W = self.elements(self.arenas.parameters, operation.weights, operation.inputs, operation.outputs)
             b = self.elements(self.arenas.parameters, operation.bias, operation.outputs)
-            dense.dense_forward(y, x, W, b, self.workspace, 0, 1)
+            dense.dense_forward(y, x, W, b, self.workspace_for(operation), 0, 1)
         elif operation.kind == "dropout":
             dropout.dropout_forward(y, x, *self.mask(operation), 0, 1)
         else:
@@ -193,7 +213,7 @@ class SlowPath:
                 dx[...] = self.checked(operation.own, "backward", found, dx.shape)
         elif operation.kind == "dense":
             W = self.elements(self.arenas.parameters, operation.weights, operation.inputs, operation.outputs)
-            dense.dense_backward_input(dx, dy, W, self.workspace, 0, 1)
+            dense.dense_backward_input(dx, dy, W, self.workspace_for(operation), 0, 1)
         elif operation.kind == "dropout":
             dropout.dropout_backward(dx, dy, *self.mask(operation), 0, 1)
         else:
@@ -283,23 +303,24 @@ class SlowPath:
         x = self.activation(operation.x, operation.inputs)
         dy = self.derivative(operation.dy, operation.outputs)
         if self.part_rows == 0:
-            self.sum_over_rows(gradient, dy, x)
+            self.sum_over_rows(operation, gradient, dy, x)
         else:
             parts = [slice(row, row + self.part_rows) for row in range(0, self.rows, self.part_rows)]
             of_parts = np.empty((len(parts), parameter.size), gradient.dtype)
             for found, rows in zip(of_parts, parts, strict=True):
-                self.sum_over_rows(found.reshape(parameter.shape), dy[rows], x[rows])
-            self.sum_over_rows(gradient.reshape(-1), of_parts, x[: len(parts)])
+                self.sum_over_rows(operation, found.reshape(parameter.shape), dy[rows], x[rows])
+            self.sum_over_rows(operation, gradient.reshape(-1), of_parts, x[: len(parts)])
         if parameter.own_penalty is not None:
             weights = self.elements(self.arenas.parameters, parameter.offset, parameter.size)
             penalties.own_penalty_slope(parameter.own_penalty[1])(gradient.reshape(-1), weights, 0, 1)
 
-    def sum_over_rows(self, gradient: np.ndarray, dy: np.ndarray, x: np.ndarray) -> None:
+    def sum_over_rows(self, operation: Operation, gradient: np.ndarray, dy: np.ndarray, x: np.ndarray) -> None:
         """The gradient of weights, or that of a bias, which has one dimension and asks for no x."""
         from .kernels.cpu import dense
 
         if gradient.ndim > 1:
-            dense.dense_backward_weights(gradient, gradient.reshape(-1)[:0], dy, x, self.workspace, 0, 1)
+            none, room = gradient.reshape(-1)[:0], self.workspace_for(operation, True)
+            dense.dense_backward_weights(gradient, none, dy, x, room, 0, 1)
         else:
             dense.dense_backward_weights(gradient[:0].reshape(0, 0), gradient, dy, x[:, :0], self.workspace, 0, 1)
 

@@ -53,13 +53,14 @@ from .memory import item_size, matrix, vector
     PENALTIES,  # address of the penalty of each chunk of the parameters, float64
     NORMS,  # address of the squared norm of each row of the parameters' gradients, float64
     GRADIENT_ROOM,  # address of this worker's room for the gradient of a chunk of a parameter
+    DY_IN_PIECES,  # address of the operation whose dy is in pieces in WORKSPACE, for the next rows of dW, or 0
     SUMMED_FIRST,  # the first of the batch's rows that a gradient is summed over
     SUMMED_ROWS,  # and how many they are
     PARTS,  # address of the gradients of the parts of a batch, arena after arena
     PART_LENGTH,  # elements of such an arena
     PART_ROWS,  # rows of each part but the last; 1 where gradients are summed over the whole batch at once
     RUN_FIELDS,
-) = range(37)
+) = range(38)
 
 # An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
 # the width of the targets.
@@ -76,9 +77,11 @@ from .memory import item_size, matrix, vector
     B,  # place of the bias (OUTPUTS,) among the parameters; -1: none
     LAYER,  # number of the layer, for its random numbers
     OPTION,  # its first option in the options
+    OF_PIECES,  # 1 where a dense layer's products with W are formed of pieces (pieces.py), else 0
+    DW_OF_PIECES,  # 1 where its product xᵀ·dy is, else 0
     RECTIFIED,  # 1 where a dense layer forms max(y, 0), for a ReLU that follows it; else 0
     OPERATION_FIELDS,
-) = range(14)
+) = range(16)
 
 # A trainable parameter.
 (
@@ -148,6 +151,10 @@ PENALTY_CHUNK = 4096
 #: second-level cache. Of 1024 columns, or 512, 256 ..., they are a multiple of 12 rows, the height of a GEMM's tile.
 UPDATE_CHUNK = 36 * 1024
 
+#: The same where the gradient is formed of pieces, which gains more from higher blocks; their rows are a multiple of
+#: the height of a tile there.
+PIECES_UPDATE_CHUNK, PIECES_ROWS = 64 * 1024, 16
+
 #: Bytes of a field of a record.
 FIELD_BYTES = 8
 
@@ -156,6 +163,17 @@ FIELD_BYTES = 8
 def share(length, rank, size):
     """The half-open range of ``length`` things that worker ``rank`` of ``size`` takes."""
     return length * rank // size, length * (rank + 1) // size
+
+
+@formula
+def even_share(length, most, unit):
+    """The largest of the fewest parts of at most ``most`` into which a length can be cut, a multiple of ``unit`` if
+    ``most`` is one and there are several.
+    """
+    if length <= most:  # without divisions, which take as long as a small product
+        return length
+    parts = (length + most - 1) // most
+    return ((length + parts - 1) // parts + unit - 1) // unit * unit
 
 
 @formula

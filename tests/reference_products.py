@@ -1,11 +1,14 @@
 """What the tests of the three products of a dense layer share: the twins, their error, arrays with canaries."""
 
+import ctypes
 import functools
+import mmap
 
 import numpy as np
 from numba import from_dtype, njit, types
 
-from fastnn.kernels.jit import COMPILED, FLAGS
+from fastnn.kernels.cpu.gemm import multiply, workspace
+from fastnn.kernels.jit import COMPILED, FLAGS, kernel
 
 REALS = [np.float32, np.float64]
 
@@ -87,3 +90,47 @@ def for_any_strides(function, real, outputs, *dimensions, numbers=2):
     arrays = [types.Array(kind, number, "A", readonly=place >= outputs) for place, number in enumerate(dimensions)]
     rest = [types.Array(types.int64, 1, "C"), *[types.intp] * numbers]
     return njit([types.void(*arrays, *rest)], nogil=True, **FLAGS)(function.py_func)
+
+
+@kernel
+def multiplied(c, a, b, start, workspace, start_kind, depth, rectified):
+    """C = S + A·B. start_kind : 0 without S, 1 with a row of it, 2 with all of it."""
+    size = c.itemsize
+    multiply(
+        workspace.ctypes.data, c.ctypes.data, c.strides[0] // size,
+        a.ctypes.data, a.strides[0] // size, a.strides[1] // size,
+        b.ctypes.data, b.strides[0] // size, b.strides[1] // size,
+        start.ctypes.data if start_kind > 0 else 0, start.strides[0] // size if start_kind > 1 else 0,
+        c.shape[0], c.shape[1], depth, rectified, 0,
+    )  # fmt: skip
+
+
+def run(c, a, b, start=None, rectified=0, room=None):
+    """C = S + A·B as the multiplication forms it that the room has, a workspace for any numbers unless it is told."""
+    real = c.dtype.type
+    room = workspace(real) if room is None else room
+    kind = 0 if start is None else 1 if start.shape[0] == 1 else 2
+    function = for_any_strides(multiplied, real, 1, 2, 2, 2, 2, numbers=3)
+    function(c, a, b, c if start is None else start, room, kind, a.shape[1], rectified)
+    return c
+
+
+def strided(shape, real, seed, turned, make=numbers):
+    """A padded matrix; turned: its columns have unit stride."""
+    array = make(shape, real, seed)
+    return padded(array.T)[1].T if turned else padded(array)[1]
+
+
+def guarded(array, at_end):
+    """A copy of the array at the end or the beginning of memory whose neighbors may not be touched."""
+    page = mmap.PAGESIZE
+    length = -(-array.nbytes // page) * page
+    memory = mmap.mmap(-1, length + 2 * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    for guard in (start, start + page + length):
+        assert protect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
+    offset = page + (length - array.nbytes if at_end else 0)
+    copy = np.frombuffer(memory, array.dtype, array.size, offset).reshape(array.shape)
+    copy[...] = array
+    return copy

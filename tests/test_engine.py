@@ -8,9 +8,19 @@ import pytest
 
 import fastnn as fn
 from fastnn.kernels.conventions import Data
-from fastnn.kernels.cpu import crew
+from fastnn.kernels.cpu import amx, crew
 from fastnn.kernels.jit import COMPILED
-from fastnn.kernels.layout import CONVERGED, FORWARD, NOT_FINITE, OK, PARTS, RECTIFIED, UPDATE_CHUNK
+from fastnn.kernels.layout import (
+    CONVERGED,
+    DW_OF_PIECES,
+    FORWARD,
+    NOT_FINITE,
+    OF_PIECES,
+    OK,
+    PARTS,
+    PIECES_UPDATE_CHUNK,
+    RECTIFIED,
+)
 from fastnn.kernels.memory import aligned_zeros
 from fastnn.slow_path import SlowPath
 
@@ -52,7 +62,7 @@ def smooth_slope(w):
 SMALL = "digits" if COMPILED else "odd order"
 
 #: Too large for the plain Python mode.
-LARGE = {"wide", "digits", "penalties", "parts in blocks"}
+LARGE = {"wide", "pieces", "pieces, clipped", "pieces in parts", "digits", "penalties", "parts in blocks"}
 
 #: name -> (inputs, layers, loss, optimizer, batch size)
 ARCHITECTURES = {
@@ -172,6 +182,15 @@ ARCHITECTURES = {
         9,
     ),
     "wide": (300, lambda: [dense(270, "relu"), dense(10, "softmax")], "cross_entropy", "adam", 260),
+    "pieces": (
+        260,
+        lambda: [dense(520, "relu"), fn.Dropout(0.2), dense(200, "tanh"), dense(130), dense(3)],
+        "mse",
+        "adam",
+        130,
+    ),
+    "pieces, clipped": (200, lambda: [dense(150, "relu"), dense(140)], "mse", fn.Adam(clip_norm=0.1), 140),
+    "pieces in parts": (128, lambda: [dense(130, "relu"), dense(2)], "mse", "adam", 1000),
     "parts": (3, lambda: [dense(4, "tanh"), fn.Dropout(0.2), dense(2, use_bias=False)], "mse", "adam", 420),
     "parts in blocks": (
         3,
@@ -236,7 +255,7 @@ def test_workspaces_that_ctrl_c_leaves_behind_fit_the_workers_of_before(monkeypa
     runner._reserve(1, 2, 0, 1)
 
     def interrupted(length, real):
-        if length == 3 * UPDATE_CHUNK:
+        if length == 3 * PIECES_UPDATE_CHUNK:
             raise KeyboardInterrupt
         return aligned_zeros(length, real)
 
@@ -257,6 +276,77 @@ def test_there_is_room_for_more_parts_of_fewer_rows():
         runner._reserve(rows, 1, parts, rows)
         assert runner._run_record(Data(X, y))[PARTS] == runner.parts.ctypes.data
         assert len(runner.parts) == parts * runner.plan.length and runner.capacity == 1537
+
+
+needs_unit = pytest.mark.skipif(not (COMPILED and amx.available()), reason="there is no matrix unit (AMX)")
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    """As many as on the machines that all batches here are large enough for, to be multiplied by pieces."""
+    monkeypatch.setattr("fastnn.kernels.cpu.pieces.cores", lambda: 2)
+
+
+@needs_unit
+@pytest.mark.parametrize(
+    ("name", "marks"),
+    [
+        ("wide", [(1, 1), (0, 0)]),
+        ("pieces", [(1, 1), (1, 1), (1, 1), (0, 0)]),
+        ("pieces, clipped", [(1, 1), (1, 0)]),
+        ("pieces in parts", [(1, 1), (0, 0)]),
+        ("digits", [(0, 0), (0, 0), (0, 0)]),
+    ],
+)
+def test_which_architectures_here_are_multiplied_by_pieces(name, marks):
+    model, runner, X, y, batch_size = _with_runner(name)
+    train(model, runner, X, y, batch_size, 1)
+    found = runner.tables["operations"][:, [OF_PIECES, DW_OF_PIECES]]
+    kinds = [operation.kind for operation in runner.plan.operations]
+    assert [tuple(map(int, mark)) for mark, kind in zip(found, kinds, strict=True) if kind == "dense"] == marks
+
+
+@needs_unit
+def test_marks_follow_the_batch():
+    """A small batch between large ones: each is multiplied as by a runner that has seen nothing else."""
+    (model, runner, X, y, batch_size), (twin, other, *_) = _with_runner("pieces"), _with_runner("pieces")
+    for size in (batch_size, 40, batch_size):
+        _, fresh, *_ = _with_runner("pieces")
+        fresh.arenas = other.arenas
+        found, expected = train(model, runner, X, y, size, 2), train(twin, fresh, X, y, size, 2)
+        np.testing.assert_array_equal(found[2], expected[2])
+
+
+@needs_unit
+def test_marks_that_ctrl_c_leaves_behind_are_made_anew(monkeypatch):
+    model, runner, X, y, batch_size = _with_runner("pieces")
+    train(model, runner, X, y, 40, 1)
+
+    def interrupted(*layer):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastnn.kernels.cpu.pieces.room_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, runner, X, y, batch_size, 1)
+    monkeypatch.undo()
+    train(model, runner, X, y, 40, 1)
+    assert not runner.tables["operations"][:, [OF_PIECES, DW_OF_PIECES]].any()
+
+
+@needs_unit
+def test_how_data_is_handed_over_changes_no_bits():
+    """The last batch is small, and some data reaches the engine in slices of which one has this batch alone."""
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 3, (5 * 128 + 96, 300)), rng.standard_normal((5 * 128 + 96, 1))
+    weights = []
+    for dtype in ("uint8", "float32"):
+        model = fn.Model([fn.Input(300), dense(256, "relu"), dense(1)], seed=0)
+        model.compile("adam", "mse", threads=2)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fastnn.data.BLOCK_BYTES", 4 * 300 * 128)  # a batch
+            model.fit(X.astype(dtype), y.astype("float32"), batch_size=128, epochs=2, verbose=0)
+        weights.append(np.concatenate([w.reshape(-1) for w in model.get_weights()]))
+    np.testing.assert_array_equal(*weights)
 
 
 def problem(name, dtype, seed=1):
@@ -313,7 +403,8 @@ def test_engine_has_the_bits_of_the_slow_path_for_any_number_of_workers(name, dt
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "name", ["digits", "logits", "unfused softmax", "odd order", "wide"] if COMPILED else ["logits", "odd order"]
+    "name",
+    ["digits", "logits", "unfused softmax", "odd order", "wide", "pieces"] if COMPILED else ["logits", "odd order"],
 )
 def test_evaluate_and_predict_have_equal_bits_for_any_number_of_workers(name, dtype):
     model, X, y, _ = problem(name, dtype)

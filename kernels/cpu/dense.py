@@ -9,11 +9,14 @@ import functools
 
 from ..jit import formula, kernel
 from ..layout import (
+    DW_OF_PIECES,
     DX,
     DY,
+    DY_IN_PIECES,
     GRADIENTS,
     INPUTS,
     NOWHERE,
+    OF_PIECES,
     OK,
     OUTPUTS,
     PARAMETERS,
@@ -33,6 +36,7 @@ from ..layout import (
 )
 from ..memory import item_size
 from .gemm import column_sums, multiply
+from .pieces import IN_PIECES
 
 __all__ = [
     "dense_backward_input",
@@ -61,7 +65,7 @@ def dense_forward(y, x, W, b, workspace, rank, size):
     multiply(
         workspace.ctypes.data, y.ctypes.data + first * y.strides[0], _row_length(y),
         x.ctypes.data + first * x.strides[0], _row_length(x), 1, W.ctypes.data, _row_length(W), 1,
-        b.ctypes.data if b.shape[0] > 0 else 0, 0, last - first, W.shape[1], W.shape[0], 0,
+        b.ctypes.data if b.shape[0] > 0 else 0, 0, last - first, W.shape[1], W.shape[0], 0, 0,
     )  # fmt: skip
 
 
@@ -75,7 +79,7 @@ def dense_backward_input(dx, dy, W, workspace, rank, size):
     multiply(
         workspace.ctypes.data, dx.ctypes.data + first * dx.strides[0], _row_length(dx),
         dy.ctypes.data + first * dy.strides[0], _row_length(dy), 1, W.ctypes.data, 1, _row_length(W),
-        0, 0, last - first, W.shape[0], W.shape[1], 0,
+        0, 0, last - first, W.shape[0], W.shape[1], 0, 0,
     )  # fmt: skip
 
 
@@ -90,7 +94,7 @@ def dense_backward_weights(dW, db, dy, x, workspace, rank, size):
     multiply(
         workspace.ctypes.data, dW.ctypes.data + first * dW.strides[0], _row_length(dW),
         x.ctypes.data + first * x.itemsize, 1, _row_length(x), dy.ctypes.data, _row_length(dy), 1,
-        0, 0, last - first, dW.shape[1], dy.shape[0], 0,
+        0, 0, last - first, dW.shape[1], dy.shape[0], 0, 0,
     )  # fmt: skip
     first, last = share(db.shape[0], rank, size)
     if first < last:
@@ -111,7 +115,7 @@ def plan_dense_forward(real):
         bias = run[PARAMETERS] + size * operation[B] if operation[B] >= 0 else 0
         multiply(
             run[WORKSPACE], y, units, x, inputs, 1, weights, units, 1, bias, 0, last - first, units, inputs,
-            operation[RECTIFIED],
+            operation[RECTIFIED], operation[OF_PIECES],
         )  # fmt: skip
         return OK
 
@@ -130,7 +134,10 @@ def plan_dense_backward(real):
         dx = derivative_address(run, operation[DX], inputs, first, real)
         dy = derivative_address(run, operation[DY], units, first, real)
         weights = run[PARAMETERS] + item_size(real) * operation[W]
-        multiply(run[WORKSPACE], dx, inputs, dy, units, 1, weights, 1, units, 0, 0, last - first, inputs, units, 0)
+        multiply(
+            run[WORKSPACE], dx, inputs, dy, units, 1, weights, 1, units, 0, 0, last - first, inputs, units, 0,
+            operation[OF_PIECES],
+        )  # fmt: skip
         return OK
 
     return backward
@@ -146,8 +153,15 @@ def plan_dense_weights(real):
         gradient = run[GRADIENTS] + size * (operation[W] + first * units)
         x = activation_address(run, operation[X], inputs, run[SUMMED_FIRST], real) + size * first
         dy = derivative_address(run, operation[DY], units, run[SUMMED_FIRST], real)
-        rows = run[SUMMED_ROWS]
-        multiply(run[WORKSPACE], gradient, units, x, 1, inputs, dy, units, 1, 0, 0, last - first, units, rows, 0)
+        dy_row = units
+        if operation[DW_OF_PIECES] != 0:  # dy is split once, for the first rows of dW
+            if run[DY_IN_PIECES] == operation_address:
+                dy_row = IN_PIECES
+            run[DY_IN_PIECES] = operation_address
+        multiply(
+            run[WORKSPACE], gradient, units, x, 1, inputs, dy, dy_row, 1, 0, 0, last - first, units, run[SUMMED_ROWS],
+            0, operation[DW_OF_PIECES],
+        )  # fmt: skip
         return OK
 
     return weights

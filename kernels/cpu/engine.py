@@ -32,6 +32,8 @@ from ..layout import (
     CONSTRAINED,
     CONSTRAINT,
     CONVERGED,
+    DW_OF_PIECES,
+    DY_IN_PIECES,
     FIELD_BYTES,
     FIRST_BATCH,
     FIRST_SLOT,
@@ -79,6 +81,8 @@ from ..layout import (
     PENALTY_CHUNKS,
     PENALTY_SLOPE,
     PENALTY_VALUE,
+    PIECES_ROWS,
+    PIECES_UPDATE_CHUNK,
     RATE,
     RATES,
     RESULTS,
@@ -102,6 +106,7 @@ from ..layout import (
     UPDATE_CHUNK,
     WEIGH,
     WEIGHTS,
+    even_share,
     operation_record,
     parameter_record,
     program_record,
@@ -195,7 +200,7 @@ def update_weights(run_address, program, rank, size, forms, updates):
     """
     run = run_record(run_address)
     arena, room = run[GRADIENTS], run[GRADIENT_ROOM]
-    status = OK
+    run[DY_IN_PIECES], status = 0, OK
     for index in range(program[PARAMETER_COUNT]):
         address = program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
@@ -204,9 +209,14 @@ def update_weights(run_address, program, rank, size, forms, updates):
         together = max(1, CACHE_LINE // (program[ITEM_BYTES] * columns))
         first, last = share((parameter[LENGTH] + together - 1) // together, rank, size)
         first, last = first * together, min(last * together, parameter[LENGTH])
-        fused = forms and updates and parameter[UPDATE] != 0 and columns <= UPDATE_CHUNK
-        rows = UPDATE_CHUNK // columns if fused else parameter[LENGTH]
         operation = program[OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * parameter[OPERATION]
+        fused = forms and updates and parameter[UPDATE] != 0 and columns <= UPDATE_CHUNK
+        rows = parameter[LENGTH]
+        if fused:
+            rows = UPDATE_CHUNK // columns
+            if operation_record(operation)[DW_OF_PIECES] != 0:
+                most = PIECES_UPDATE_CHUNK // columns // PIECES_ROWS * PIECES_ROWS  # a layer of pieces is not so wide
+                rows = max(1, even_share(last - first, most, PIECES_ROWS))
         for start in range(first, last, rows):
             end = min(start + rows, last)
             if fused:

@@ -18,7 +18,10 @@ from numba.extending import intrinsic
 
 from ..formulas.activations import relu
 from ..jit import COMPILED, FLAGS, address, at_address, formula
+from ..layout import even_share
 from ..memory import CACHE_LINE, aligned_zeros, item_size, vector
+from . import pieces
+from .amx import available
 from .panels import copy_panel, sum_rows, transpose_panel
 from .tile import (
     LONE_ROWS,
@@ -32,7 +35,7 @@ from .tile import (
     vector_length,
 )
 
-__all__ = ["column_sums", "multiplication", "multiply", "workspace"]
+__all__ = ["column_sums", "multiplication", "multiply", "pieces_workspace", "workspace"]
 
 #: Products that are summed in registers before the sum goes to memory, at most; a longer depth is cut evenly. A panel
 #: of B of this depth (192 KB with AVX-512, 48 KB with AVX2) stays in the second-level cache while all tiles of
@@ -88,17 +91,32 @@ _ARGUMENTS = 15
 _SIGNATURE = types.intp(*[types.intp] * _ARGUMENTS)
 
 
-def workspace(real, workers: int = 1) -> np.ndarray:
+def workspace(real, workers: int = 1, pieces_bytes: int = 0) -> np.ndarray:
     """What ``workers`` workers need to multiply numbers of type ``real``: an array, a part for each.
 
     A part begins with the address of the multiplication, compiled for this type; then comes room for packing. It is
-    memory that the system provides when it is first touched: small products touch little.
+    memory that the system provides when it is first touched: small products touch little. pieces_bytes : what products
+    of pieces need (``pieces.room_bytes``), if there are any; then the address of theirs comes second.
     """
-    part = _HEAD + np.dtype(real).itemsize * (_PACKED_A + _PACKED_B)
+    part = max(_HEAD + np.dtype(real).itemsize * (_PACKED_A + _PACKED_B), pieces_bytes)
     part += -part % CACHE_LINE
     parts = aligned_zeros(workers * part // 8, np.int64).reshape(workers, -1)
     parts[:, 0] = address(multiplication(real))
+    if pieces_bytes > 0:
+        parts[:, 1] = address(pieces.multiplication)
     return parts.reshape(-1)
+
+
+def pieces_workspace(rows: int, inputs: int, units: int) -> np.ndarray:
+    """A worker's workspace with which kernels form all products of pieces: of a layer of float32, for so many rows.
+
+    Raises a RuntimeError where there is no matrix unit (``amx.available``).
+    """
+    if not available():
+        raise RuntimeError("this processor, or this system, has no matrix unit (AMX)")
+    room = workspace(np.float32, 1, pieces.room_bytes(rows, inputs, units))
+    room[0] = room[1]
+    return room
 
 
 @functools.cache
@@ -127,7 +145,7 @@ def multiplication(real):
         in_line = size * b_row % CACHE_LINE == 0 and not evicting
         packs_b = b_column != 1 or rows >= (FEW_ROWS_IN_LINE if in_line else FEW_ROWS)
         packed_b, packed_a = room + _HEAD, room + _HEAD + size * _PACKED_B
-        depth_block = _even_share(depth, EVICTING_DEPTH_BLOCK if evicting else DEPTH_BLOCK)
+        depth_block = even_share(depth, EVICTING_DEPTH_BLOCK if evicting else DEPTH_BLOCK, 1)
         # Where all rows fit into one block, each panel is packed to the same place, which stays in the cache.
         column_bytes = size * ((depth_block + length - 1) // length * length) if rows > ROW_BLOCK else 0
         for j in range(0, columns, COLUMN_BLOCK):
@@ -177,15 +195,6 @@ def multiplication(real):
 
     product.signature = _SIGNATURE
     return product
-
-
-@_part
-def _even_share(length, most):
-    """The largest of the fewest parts of at most ``most`` into which a length can be cut."""
-    if length <= most:  # without divisions, which take as long as a small product
-        return length
-    parts = (length + most - 1) // most
-    return (length + parts - 1) // parts
 
 
 @_part
@@ -334,16 +343,19 @@ else:
 
 
 @formula
-def multiply(room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth, rectified):
+def multiply(
+    room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth, rectified, of_pieces
+):  # fmt: skip
     """C = S + A·B, with C (rows, columns), A (rows, depth), B (depth, columns).
 
     room : address of a worker's part of a ``workspace``; c, a, b, start : addresses; strides count numbers.
     The rows of C and S have unit stride, and so have the rows or the columns of B. S may be C, or a single
     row with ``start_row`` 0; 0 : zeros. The depth is at least 1.
-    rectified : not 0 for the ReLU of C, max(C, 0), in place of it.
+    rectified : not 0 for the ReLU of C, max(C, 0), in place of it. of_pieces : 1 for products of pieces
+    (``pieces.multiplication``, whose B may be IN_PIECES), else 0.
     """
     if rows > 0 and columns > 0:
-        function = vector(room, 1, np.int64)[0]
+        function = vector(room, 2, np.int64)[of_pieces]
         _call(
             function, room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth,
             rectified,

@@ -10,6 +10,7 @@ import functools
 
 from ..layout import (
     BATCH_ROWS,
+    DY_IN_PIECES,
     FIELD_BYTES,
     GRADIENT,
     GRADIENTS,
@@ -43,7 +44,7 @@ def form_parts(run_address, program_address, first, last):
     run, program = run_record(run_address), program_record(program_address)
     arena, part_rows, status = run[GRADIENTS], run[PART_ROWS], OK
     for row in range(first, last, part_rows):
-        run[SUMMED_FIRST], run[SUMMED_ROWS] = row, min(part_rows, last - row)
+        run[SUMMED_FIRST], run[SUMMED_ROWS], run[DY_IN_PIECES] = row, min(part_rows, last - row), 0
         run[GRADIENTS] = run[PARTS] + program[ITEM_BYTES] * run[PART_LENGTH] * (row // part_rows)
         for index in range(program[PARAMETER_COUNT]):
             parameter = parameter_record(program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index)

@@ -14,7 +14,7 @@ from ..jit import address, c_function
 from ..layout import PENALTY_CHUNK
 from ..memory import CACHE_LINE, aligned_zeros
 from ..random import shuffled_order
-from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, rows, updates
+from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, pieces, rows, updates
 from .crew import post, run_together, serve, wait
 from .engine import infer, train
 from .workers import new_sync
@@ -94,7 +94,8 @@ class Runner:
         self.parts = np.zeros(0, self.real)
         self.norm_limits = np.array([plan.clip_norm, -1.0])
         self.capacity = self.arena_rows = 0
-        self.workers = 0
+        self.workers = self.pieces_bytes = 0
+        self.marked_for = None  # the rows that ``_mark_pieces`` was called for, and whether they are those of parts
         #: The records of the call that runs, and their addresses.
         self.records = np.zeros(layout.RUN_FIELDS + layout.PROGRAM_FIELDS, np.int64)
         self.run, self.program = self.records[: layout.RUN_FIELDS], self.records[layout.RUN_FIELDS :]
@@ -139,6 +140,9 @@ class Runner:
                 shorter += [parts.form_parts, partial(parts.plan_combine, self.real)]
             if gathered:
                 shorter += [partial(gather.plan_gather, self.real), shuffled_order]
+            part_rows = self.part_rows(batch_size)
+            if np.any(self._of_pieces(part_rows or batch_size, part_rows > 0)):
+                longer.append(pieces.multiplication)
             roles = dict.fromkeys(parameter.role for parameter in self.plan.parameters)
             shorter += [partial(GRADIENTS[role], self.real) for role in roles]
             self._compile_ahead("operations", True, longer, shorter)
@@ -199,15 +203,41 @@ class Runner:
                 record[layout.CONSTRAINT_OPTION] = parameter.constraint
         return table
 
-    def _reserve(self, capacity, workers, part_count, arena_rows):
+    def _of_pieces(self, rows, parts):
+        """``pieces.of_pieces`` for each operation of a training."""
+        return [
+            pieces.of_pieces(each.inputs, each.outputs, rows, self.real, parts)
+            if each.kind == "dense"
+            else (False, False)
+            for each in self.plan.operations
+        ]
+
+    def _mark_pieces(self, rows, parts):
+        """Say so in the records of the operations, for batches or parts of so many rows.
+
+        Returns the bytes of a worker's room for such products, 0 where there are none.
+        """
+        if self.marked_for != (rows, parts):
+            self.marked_for = None  # Ctrl-C may end this anywhere
+            marks, room = self._of_pieces(rows, parts), 0
+            self._table("operations")[:, [layout.OF_PIECES, layout.DW_OF_PIECES]] = marks
+            for each, (with_W, of_dW) in zip(self.plan.operations, marks, strict=True):
+                if with_W or of_dW:
+                    room = max(room, pieces.room_bytes(rows if of_dW else 0, each.inputs, each.outputs))
+            self.bytes_of_pieces = room
+            self.marked_for = rows, parts
+        return self.bytes_of_pieces
+
+    def _reserve(self, capacity, workers, part_count, arena_rows, pieces_bytes=0):
         """Make room for batches of ``capacity`` rows, of which ``arena_rows`` are in the arenas at a time, ``workers``
-        workers and the gradients of ``part_count`` parts.
+        workers, the gradients of ``part_count`` parts and matrices in pieces.
         """
         plan = self.plan
         if part_count * plan.length > len(self.parts):
             self.fixed_run = self.form = None
             self.parts = aligned_zeros(part_count * plan.length, self.real)
-        if capacity > self.capacity or arena_rows > self.arena_rows or workers > self.workers:
+        more_room = workers > self.workers or pieces_bytes > self.pieces_bytes
+        if capacity > self.capacity or arena_rows > self.arena_rows or more_room:
             self.fixed_run = self.form = None
         if arena_rows > self.arena_rows:
             self.activations = aligned_zeros(plan.columns * arena_rows, self.real)
@@ -219,11 +249,12 @@ class Runner:
             self.row_losses = np.zeros(capacity)
             self.row_metrics = np.zeros(capacity * max(1, len(plan.metrics)))
             self.capacity = capacity
-        if workers > self.workers:
+        if more_room:
+            workers, pieces_bytes = max(workers, self.workers), max(pieces_bytes, self.pieces_bytes)
             self.scales = aligned_zeros(workers * CACHE_LINE // 8, np.float64).reshape(workers, -1)  # a line for each
-            self.workspace = gemm.workspace(self.real, workers).reshape(workers, -1)
-            self.gradient_rooms = aligned_zeros(workers * layout.UPDATE_CHUNK, self.real).reshape(workers, -1)
-            self.workers = workers
+            self.workspace = gemm.workspace(self.real, workers, pieces_bytes).reshape(workers, -1)
+            self.gradient_rooms = aligned_zeros(workers * layout.PIECES_UPDATE_CHUNK, self.real).reshape(workers, -1)
+            self.workers, self.pieces_bytes = workers, pieces_bytes
 
     def _fixed_run_record(self):
         """What is the same in the run records of all calls, until more room is made."""
@@ -349,7 +380,8 @@ class Runner:
         capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
         turn_rows = self.turn_rows(batch_size, workers)
         part_count = -(-capacity // part_rows) if part_rows else 0
-        self._reserve(capacity, workers, part_count, turn_rows * workers or capacity)
+        pieces_bytes = self._mark_pieces(part_rows or batch_size, part_rows > 0)
+        self._reserve(capacity, workers, part_count, turn_rows * workers or capacity, pieces_bytes)
         self._fill_training_records(data, kept, order is not None)
         run, program = self.run, self.program
         run[layout.STEP], run[layout.SEED] = step, seed

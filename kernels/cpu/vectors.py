@@ -101,13 +101,17 @@ class Vectors:
         pointer = self.builder.bitcast(pointer, vector.type.as_pointer())
         self.builder.store(vector, pointer).align = self.item_bytes
 
+    def store_masked(self, vector: ir.Value, pointer: ir.Value, mask: ir.Value) -> None:
+        """Write those numbers of the vector whose bits the mask has."""
+        arguments = [vector, pointer, _INT32(self.item_bytes), mask]
+        self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", _VOID, arguments)
+
     def store_first(self, vectors: list[ir.Value], pointers: list[ir.Value], count: ir.Value) -> None:
         """Write the first ``count`` numbers of each vector, 1 to all, to its pointer."""
         if VECTOR_BYTES == 64:
             mask = self.mask(count)
             for vector, pointer in zip(vectors, pointers, strict=True):
-                arguments = [vector, pointer, _INT32(self.item_bytes), mask]
-                self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", _VOID, arguments)
+                self.store_masked(vector, pointer, mask)
             return
         # A masked store of AVX2 takes tens of cycles on some processors, and the others have none.
         builder = self.builder

@@ -1,8 +1,6 @@
 """Matrix multiplication: sums on top of others, memory it must not read, every width of a vector."""
 
-import ctypes
 import hashlib
-import mmap
 import multiprocessing
 import os
 import pathlib
@@ -15,21 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import config
 
-from fastnn.kernels.cpu.gemm import DEPTH_BLOCK, EVICTING_STRIDE, LONG_ROWS, multiply, workspace
+from fastnn.kernels.cpu.gemm import DEPTH_BLOCK, EVICTING_STRIDE, LONG_ROWS, workspace
 from fastnn.kernels.cpu.tile import NARROW_HEIGHT, PANEL_VECTORS, TILE_HEIGHT, WIDE_VECTORS
 from fastnn.kernels.cpu.vectors import VECTOR_BYTES
-from fastnn.kernels.jit import COMPILED, kernel
+from fastnn.kernels.jit import COMPILED
 from tests.reference_products import (
     CANARY,
     REALS,
     assert_canaries,
     assert_product,
     assert_same_bits,
-    for_any_strides,
+    guarded,
     integers,
     numbers,
     padded,
     product,
+    run,
+    strided,
     unwritten,
 )
 
@@ -39,33 +39,6 @@ needs_vectors = pytest.mark.skipif(
     not COMPILED or bool(config.BOUNDSCHECK),
     reason="plain NumPy has no vectors of ours; they have no index to check",
 )
-
-
-@kernel
-def multiplied(c, a, b, start, workspace, start_kind, depth, rectified):
-    """C = S + A·B. start_kind : 0 without S, 1 with a row of it, 2 with all of it."""
-    size = c.itemsize
-    multiply(
-        workspace.ctypes.data, c.ctypes.data, c.strides[0] // size,
-        a.ctypes.data, a.strides[0] // size, a.strides[1] // size,
-        b.ctypes.data, b.strides[0] // size, b.strides[1] // size,
-        start.ctypes.data if start_kind > 0 else 0, start.strides[0] // size if start_kind > 1 else 0,
-        c.shape[0], c.shape[1], depth, rectified,
-    )  # fmt: skip
-
-
-def run(c, a, b, start=None, rectified=0):
-    real = c.dtype.type
-    kind = 0 if start is None else 1 if start.shape[0] == 1 else 2
-    function = for_any_strides(multiplied, real, 1, 2, 2, 2, 2, numbers=3)
-    function(c, a, b, c if start is None else start, workspace(real), kind, a.shape[1], rectified)
-    return c
-
-
-def strided(shape, real, seed, turned, make=numbers):
-    """A padded matrix; turned: its columns have unit stride."""
-    array = make(shape, real, seed)
-    return padded(array.T)[1].T if turned else padded(array)[1]
 
 
 #: Rows, depth, columns: small, ragged, deep, packed because it is wide.
@@ -186,21 +159,6 @@ def test_workspace_has_a_part_for_each_worker(real):
     assert memory.ctypes.data % 64 == 0 and parts.strides[0] % 64 == 0
     assert parts[0, 0] != 0 and (parts[:, 0] == parts[0, 0]).all()
     assert workspace(real)[0] == parts[0, 0]
-
-
-def guarded(array, at_end):
-    """A copy of the array at the end or the beginning of memory whose neighbors may not be touched."""
-    page = mmap.PAGESIZE
-    length = -(-array.nbytes // page) * page
-    memory = mmap.mmap(-1, length + 2 * page)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    protect = ctypes.CDLL(None, use_errno=True).mprotect
-    for guard in (start, start + page + length):
-        assert protect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
-    offset = page + (length - array.nbytes if at_end else 0)
-    copy = np.frombuffer(memory, array.dtype, array.size, offset).reshape(array.shape)
-    copy[...] = array
-    return copy
 
 
 def check_guarded():

@@ -1,0 +1,213 @@
+"""Products of float32 matrices on Intel's matrix unit (AMX), with the accuracy of float32.
+
+The unit multiplies numbers with 8 significant bits (bfloat16) and adds up in float32. A float32 number has 24, and is
+the sum of three such pieces: x = high + middle + low. Of the nine products of two of these sums the six largest are
+formed; the others are below 2**-23 of the whole, about what float32 rounds away. Six products on the unit take half the
+time of one in vector registers (AVX-512), and since the unit adds up 16 products before it adds them to a sum, the sums
+are closer to the exact ones.
+
+To split a matrix takes as long as to multiply it with some 30 rows. So large layers gain in training, with batches of
+many rows (``of_pieces``); all else has vector registers alone (``gemm.py``). What is smaller than float32's normal
+numbers counts as zero here, products of pieces too: sums below 1e-31 lose digits. Numbers from 3.396e38 on round up to
+infinity, and what is infinite yields NaN.
+"""
+
+import numpy as np
+from numba import njit, types
+
+from ..cores import cores
+from ..jit import COMPILED, FLAGS
+from ..layout import even_share
+from ..memory import CACHE_LINE
+from .amx import (
+    TILE_BYTES,
+    TILE_DEPTH,
+    TILE_SIDE,
+    available,
+    configure,
+    finish_block,
+    multiply_block,
+    release,
+    split_line,
+)
+from .panels import transpose_panel
+
+__all__ = ["IN_PIECES", "multiplication", "of_pieces", "room_bytes"]
+
+#: Inputs and units of a layer whose products gain from pieces. (Measured, as the next two.)
+LEAST_SIDE, MOST_SIDE = 128, 4096
+
+#: Rows of a batch for each core, at least: each splits W for its own rows. And inputs for each core, where dW is formed
+#: of pieces: each splits dy for its own rows of dW.
+LEAST_ROWS, LEAST_INPUTS = 64, 96
+
+#: Numbers of the depth that are split and multiplied before the next ones, at most: so the pieces of a block of rows,
+#: and of a panel of columns, stay in the second-level cache. As many rows of dy, at most, are kept in pieces.
+DEPTH_BLOCK = 1024
+
+#: Rows and columns of a block of C, and columns of B that are split together.
+BLOCK, PANEL = 2 * TILE_SIDE, 4 * TILE_SIDE
+
+#: ``b_row`` of a B that the room still has in pieces, from the multiplication before. (No other B has such a stride.)
+IN_PIECES = 0
+
+#: Bytes of the pieces of A: blocks of rows are as high as they allow.
+_A_BYTES = 3 << 19
+
+#: Where the parts of a worker's room begin, in bytes: a block of C, A in pieces, what is transposed, B in pieces.
+_C = CACHE_LINE
+_A = _C + 4 * BLOCK * BLOCK
+_TRANSPOSED = _A + _A_BYTES
+_B = _TRANSPOSED + _A_BYTES
+
+#: The type of the numbers.
+real = np.float32
+
+#: Put in place before it is compiled, as in ``gemm.py``.
+_part = njit(inline="always", **FLAGS)
+
+
+def of_pieces(inputs: int, units: int, rows: int, dtype, parts: bool) -> tuple[bool, bool]:
+    """Whether a dense layer forms its products of pieces in training: those with W, and xᵀ·dy.
+
+    rows : of a batch, or of each of its ``parts``, which one worker has. It depends on the plan, the batch and the
+    machine alone, so the bits are the same for any number of workers.
+    """
+    if np.dtype(dtype) != real or min(inputs, units) < LEAST_SIDE or max(inputs, units) > MOST_SIDE:
+        return False, False
+    workers = 1 if parts else cores()
+    with_W = rows >= LEAST_ROWS * workers
+    of_dW = LEAST_ROWS <= rows <= DEPTH_BLOCK and inputs >= LEAST_INPUTS * workers
+    possible = (with_W or of_dW) and COMPILED and available()
+    return with_W and possible, of_dW and possible
+
+
+def room_bytes(rows: int, inputs: int, units: int) -> int:
+    """Bytes of a worker's room for the products of a layer; rows : of dy that are kept in pieces."""
+    deepest = min(DEPTH_BLOCK, max(inputs, units))
+    tiles_and_depth = (-(-units // TILE_SIDE), rows), (PANEL // TILE_SIDE, deepest)
+    return _B + max(tiles * (-(-depth // TILE_DEPTH) * TILE_BYTES + CACHE_LINE) for tiles, depth in tiles_and_depth)
+
+
+@_part
+def _tiles(depth):
+    """Tiles behind one another that a depth takes."""
+    return (depth + TILE_DEPTH - 1) // TILE_DEPTH
+
+
+@_part
+def _strip(depth):
+    """Bytes from the tiles of 16 rows of A or columns of B to the next ones: never a multiple of 4096, or tiles that
+    are multiplied would evict one another from the first-level cache.
+    """
+    return _tiles(depth) * TILE_BYTES + CACHE_LINE
+
+
+@_part
+def _split_rows(to, a, a_row, rows, depth):
+    """Split A, whose rows have unit stride: tile after tile of the depth for each 16 rows."""
+    for row in range(0, rows, TILE_SIDE):
+        place, high = to + row // TILE_SIDE * _strip(depth), min(TILE_SIDE, rows - row)
+        for k in range(0, depth, TILE_DEPTH):
+            left = depth - k
+            source = a + 4 * (row * a_row + k)
+            split_line(place, 64, source, a_row, TILE_SIDE, high, left, left, left - TILE_SIDE, left - TILE_SIDE)
+            place += TILE_BYTES
+
+
+@_part
+def _split_columns(to, b, b_row, depth, columns):
+    """Split B, whose rows have unit stride: tile after tile of the depth for each 16 columns."""
+    tiles = (columns + TILE_SIDE - 1) // TILE_SIDE
+    rest = columns - TILE_SIDE * (tiles - 1)
+    for k in range(0, depth, TILE_DEPTH):
+        for row in range(k, k + TILE_SIDE):
+            first, second = TILE_SIDE if row < depth else 0, TILE_SIDE if row + TILE_SIDE < depth else 0
+            split_line(
+                to + 64 * (row - k), _strip(depth), b + 4 * row * b_row, TILE_SIDE, TILE_SIDE * b_row, tiles, first,
+                min(rest, first), second, min(rest, second),
+            )  # fmt: skip
+        to += TILE_BYTES
+
+
+@_part
+def _split_transposed_rows(to, transposed, a, a_column, rows, depth):
+    """Split A, whose columns have unit stride."""
+    wide = TILE_DEPTH * _tiles(depth)
+    for k in range(0, depth, TILE_SIDE):
+        deep = min(TILE_SIDE, depth - k)
+        transpose_panel(transposed + 4 * k, wide, a + 4 * k * a_column, a_column, rows, deep, real)
+    _split_rows(to, transposed, wide, rows, depth)
+
+
+@_part
+def _split_transposed_columns(to, transposed, b, b_column, depth, columns):
+    """Split B, whose columns have unit stride and are at most PANEL."""
+    for column in range(0, columns, TILE_SIDE):
+        wide = min(TILE_SIDE, columns - column)
+        transpose_panel(transposed + 4 * column, PANEL, b + 4 * column * b_column, b_column, depth, wide, real)
+    _split_columns(to, transposed, PANEL, depth, columns)
+
+
+@_part
+def _multiply_panel(c, c_row, block_of_c, a, b, start, start_row, rows, columns, depth, rectified):
+    """C = S + A·B for a panel of B's columns; a, b : addresses of pieces."""
+    strip, whole_tiles = _strip(depth), start == 0 and rectified == 0
+    for row in range(0, rows, BLOCK):
+        height = min(BLOCK, rows - row)
+        for column in range(0, columns, BLOCK):
+            width = min(BLOCK, columns - column)
+            to = c + 4 * (row * c_row + column)
+            direct = whole_tiles and height % TILE_SIDE == 0 and width % TILE_SIDE == 0
+            multiply_block(
+                to if direct else block_of_c, 4 * (c_row if direct else BLOCK),
+                a + row // TILE_SIDE * strip, strip if height > TILE_SIDE else 0,
+                b + column // TILE_SIDE * strip, strip if width > TILE_SIDE else 0, _tiles(depth),
+            )  # fmt: skip
+            if not direct:
+                plus = start + 4 * (row * start_row + column) if start != 0 else 0
+                finish_block(to, c_row, block_of_c, plus, start_row, height, width, rectified)
+
+
+def multiplication(
+    room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth, rectified
+):
+    """C = S + A·B as ``gemm.multiply`` says, for float32.
+
+    A B that meets an A with columns of unit stride, of at most DEPTH_BLOCK rows, stays in the room; the next call may
+    say so: b_row IN_PIECES. A number of C has the same bits whatever rows and columns it is computed with, as its
+    products are summed in the order of the depth, in blocks whose length follows from the depth.
+    """
+    packed_a, transposed = room + _A, room + _TRANSPOSED
+    depth_block, stays = even_share(depth, DEPTH_BLOCK, TILE_DEPTH), a_column != 1
+    configure()
+    for k in range(0, depth, depth_block):
+        deep = min(depth_block, depth - k)
+        strip = _strip(deep)
+        row_block = even_share(rows, _A_BYTES // strip * TILE_SIDE // BLOCK * BLOCK, BLOCK)
+        # What is added to the products: S to the first ones, then what C has.
+        plus, plus_row = (start, start_row) if k == 0 else (c, c_row)
+        for i in range(0, rows, row_block):
+            high, a_block = min(row_block, rows - i), a + 4 * (i * a_row + k * a_column)
+            if a_column == 1:
+                _split_rows(packed_a, a_block, a_row, high, deep)
+            else:
+                _split_transposed_rows(packed_a, transposed, a_block, a_column, high, deep)
+            for j in range(0, columns, PANEL):
+                wide, b_block = min(PANEL, columns - j), b + 4 * (k * b_row + j * b_column)
+                panel = room + _B + (j // TILE_SIDE * strip if stays else 0)
+                if b_row != IN_PIECES and (i == 0 or not stays):
+                    if b_column == 1:
+                        _split_columns(panel, b_block, b_row, deep, wide)
+                    else:
+                        _split_transposed_columns(panel, transposed, b_block, b_column, deep, wide)
+                _multiply_panel(
+                    c + 4 * (i * c_row + j), c_row, room + _C, packed_a, panel,
+                    plus + 4 * (i * plus_row + j) if plus != 0 else 0, plus_row, high, wide, deep,
+                    rectified if k + deep == depth else 0,
+                )  # fmt: skip
+    release()
+    return 1
+
+
+multiplication.signature = types.intp(*[types.intp] * 15)
