@@ -24,7 +24,7 @@ REFERENCE = ROOT / "asv_bench" / "reference"
 PAGE, PLOTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "_static"
 
 SETS = {
-    "512": "Intel Xeon, AVX-512",
+    "512": "Intel Xeon, AVX-512 and AMX",
     "256": "Intel Xeon, limited to AVX2",
     "zen3": "Zen 3, AVX2",
 }
