@@ -3,8 +3,8 @@
 The unit multiplies numbers with 8 significant bits (bfloat16) and adds up in float32. A float32 number has 24, and is
 the sum of three such pieces: x = high + middle + low. Of the nine products of two of these sums the six largest are
 formed; the others are below 2**-23 of the whole, about what float32 rounds away. Six products on the unit take half the
-time of one in vector registers (AVX-512), and since the unit adds up 16 products before it adds them to a sum, the sums
-are closer to the exact ones.
+time of one in vector registers (AVX-512). And since the unit adds up 16 products before it adds them to a sum, the sums
+are closer to the exact ones than if one product after the other were added in float32.
 
 To split a matrix takes as long as to multiply it with some 30 rows. So large layers gain in training, with batches of
 many rows (``of_pieces``); all else has vector registers alone (``gemm.py``). What is smaller than float32's normal
