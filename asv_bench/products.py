@@ -58,7 +58,7 @@ Call = Callable[[], None]
 
 def of_fastnn(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, threads: int) -> Call:
     """The kernels of fastnn, each worker its share; after each product they wait for each other, as in the engine."""
-    from fastnn.kernels.cpu import dense, gemm, pieces
+    from fastnn.kernels.cpu import dense, gemm
     from fastnn.kernels.cpu.workers import new_sync, take_core
 
     x, W, dy = arrays
@@ -69,10 +69,8 @@ def of_fastnn(arrays: list[np.ndarray], out: np.ndarray, name: str, calls: int, 
         "dense_backward_input": (out, dy, W),
     }[name]
     run = together(getattr(dense, name))
-    layer = x.shape[0], *W.shape
-    is_gradient = name == "dense_backward_weights"
-    of_pieces = pieces.of_pieces(*W.shape, len(x), x.dtype, parts=False)[is_gradient]  # as the engine's layers do
-    rooms = [gemm.pieces_workspace(*layer) if of_pieces else gemm.workspace(x.dtype.type) for _ in range(threads)]
+    gradient = name == "dense_backward_weights"
+    rooms = [gemm.layer_workspace(len(x), *W.shape, x.dtype, gradient) for _ in range(threads)]
 
     def work(rank: int, sync: np.ndarray, taken: set[int]) -> None:
         take_core(taken)  # as the engine's workers do

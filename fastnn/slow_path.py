@@ -30,7 +30,8 @@ class SlowPath:
         self.part_rows = 0
         #: Rows that are multiplied together in a training, of a batch or of a part; 0 : this is none.
         self.rows_together = 0
-        self.rooms: dict[tuple[int, int, int], np.ndarray] = {}
+        #: (inputs, units) -> rows, and a room for the products of pieces of such a layer.
+        self.rooms: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
 
     @cached_property
     def workspace(self) -> np.ndarray:
@@ -48,9 +49,9 @@ class SlowPath:
         layer, rows = (operation.inputs, operation.outputs), self.rows_together
         if rows == 0 or not pieces.of_pieces(*layer, rows, self.plan.dtype, self.part_rows > 0)[gradient]:
             return self.workspace
-        if (rows, *layer) not in self.rooms:
-            self.rooms[rows, *layer] = np.asarray(gemm.pieces_workspace(rows, *layer))
-        return self.rooms[rows, *layer]
+        if self.rooms.get(layer, (0, self.workspace))[0] != rows:
+            self.rooms[layer] = rows, np.asarray(gemm.pieces_workspace(rows, *layer))
+        return self.rooms[layer][1]
 
     @cached_property
     def down_to_the_inputs(self) -> list[Operation]:

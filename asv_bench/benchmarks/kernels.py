@@ -23,12 +23,8 @@ def product(name: str, shape: tuple[int, int, int], dtype: str, calls: int):
         numbers(inputs, units, dtype=dtype),
         numbers(rows, units, dtype=dtype),
     )
-    # As the engine's layers do.
-    is_gradient = name == "dense_backward_weights"
-    if kernel("cpu.pieces", "of_pieces")(inputs, units, rows, dtype, parts=False)[is_gradient]:
-        workspace = kernel("cpu.gemm", "pieces_workspace")(rows, inputs, units)
-    else:
-        workspace = kernel("cpu.gemm", "workspace")(np.dtype(dtype).type)
+    gradient = name == "dense_backward_weights"
+    workspace = kernel("cpu.gemm", "layer_workspace")(rows, inputs, units, dtype, gradient)
     b = np.zeros(units, dtype)
     arguments = {
         "dense_forward": (np.empty_like(dy), x, W, b, workspace),

@@ -51,7 +51,6 @@ _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 _BYTE, _INT32, _VOID = ir.IntType(8), ir.IntType(32), ir.VoidType()
 _ADDRESS = types.intp
 
-
 #: Whether the user wants it.
 _WANTED = os.environ.get("FASTNN_AMX") or "1"
 if _WANTED not in ("0", "1"):

@@ -35,7 +35,7 @@ from .tile import (
     vector_length,
 )
 
-__all__ = ["column_sums", "multiplication", "multiply", "pieces_workspace", "workspace"]
+__all__ = ["column_sums", "layer_workspace", "multiplication", "multiply", "pieces_workspace", "workspace"]
 
 #: Products that are summed in registers before the sum goes to memory, at most; a longer depth is cut evenly. A panel
 #: of B of this depth (192 KB with AVX-512, 48 KB with AVX2) stays in the second-level cache while all tiles of
@@ -117,6 +117,16 @@ def pieces_workspace(rows: int, inputs: int, units: int) -> np.ndarray:
     room = workspace(np.float32, 1, pieces.room_bytes(rows, inputs, units))
     room[0] = room[1]
     return room
+
+
+def layer_workspace(rows: int, inputs: int, units: int, dtype, gradient: bool) -> np.ndarray:
+    """A worker's workspace for a dense layer's products in training, of pieces or not, as the engine forms them.
+
+    gradient : for xᵀ·dy, else for those with W; rows : of a batch that has no parts.
+    """
+    if pieces.of_pieces(inputs, units, rows, dtype, parts=False)[gradient]:
+        return pieces_workspace(rows, inputs, units)
+    return workspace(np.dtype(dtype).type)
 
 
 @functools.cache
