@@ -54,13 +54,14 @@ from .memory import item_size, matrix, vector
     NORMS,  # address of the squared norm of each row of the parameters' gradients, float64
     GRADIENT_ROOM,  # address of this worker's room for the gradient of a chunk of a parameter
     DY_IN_PIECES,  # address of the operation whose dy is in pieces in WORKSPACE, for the next rows of dW, or 0
+    BARRIER,  # the number of the last barrier that this worker has reached in this call
     SUMMED_FIRST,  # the first of the batch's rows that a gradient is summed over
     SUMMED_ROWS,  # and how many they are
     PARTS,  # address of the gradients of the parts of a batch, arena after arena
     PART_LENGTH,  # elements of such an arena
     PART_ROWS,  # rows of each part but the last; 1 where gradients are summed over the whole batch at once
     RUN_FIELDS,
-) = range(38)
+) = range(39)
 
 # An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
 # the width of the targets.
@@ -79,9 +80,11 @@ from .memory import item_size, matrix, vector
     OPTION,  # its first option in the options
     OF_PIECES,  # 1 where a dense layer's products with W are formed of pieces (pieces.py), else 0
     DW_OF_PIECES,  # 1 where its product xᵀ·dy is, else 0
+    Y_COLUMNS,  # columns of a dense layer's y, where the workers share these and not the rows of the batch; else 0
+    DX_COLUMNS,  # columns of its dx, where they share these; else 0
     RECTIFIED,  # 1 where a dense layer forms max(y, 0), for a ReLU that follows it; else 0
     OPERATION_FIELDS,
-) = range(16)
+) = range(18)
 
 # A trainable parameter.
 (
@@ -132,6 +135,7 @@ from .memory import item_size, matrix, vector
     ITEM_BYTES,  # bytes of a number
     FORM_PARTS,  # address: function(run, program, first row, last row) forms the gradients of parts of the batch, or 0
     COMBINE,  # address: function(run, parameter, first element, last element) adds them up
+    WHOLE,  # 1 where a batch is not cut into blocks of rows, since workers share columns; else 0
     TURN_ROWS,  # rows of the arenas in which a worker's blocks of a batch with parts take turns, or 0
     FIRST_BATCH,  # of those to train on, counted through the epochs of ROW_ORDER
     LAST_BATCH,  # the one after them
@@ -142,7 +146,7 @@ from .memory import item_size, matrix, vector
     ARENA_LINES,  # cache lines of an arena
     BEGUN,  # 1 once all workers have saved their shares, before which nothing changes; else 0
     PROGRAM_FIELDS,
-) = range(38)
+) = range(39)
 
 #: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers.
 PENALTY_CHUNK = 4096

@@ -13,6 +13,7 @@ from fastnn.kernels.jit import COMPILED
 from fastnn.kernels.layout import (
     CONVERGED,
     DW_OF_PIECES,
+    DX_COLUMNS,
     FORWARD,
     NOT_FINITE,
     OF_PIECES,
@@ -20,6 +21,8 @@ from fastnn.kernels.layout import (
     PARTS,
     PIECES_UPDATE_CHUNK,
     RECTIFIED,
+    WHOLE,
+    Y_COLUMNS,
 )
 from fastnn.kernels.memory import aligned_zeros
 from fastnn.slow_path import SlowPath
@@ -62,7 +65,19 @@ def smooth_slope(w):
 SMALL = "digits" if COMPILED else "odd order"
 
 #: Too large for the plain Python mode.
-LARGE = {"wide", "pieces", "pieces, clipped", "pieces in parts", "digits", "penalties", "parts in blocks"}
+LARGE = {
+    "wide",
+    "columns",
+    "columns, clipped",
+    "columns of high batches",
+    "pieces",
+    "pieces, clipped",
+    "pieces in parts",
+    "pieces by columns",
+    "digits",
+    "penalties",
+    "parts in blocks",
+}
 
 #: name -> (inputs, layers, loss, optimizer, batch size)
 ARCHITECTURES = {
@@ -182,6 +197,22 @@ ARCHITECTURES = {
         9,
     ),
     "wide": (300, lambda: [dense(270, "relu"), dense(10, "softmax")], "cross_entropy", "adam", 260),
+    "columns": (
+        520,
+        lambda: [dense(500, "relu"), fn.Dropout(0.2), dense(480), dense(470, "tanh"), dense(3, "softmax")],
+        "cross_entropy",
+        "adam",
+        20,
+    ),
+    "columns, clipped": (
+        520,
+        lambda: [dense(500, "relu", kernel_regularizer="l2"), dense(480, kernel_constraint=fn.MaxNorm(0.9)), dense(2)],
+        "mse",
+        fn.Adam(clip_norm=0.1),
+        3,
+    ),
+    "columns of high batches": (700, lambda: [dense(1060, "relu"), dense(2)], "mse", "adam", 760),
+    "pieces by columns": (540, lambda: [dense(520, "relu"), dense(540), dense(3)], "mse", "adam", 70),
     "pieces": (
         260,
         lambda: [dense(520, "relu"), fn.Dropout(0.2), dense(200, "tanh"), dense(130), dense(3)],
@@ -295,6 +326,7 @@ def two_cores(monkeypatch):
         ("pieces", [(1, 1), (1, 1), (1, 1), (0, 0)]),
         ("pieces, clipped", [(1, 1), (1, 0)]),
         ("pieces in parts", [(1, 1), (0, 0)]),
+        ("pieces by columns", [(1, 1), (1, 1), (0, 0)]),
         ("digits", [(0, 0), (0, 0), (0, 0)]),
     ],
 )
@@ -304,6 +336,28 @@ def test_which_architectures_here_are_multiplied_by_pieces(name, marks):
     found = runner.tables["operations"][:, [OF_PIECES, DW_OF_PIECES]]
     kinds = [operation.kind for operation in runner.plan.operations]
     assert [tuple(map(int, mark)) for mark, kind in zip(found, kinds, strict=True) if kind == "dense"] == marks
+
+
+@pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
+@pytest.mark.parametrize(
+    ("name", "workers", "columns"),
+    [
+        ("columns", 1, [(0, 0), (0, 0), (0, 0), (0, 0)]),
+        ("columns", 2, [(500, 0), (480, 500), (470, 480), (0, 0)]),
+        ("columns of high batches", 2, [(1060, 0), (0, 0)]),
+        ("pieces by columns", 2, [(520, 0), (540, 520), (0, 0)]),
+        ("wide", 2, [(0, 0), (0, 0)]),
+        ("parts in blocks", 2, [(0, 0), (0, 0), (0, 0)]),
+    ],
+)
+def test_of_which_layers_workers_share_the_columns(name, workers, columns):
+    model, runner, X, y, batch_size = _with_runner(name)
+    for each in (1, 3, workers):  # and what another number of workers had is gone
+        train(model, runner, X, y, batch_size, each)
+    found = runner.tables["operations"][:, [Y_COLUMNS, DX_COLUMNS]]
+    kinds = [operation.kind for operation in runner.plan.operations]
+    assert [tuple(map(int, mark)) for mark, kind in zip(found, kinds, strict=True) if kind == "dense"] == columns
+    assert runner.program[WHOLE] == np.any(columns)
 
 
 @needs_unit
@@ -454,6 +508,19 @@ def test_a_loss_that_is_not_finite_stops_all_workers_before_the_update(workers):
     status, done, _ = runner.train(Data(X, y), None, batch_size, 0, 3, np.full(3, 0.01), 0, 0, workers)
     assert (status, done) == (NOT_FINITE, 0)
     np.testing.assert_array_equal(model.arenas.parameters, before)
+
+
+@pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
+@pytest.mark.parametrize("bad", [0, 9, 19])
+def test_workers_that_share_columns_wait_for_nobody_who_has_stopped(bad):
+    """One of them finds that the loss of its row is not finite, and does not go back through the layers."""
+    model, runner, X, y, batch_size = _with_runner("columns")
+    X[bad, 0] = np.nan
+    before = model.arenas.parameters.copy()
+    for workers in (2, 3, 4):
+        status, done, _ = runner.train(Data(X, y), None, batch_size, 0, 3, np.full(3, 0.01), 0, 0, workers)
+        assert (status, done) == (NOT_FINITE, 0)
+        np.testing.assert_array_equal(model.arenas.parameters, before)
 
 
 @pytest.mark.parametrize("name", ["clipped by norm", "logistic regression"])

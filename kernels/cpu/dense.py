@@ -9,8 +9,10 @@ import functools
 
 from ..jit import formula, kernel
 from ..layout import (
+    BATCH_ROWS,
     DW_OF_PIECES,
     DX,
+    DX_COLUMNS,
     DY,
     DY_IN_PIECES,
     GRADIENTS,
@@ -24,6 +26,7 @@ from ..layout import (
     SUMMED_FIRST,
     SUMMED_ROWS,
     WORKSPACE,
+    Y_COLUMNS,
     B,
     W,
     X,
@@ -104,17 +107,23 @@ def dense_backward_weights(dW, db, dy, x, workspace, rank, size):
 
 @functools.cache
 def plan_dense_forward(real):
-    """``dense_forward`` for a plan, with the ReLU that follows it where RECTIFIED says so."""
+    """``dense_forward`` for a plan, with the ReLU that follows it where RECTIFIED says so.
+
+    For rows ``first`` to ``last``; where workers share Y_COLUMNS, for these columns and all rows of the batch.
+    """
 
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
-        y = activation_address(run, operation[Y], units, first, real)
+        column, columns = 0, units
+        if operation[Y_COLUMNS] != 0:
+            column, columns, first, last = first, last - first, 0, run[BATCH_ROWS]
+        y = activation_address(run, operation[Y], units, first, real) + size * column
         x = activation_address(run, operation[X], inputs, first, real)
-        weights = run[PARAMETERS] + size * operation[W]
-        bias = run[PARAMETERS] + size * operation[B] if operation[B] >= 0 else 0
+        weights = run[PARAMETERS] + size * (operation[W] + column)
+        bias = run[PARAMETERS] + size * (operation[B] + column) if operation[B] >= 0 else 0
         multiply(
-            run[WORKSPACE], y, units, x, inputs, 1, weights, units, 1, bias, 0, last - first, units, inputs,
+            run[WORKSPACE], y, units, x, inputs, 1, weights, units, 1, bias, 0, last - first, columns, inputs,
             operation[RECTIFIED], operation[OF_PIECES],
         )  # fmt: skip
         return OK
@@ -124,18 +133,21 @@ def plan_dense_forward(real):
 
 @functools.cache
 def plan_dense_backward(real):
-    """``dense_backward_input`` for a plan."""
+    """``dense_backward_input`` for a plan: for rows or, where workers share DX_COLUMNS, for columns."""
 
     def backward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         if operation[DX] == NOWHERE:
             return OK
-        inputs, units = operation[INPUTS], operation[OUTPUTS]
-        dx = derivative_address(run, operation[DX], inputs, first, real)
+        inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
+        column, columns = 0, inputs
+        if operation[DX_COLUMNS] != 0:
+            column, columns, first, last = first, last - first, 0, run[BATCH_ROWS]
+        dx = derivative_address(run, operation[DX], inputs, first, real) + size * column
         dy = derivative_address(run, operation[DY], units, first, real)
-        weights = run[PARAMETERS] + item_size(real) * operation[W]
+        weights = run[PARAMETERS] + size * (operation[W] + column * units)
         multiply(
-            run[WORKSPACE], dx, inputs, dy, units, 1, weights, 1, units, 0, 0, last - first, inputs, units, 0,
+            run[WORKSPACE], dx, inputs, dy, units, 1, weights, 1, units, 0, 0, last - first, columns, units, 0,
             operation[OF_PIECES],
         )  # fmt: skip
         return OK

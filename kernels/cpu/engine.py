@@ -22,6 +22,7 @@ from ..layout import (
     ARENA_LINES,
     BACKWARD,
     BACKWARD_FIRST,
+    BARRIER,
     BATCH_ROWS,
     BATCH_SIZE,
     BEGUN,
@@ -33,6 +34,7 @@ from ..layout import (
     CONSTRAINT,
     CONVERGED,
     DW_OF_PIECES,
+    DX_COLUMNS,
     DY_IN_PIECES,
     FIELD_BYTES,
     FIRST_BATCH,
@@ -106,6 +108,8 @@ from ..layout import (
     UPDATE_CHUNK,
     WEIGH,
     WEIGHTS,
+    WHOLE,
+    Y_COLUMNS,
     even_share,
     operation_record,
     parameter_record,
@@ -115,6 +119,7 @@ from ..layout import (
 )
 from ..memory import CACHE_LINE, call, matrix, vector
 from .row_functions import row_sum
+from .shares import share_of_columns
 from .subnormal import restore_subnormal, without_subnormal
 from .workers import barrier
 
@@ -128,7 +133,35 @@ def sum_in_order(address, length):
 
 
 @formula
-def forward_rows(run_address, program, first, last):
+def meet(run, program, rank, size, status):
+    """Wait until all workers are here; returns their common status."""
+    run[BARRIER] += 1
+    return barrier(program[SYNC], rank, size, run[BARRIER], status)
+
+
+@formula
+def go_through(run_address, program, operation, function, columns, first, last, rank, size, complete):
+    """Call an operation's function for rows ``first`` to ``last`` or, where workers share ``columns``, for a share of
+    these and all rows of the batch: then all meet before, unless these are ``complete``, and afterwards.
+
+    Returns the status, and whether all rows of what it wrote are there.
+    """
+    if function == 0:
+        return OK, complete
+    if columns == 0:
+        return call(function, run_address, operation, first, last), False
+    run, status = run_record(run_address), OK
+    if not complete:
+        status = meet(run, program, rank, size, OK)
+    if status == OK:
+        first_column, last_column = share_of_columns(columns, rank, size)
+        status = call(function, run_address, operation, first_column, last_column)
+        status = meet(run, program, rank, size, status)
+    return status, True
+
+
+@formula
+def forward_rows(run_address, program, first, last, rank, size):
     """Take rows ``first`` to ``last`` of the batch through the operations, the loss and the metrics."""
     if program[GATHER] != 0:
         status = call(program[GATHER], run_address, program[GATHER_OPERATION], first, last)
@@ -138,13 +171,14 @@ def forward_rows(run_address, program, first, last):
         status = call(program[LOOK], run_address, program[GATHER_OPERATION], first, last)
         if status != OK:
             return status
-    operation = program[OPERATIONS]
+    operation, complete = program[OPERATIONS], False
     for _ in range(program[OPERATION_COUNT]):
-        function = operation_record(operation)[FORWARD]
-        if function != 0:
-            status = call(function, run_address, operation, first, last)
-            if status != OK:
-                return status
+        function, columns = operation_record(operation)[FORWARD], operation_record(operation)[Y_COLUMNS]
+        status, complete = go_through(
+            run_address, program, operation, function, columns, first, last, rank, size, complete
+        )
+        if status != OK:
+            return status
         operation += FIELD_BYTES * OPERATION_FIELDS
     status = OK
     if program[LOSS] != 0:
@@ -162,15 +196,17 @@ def forward_rows(run_address, program, first, last):
 
 
 @formula
-def backward_rows(run_address, program, first, last):
+def backward_rows(run_address, program, first, last, rank, size):
     """Take the derivative of the loss back through the operations, for rows ``first`` to ``last``."""
+    complete = False
     for index in range(program[OPERATION_COUNT] - 1, program[BACKWARD_FIRST] - 1, -1):
         operation = program[OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * index
-        function = operation_record(operation)[BACKWARD]
-        if function != 0:
-            status = call(function, run_address, operation, first, last)
-            if status != OK:
-                return status
+        function, columns = operation_record(operation)[BACKWARD], operation_record(operation)[DX_COLUMNS]
+        status, complete = go_through(
+            run_address, program, operation, function, columns, first, last, rank, size, complete
+        )
+        if status != OK:
+            return status
     return OK
 
 
@@ -295,11 +331,11 @@ def train(run_address, program_address, rank, size):
 def train_on_batches(run_address, program_address, rank, size):
     """The same, with subnormal numbers as the calling thread takes them."""
     run, program = run_record(run_address), program_record(program_address)
-    first_batch, last_batch, sync = program[FIRST_BATCH], program[LAST_BATCH], program[SYNC]
+    first_batch, last_batch = program[FIRST_BATCH], program[LAST_BATCH]
     results = matrix(program[RESULTS], last_batch - first_batch, 1 + program[METRIC_COUNT], np.float64)
     source, target_source, weights, kept = run[SOURCE], run[TARGET_SOURCE], run[WEIGHTS], run[KEPT]
     batches = (program[ROWS] + program[BATCH_SIZE] - 1) // program[BATCH_SIZE]
-    number = 0
+    run[BARRIER] = 0
     if program[SAVED] != 0:
         save(run, program, rank, size)
     for batch in range(first_batch, last_batch):
@@ -318,22 +354,23 @@ def train_on_batches(run_address, program_address, rank, size):
         status = OK
         # Blocks of about equal height: few rows left over would read all weights for themselves.
         blocks = max(1, (part_rows * (last - first) + program[BLOCK] // 2) // program[BLOCK])
+        if program[WHOLE] != 0:  # all workers meet in each
+            blocks = 1
         for number_of_block in range(blocks):
             start_of_block, end_of_block = share(last - first, number_of_block, blocks)
             block, end = part_rows * (first + start_of_block), min(part_rows * (first + end_of_block), rows)
             if program[TURN_ROWS] != 0:  # of a block only its gradients stay, and the next one gets its places
                 run[ROWS_BEFORE] = block - rank * program[TURN_ROWS]
             if status == OK:
-                status = forward_rows(run_address, program, block, end)
+                status = forward_rows(run_address, program, block, end, rank, size)
             if status == OK:
-                status = backward_rows(run_address, program, block, end)
+                status = backward_rows(run_address, program, block, end, rank, size)
             if status == OK and program[FORM_PARTS] != 0:
                 status = call(program[FORM_PARTS], run_address, program_address, block, end)
         if program[PENALTY_CHUNKS] > 0 and status == OK:
             status = penalty_terms(run_address, program, rank, size)
 
-        number += 1
-        status = barrier(sync, rank, size, number, status)
+        status = meet(run, program, rank, size, status)
         if status != OK:
             return status
         if program[SAVED] != 0:
@@ -346,18 +383,15 @@ def train_on_batches(run_address, program_address, rank, size):
                 results[batch - first_batch, 1 + metric] = sum_in_order(values, rows) / rows
         status = update_weights(run_address, program, rank, size, True, program[NORM] == 0)
 
-        number += 1
-        status = barrier(sync, rank, size, number, status)
+        status = meet(run, program, rank, size, status)
         if program[NORM] != 0 and status == OK:
             status = look_at_norm(run, program)
             if status == OK:
                 status = update_weights(run_address, program, rank, size, False, True)
-                number += 1
-                status = barrier(sync, rank, size, number, status)
+                status = meet(run, program, rank, size, status)
         if program[CONSTRAINED] != 0 and status == OK:
             status = constrain_weights(run_address, program, rank, size)
-            number += 1
-            status = barrier(sync, rank, size, number, status)
+            status = meet(run, program, rank, size, status)
         if status != OK:
             return status
         run[STEP] += 1
@@ -397,7 +431,7 @@ def infer(run_address, program_address, rank, size):
         locate(run, program, source, target_source, weights, start - own)
         run[OUTPUT] = output + (start - own) * program[OUTPUT_ROW_BYTES]
         run[KEPT] = kept + (start - own) * program[OUTPUT_ROW_BYTES]
-        status = forward_rows(run_address, program, own, own + rows)
+        status = forward_rows(run_address, program, own, own + rows, 0, 1)
         if status != OK:
             return status
         if program[LOSS] != 0:

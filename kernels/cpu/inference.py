@@ -56,7 +56,7 @@ def predict_into(y, x, state):
         run[BATCH_ROWS] = min(run[CAPACITY], rows - start)
         run[INPUT] = x.ctypes.data + start * program[INPUT_ROW_BYTES]
         run[OUTPUT] = y.ctypes.data + start * program[OUTPUT_ROW_BYTES]
-        status = forward_rows(run.ctypes.data, program, 0, run[BATCH_ROWS])
+        status = forward_rows(run.ctypes.data, program, 0, run[BATCH_ROWS], 0, 1)
         if status != OK:
             return status
     return OK

@@ -31,15 +31,16 @@ from .amx import (
     split_line,
 )
 from .panels import transpose_panel
+from .shares import by_columns
 
 __all__ = ["IN_PIECES", "multiplication", "of_pieces", "room_bytes"]
 
 #: Inputs and units of a layer whose products gain from pieces. (Measured, as the next two.)
 LEAST_SIDE, MOST_SIDE = 128, 4096
 
-#: Rows of a batch for each core, at least: each splits W for its own rows. And inputs for each core, where dW is formed
-#: of pieces: each splits dy for its own rows of dW.
-LEAST_ROWS, LEAST_INPUTS = 64, 96
+#: Rows of a batch for each core, at least, where each splits W for its own rows; else these rows for all, and so many
+#: columns for each. And inputs for each core, where dW is formed of pieces: each splits dy for its own rows of dW.
+LEAST_ROWS, LEAST_COLUMNS, LEAST_INPUTS = 64, 128, 96
 
 #: Numbers of the depth that are split and multiplied before the next ones, at most: so the pieces of a block of rows,
 #: and of a panel of columns, stay in the second-level cache.
@@ -80,7 +81,10 @@ def of_pieces(inputs: int, units: int, rows: int, dtype, parts: bool) -> tuple[b
     if np.dtype(dtype) != real or min(inputs, units) < LEAST_SIDE or max(inputs, units) > MOST_SIDE:
         return False, False
     workers = 1 if parts else cores()
-    with_W = rows >= LEAST_ROWS * workers
+    shared = min(inputs, units) >= LEAST_COLUMNS * workers and all(
+        by_columns(*sides, rows, workers) for sides in ((inputs, units), (units, inputs))
+    )
+    with_W = rows >= LEAST_ROWS * (1 if shared else workers)
     of_dW = LEAST_ROWS <= rows <= KEPT_ROWS and inputs >= LEAST_INPUTS * workers
     possible = (with_W or of_dW) and COMPILED and available()
     return with_W and possible, of_dW and possible

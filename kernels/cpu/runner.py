@@ -17,6 +17,7 @@ from ..random import shuffled_order
 from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, pieces, rows, updates
 from .crew import post, run_together, serve, wait
 from .engine import infer, train
+from .shares import by_columns
 from .workers import new_sync
 
 __all__ = ["Runner"]
@@ -95,7 +96,7 @@ class Runner:
         self.norm_limits = np.array([plan.clip_norm, -1.0])
         self.capacity = self.arena_rows = 0
         self.workers = self.pieces_bytes = 0
-        self.marked_for = None  # the rows that ``_mark_pieces`` was called for, and whether they are those of parts
+        self.marked_for = None  # what ``_mark_products`` was called for
         #: The records of the call that runs, and their addresses.
         self.records = np.zeros(layout.RUN_FIELDS + layout.PROGRAM_FIELDS, np.int64)
         self.run, self.program = self.records[: layout.RUN_FIELDS], self.records[layout.RUN_FIELDS :]
@@ -212,20 +213,27 @@ class Runner:
             for each in self.plan.operations
         ]
 
-    def _mark_pieces(self, rows, parts):
-        """Say so in the records of the operations, for batches or parts of so many rows.
+    def _mark_products(self, rows, parts, workers):
+        """Say in the records of the operations how the products of batches, or parts, of so many rows are formed: of
+        pieces or not, and by columns or by rows.
 
-        Returns the bytes of a worker's room for such products, 0 where there are none.
+        Returns the bytes of a worker's room for products of pieces, 0 where there are none.
         """
-        if self.marked_for != (rows, parts):
+        if self.marked_for != (rows, parts, workers):
             self.marked_for = None  # Ctrl-C may end this anywhere
-            marks, room = self._of_pieces(rows, parts), 0
-            self._table("operations")[:, [layout.OF_PIECES, layout.DW_OF_PIECES]] = marks
-            for each, (with_W, of_dW) in zip(self.plan.operations, marks, strict=True):
+            marks, room, table = self._of_pieces(rows, parts), 0, self._table("operations")
+            table[:, [layout.OF_PIECES, layout.DW_OF_PIECES]] = marks
+            table[:, [layout.Y_COLUMNS, layout.DX_COLUMNS]] = 0
+            for record, each, (with_W, of_dW) in zip(table, self.plan.operations, marks, strict=True):
                 if with_W or of_dW:
                     room = max(room, pieces.room_bytes(rows if of_dW else 0, each.inputs, each.outputs))
-            self.bytes_of_pieces = room
-            self.marked_for = rows, parts
+                if each.kind == "dense" and not parts:
+                    if by_columns(each.inputs, each.outputs, rows, workers):
+                        record[layout.Y_COLUMNS] = each.outputs
+                    if by_columns(each.outputs, each.inputs, rows, workers) and each.dx >= 0:
+                        record[layout.DX_COLUMNS] = each.inputs
+            self.bytes_of_pieces, self.whole = room, bool(table[:, [layout.Y_COLUMNS, layout.DX_COLUMNS]].any())
+            self.marked_for = rows, parts, workers
         return self.bytes_of_pieces
 
     def _reserve(self, capacity, workers, part_count, arena_rows, pieces_bytes=0):
@@ -380,7 +388,7 @@ class Runner:
         capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
         turn_rows = self.turn_rows(batch_size, workers)
         part_count = -(-capacity // part_rows) if part_rows else 0
-        pieces_bytes = self._mark_pieces(part_rows or batch_size, part_rows > 0)
+        pieces_bytes = self._mark_products(part_rows or batch_size, part_rows > 0, workers)
         self._reserve(capacity, workers, part_count, turn_rows * workers or capacity, pieces_bytes)
         self._fill_training_records(data, kept, order is not None)
         run, program = self.run, self.program
@@ -390,6 +398,7 @@ class Runner:
             program[layout.NORM_COUNT] = len(self.norms)
             self.norm_limits[1] = tolerance
             program[layout.NORM_LIMITS] = self.norm_limits.ctypes.data
+        program[layout.WHOLE] = self.whole
         program[layout.BATCH_SIZE], run[layout.PART_ROWS] = batch_size, max(1, part_rows)
         if part_rows:
             program[layout.FORM_PARTS] = address(parts.form_parts)

@@ -26,6 +26,9 @@ __all__ = ["abort", "barrier", "new_sync", "take_core"]
 #: Spins before a waiting worker offers its core to others: some tens of microseconds.
 SPINS = 1000
 
+#: The number of a barrier that no call reaches.
+NO_MORE = 1 << 62
+
 
 def new_sync(size: int) -> np.ndarray:
     """Zeroed synchronization memory for ``size`` workers, aligned to a cache line."""
@@ -133,8 +136,9 @@ def barrier(sync, rank, size, number, status):
     """Wait until all workers have reached barrier ``number`` (1, 2, ...) and return their common status.
 
     sync : address; status : this worker's. Returns OK when all are, else the status of the first worker
-    that is not, or ABORTED. All workers that were not aborted return the same. A status has two places,
-    for odd and even barriers, because a fast worker may reach the next barrier while a slow one reads.
+    that is not, or ABORTED. All workers that were not aborted return the same, and then need not meet again; those that
+    do are not kept waiting. A status has two places, for odd and even barriers, because a fast worker may reach the
+    next barrier while a slow one reads.
     """
     if size == 1:
         return status
@@ -153,4 +157,8 @@ def barrier(sync, rank, size, number, status):
         theirs = load_acquire(line + place)
         if common == OK:
             common = theirs
+    if common != OK:  # this worker leaves, and is there, with this status, at all barriers to come
+        store_release(own + 8, common)
+        store_release(own + 16, common)
+        store_release(own, NO_MORE)
     return common

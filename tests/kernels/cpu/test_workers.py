@@ -1,5 +1,6 @@
 """The barrier: order, common status, and leaving when another worker fails."""
 
+import itertools
 import os
 import threading
 import time
@@ -66,6 +67,21 @@ def test_all_workers_return_the_status_of_the_one_that_failed(failing):
     sync = new_sync(3)
     found = in_threads(lambda rank: one_barrier(sync.ctypes.data, rank, 3, 1, NOT_FINITE if rank == failing else OK), 3)
     assert found == [NOT_FINITE] * 3
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_a_worker_that_knows_of_a_failure_need_not_come_to_the_next_barrier(size):
+    """Some go there nevertheless, with the status they have found: nobody keeps them waiting."""
+
+    def work(rank, goes_on):
+        status = one_barrier(sync.ctypes.data, rank, size, 1, NOT_FINITE if rank == 0 else OK)
+        if goes_on[rank]:
+            status = one_barrier(sync.ctypes.data, rank, size, 2, status)
+        return status
+
+    for goes_on in itertools.product((False, True), repeat=size):
+        sync = new_sync(size)
+        assert in_threads(work, size, goes_on) == [NOT_FINITE] * size
 
 
 def test_a_waiting_worker_leaves_when_another_aborts():

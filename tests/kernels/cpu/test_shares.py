@@ -1,0 +1,35 @@
+"""Who takes which columns of a layer, and when."""
+
+from itertools import pairwise
+
+import pytest
+
+from fastnn.kernels.cpu.shares import GROUP, by_columns, share_of_columns
+
+
+@pytest.mark.parametrize("columns", [1, 63, 64, 65, 500, 1024])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 40])
+def test_shares_follow_one_another_in_whole_groups(columns, size):
+    shares = [share_of_columns(columns, rank, size) for rank in range(size)]
+    assert shares[0][0] == 0 and shares[-1][1] == columns
+    assert all(last == first for (_, last), (first, _) in pairwise(shares))
+    assert all(first <= last and first % GROUP == 0 for first, last in shares if first < columns)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "units", "rows", "workers", "expected"),
+    [
+        (1024, 1024, 256, 2, True),
+        (1024, 1024, 32, 2, True),
+        (1024, 1024, 1024, 2, False),
+        (1024, 1024, 32, 1, False),
+        (512, 512, 64, 2, True),
+        (784, 256, 128, 2, False),
+        (1024, 10, 256, 2, False),
+        (64, 64, 32, 16, False),
+        (512, 512, 128, 2, False),
+        (512, 512, 128, 4, True),
+    ],
+)
+def test_wide_layers_and_small_batches_go_by_columns(inputs, units, rows, workers, expected):
+    assert by_columns(inputs, units, rows, workers) == expected
