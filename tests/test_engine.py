@@ -211,7 +211,7 @@ ARCHITECTURES = {
         fn.Adam(clip_norm=0.1),
         3,
     ),
-    "columns of high batches": (700, lambda: [dense(1060, "relu"), dense(2)], "mse", "adam", 760),
+    "columns of high batches": (700, lambda: [dense(1060, "relu"), dense(2)], "mse", "adam", 719),
     "pieces by columns": (540, lambda: [dense(520, "relu"), dense(540), dense(3)], "mse", "adam", 70),
     "pieces": (
         260,
