@@ -41,6 +41,7 @@ def chunks(gradient, update, run, operation, parameter, rows, columns, size, roo
     record, address = layout.run_record(run), layout.parameter_record(parameter)
     arena = record[layout.GRADIENTS]
     for _ in range(times):
+        record[layout.DY_IN_PIECES] = 0
         for start in range(0, rows, size):
             end = min(start + size, rows)
             record[layout.GRADIENTS] = room - item * (address[layout.OFFSET] + start * columns)
@@ -110,7 +111,7 @@ def phases(work: Workload, milliseconds: float) -> list[tuple[str, float, int]]:
         at_parameter = record.ctypes.data
         length, columns = int(record[layout.LENGTH]), int(record[layout.COLUMNS])
         operation = operations[parameter.operation].ctypes.data
-        size = layout.UPDATE_CHUNK // columns
+        size = layout.update_rows(length, columns, int(operations[parameter.operation, layout.DW_OF_PIECES]))
         flops = 2 * rows * length * columns if columns > 1 else 0
         for update, name in ((0, "gradient"), (int(record[layout.UPDATE]), "gradient and update")):
             arguments = (int(record[layout.GRADIENT]), update, at, operation, at_parameter, length, columns, size)

@@ -181,6 +181,17 @@ def even_share(length, most, unit):
 
 
 @formula
+def update_rows(rows, columns, of_pieces):
+    """Rows of a parameter that are updated as soon as their gradient is formed, of a worker's share of so many.
+
+    of_pieces : not 0 where the gradient is formed of pieces; the columns are at most UPDATE_CHUNK.
+    """
+    if of_pieces == 0:
+        return UPDATE_CHUNK // columns
+    return max(1, even_share(rows, PIECES_UPDATE_CHUNK // columns // PIECES_ROWS * PIECES_ROWS, PIECES_ROWS))
+
+
+@formula
 def run_record(address):
     return vector(address, RUN_FIELDS, np.int64)
 

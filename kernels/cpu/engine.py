@@ -3,7 +3,8 @@
 Every worker runs the same function with its own ``rank`` of ``size``. A training step has two phases:
 
 * **rows**: the worker takes its share of the batch's rows forward through all operations, through the
-  loss and backward again. Rows do not depend on each other, so nobody waits.
+  loss and backward again. Rows do not depend on each other, so nobody waits. (But of wide layers the workers may share
+  the columns, not the rows; then they meet before and after: ``shares.py``.)
 * **weights**: after a barrier, it forms its share of the gradient of every parameter over the whole
   batch, and updates it. After another barrier the next batch begins. Where the network is small beside the batch,
   the sums over parts of the batch have been formed in the first phase (``parts.py``), and are only added.
@@ -83,8 +84,6 @@ from ..layout import (
     PENALTY_CHUNKS,
     PENALTY_SLOPE,
     PENALTY_VALUE,
-    PIECES_ROWS,
-    PIECES_UPDATE_CHUNK,
     RATE,
     RATES,
     RESULTS,
@@ -110,12 +109,12 @@ from ..layout import (
     WEIGHTS,
     WHOLE,
     Y_COLUMNS,
-    even_share,
     operation_record,
     parameter_record,
     program_record,
     run_record,
     share,
+    update_rows,
 )
 from ..memory import CACHE_LINE, call, matrix, vector
 from .row_functions import row_sum
@@ -249,10 +248,7 @@ def update_weights(run_address, program, rank, size, forms, updates):
         fused = forms and updates and parameter[UPDATE] != 0 and columns <= UPDATE_CHUNK
         rows = parameter[LENGTH]
         if fused:
-            rows = UPDATE_CHUNK // columns
-            if operation_record(operation)[DW_OF_PIECES] != 0:
-                most = PIECES_UPDATE_CHUNK // columns // PIECES_ROWS * PIECES_ROWS  # a layer of pieces is not so wide
-                rows = max(1, even_share(last - first, most, PIECES_ROWS))
+            rows = update_rows(last - first, columns, operation_record(operation)[DW_OF_PIECES])
         for start in range(first, last, rows):
             end = min(start + rows, last)
             if fused:
