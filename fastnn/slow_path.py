@@ -280,7 +280,8 @@ class SlowPath:
                 weights = self.elements(self.arenas.parameters, parameter.offset, parameter.size)
                 for start in range(0, parameter.size, PENALTY_CHUNK):
                     terms.append(total(weights[start : start + PENALTY_CHUNK], *self.penalty(parameter)))
-        return float(sum_in_order(np.array([*terms, 0.0]).ctypes.data, len(terms)))
+        numbers = np.array([*terms, 0.0])  # which must live until the sum is there
+        return float(sum_in_order(numbers.ctypes.data, len(terms)))
 
     def penalty(self, parameter: Parameter) -> tuple[float, float]:
         """l1 and l2 of a parameter, as far as the update applies them itself."""

@@ -455,6 +455,20 @@ def test_engine_has_the_bits_of_the_slow_path_for_any_number_of_workers(name, dt
         np.testing.assert_array_equal(engine_results[1], results[1], err_msg=f"{workers} workers")
 
 
+@pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
+def test_the_slow_path_adds_up_the_penalties_of_a_large_layer():
+    """Its terms fill 2 KB, memory that the system gives to others as soon as nobody holds it."""
+    X, y = np.ones((2, 1024), np.float32), np.ones((2, 1), np.float32)
+    found = []
+    for makes in (lambda model, runner: runner, lambda model, runner: SlowPath(runner.plan, model.arenas)):
+        model = fn.Model([fn.Input(1024), dense(1024, kernel_regularizer="l2"), dense(1)], seed=0)
+        model.compile("sgd", "mse")
+        runner = makes(model, model._training_runner(1))
+        for step in range(3):
+            found.append(runner.train(Data(X, y), None, 2, 0, 1, np.full(1, 0.01), step, 0, 1)[2][0, 0])
+    np.testing.assert_array_equal(found[:3], found[3:])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "name",
