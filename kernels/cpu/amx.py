@@ -29,7 +29,7 @@ __all__ = [
     "TILE_SIDE",
     "available",
     "configure",
-    "copy_block",
+    "finish_block",
     "multiply_block",
     "release",
     "split_line",
@@ -154,49 +154,40 @@ def split_line(typing_context, to, to_step, source, source_step, apart, count, f
 
 
 @intrinsic
-def multiply_block(typing_context, c, c_row, start, start_row, a, a_next, b, b_next, depth):
-    """C = S + A·B: 16 or 32 rows and columns of C, and one or two strips of A and of B, ``depth`` tiles each.
+def multiply_block(typing_context, c, c_row, a, a_next, b, b_next, depth):
+    """C, 16 or 32 rows and columns, is the product of one or two tiles of A and of B, for ``depth`` tiles one by one.
 
-    start : S, or 0 for zeros; c_row, start_row : bytes from row to row, 0 for a single row of S; a_next, b_next :
-    bytes to the next 16 rows or columns; 0 : there are none.
+    c_row : bytes from row to row of C; a_next, b_next : bytes to the next 16 rows or columns; 0 : there are none.
     """
 
     def generate(context, builder, signature, arguments):
-        c, c_row, start, start_row, a, a_next, b, b_next, depth = arguments
-        has_start = builder.icmp_unsigned("!=", start, INTEGER(0))
+        c, c_row, a, a_next, b, b_next, depth = arguments
 
         def block(heights, widths):
             tiles = [(row, column) for row in range(heights) for column in range(widths)]
-
-            def place(address, step, row, column):
-                return builder.add(address, builder.add(builder.mul(step, INTEGER(16 * row)), INTEGER(64 * column)))
-
-            def load(register, address, step):
-                _emit(builder, "tileloadd64", _BYTE(register), _pointer(builder, address), step)
-
-            with builder.if_else(has_start) as (some, none):
-                with some:
-                    for row, column in tiles:
-                        load(2 * row + column, place(start, start_row, row, column), start_row)
-                with none:
-                    for row, column in tiles:
-                        _emit(builder, "tilezero", _BYTE(2 * row + column))
+            for row, column in tiles:
+                _emit(builder, "tilezero", _BYTE(2 * row + column))
             with cgutils.for_range(builder, depth) as loop:
-                tile = builder.mul(loop.index, INTEGER(TILE_BYTES))
-                in_a, in_b = ([builder.add(at, tile), builder.add(builder.add(at, step), tile)]
+                place = builder.mul(loop.index, INTEGER(TILE_BYTES))
+                in_a, in_b = ([builder.add(at, place), builder.add(builder.add(at, step), place)]
                               for at, step in ((a, a_next), (b, b_next)))  # fmt: skip
+
+                def load(register, address, piece):
+                    at = builder.add(address, INTEGER(PIECE_BYTES * piece))
+                    _emit(builder, "tileloadd64", _BYTE(register), _pointer(builder, at), INTEGER(64))
+
                 before = None, None
                 for of_a, of_b in _PRODUCTS:
                     for row in range(heights if of_a != before[0] else 0):
-                        load(4 + row, builder.add(in_a[row], INTEGER(PIECE_BYTES * of_a)), INTEGER(64))
+                        load(4 + row, in_a[row], of_a)
                     for column in range(widths if of_b != before[1] else 0):
-                        load(6 + column, builder.add(in_b[column], INTEGER(PIECE_BYTES * of_b)), INTEGER(64))
+                        load(6 + column, in_b[column], of_b)
                     for row, column in tiles:
                         _emit(builder, "tdpbf16ps", _BYTE(2 * row + column), _BYTE(4 + row), _BYTE(6 + column))
                     before = of_a, of_b
             for row, column in tiles:
-                to = _pointer(builder, place(c, c_row, row, column))
-                _emit(builder, "tilestored64", _BYTE(2 * row + column), to, c_row)
+                at = builder.add(c, builder.add(builder.mul(c_row, INTEGER(16 * row)), INTEGER(64 * column)))
+                _emit(builder, "tilestored64", _BYTE(2 * row + column), _pointer(builder, at), c_row)
 
         two_high, two_wide = (builder.icmp_signed("!=", step, INTEGER(0)) for step in (a_next, b_next))
         with builder.if_else(two_high) as (two, one):
@@ -207,31 +198,39 @@ def multiply_block(typing_context, c, c_row, start, start_row, a, a_next, b, b_n
                             block(heights, widths)
         return context.get_dummy_value()
 
-    return types.void(*[_ADDRESS] * 9), generate
+    return types.void(*[_ADDRESS] * 7), generate
 
 
 @intrinsic
-def copy_block(typing_context, to, to_row, source, source_row, rows, columns, rectified):
-    """Copy up to 32 rows and columns, or max(x, 0) of them where ``rectified`` is not 0.
+def finish_block(typing_context, c, c_row, sums, start, start_row, rows, columns, rectified):
+    """C = S + sums, or max(S + sums, 0) where ``rectified`` is not 0: up to 32 rows and columns.
 
-    to, source : addresses; to_row, source_row : numbers from row to row, 0 for a single row.
+    Addresses are integers, rows of C and S so many numbers apart, those of the sums 32. start : S, or 0 for zeros.
     """
 
     def generate(context, builder, signature, arguments):
         vectors = Vectors(builder, ir.FloatType())
-        to, to_row, source, source_row, rows, columns, rectified = arguments
-        to, source = (builder.inttoptr(address, vectors.pointer) for address in (to, source))
+        c, c_row, sums, start, start_row, rows, columns, rectified = arguments
+        has_start = builder.icmp_unsigned("!=", start, INTEGER(0))
         is_rectified = builder.icmp_unsigned("!=", rectified, INTEGER(0))
-        least = ir.Constant(vectors.type, [float("-inf")] * vectors.length)
+        # A load that is masked out takes hundreds of cycles where there is no memory: so it is from somewhere.
+        start, start_row = builder.select(has_start, start, sums), builder.select(has_start, start_row, INTEGER(0))
+        c, sums, start = (builder.inttoptr(address, vectors.pointer) for address in (c, sums, start))
+        nothing, least = vectors.mask(INTEGER(0)), ir.Constant(vectors.type, [float("-inf")] * vectors.length)
         least = builder.select(is_rectified, vectors.zero, least)
         places = [INTEGER(0), INTEGER(vectors.length)]
         masks = [vectors.mask(builder.sub(columns, place)) for place in places]
         with cgutils.for_range(builder, rows) as loop:
-            row, read = vectors.at(to, builder.mul(loop.index, to_row)), builder.mul(loop.index, source_row)
+            to, added, plus = (
+                vectors.at(pointer, builder.mul(loop.index, row))
+                for pointer, row in ((c, c_row), (sums, INTEGER(32)), (start, start_row))
+            )
             for place, mask in zip(places, masks, strict=True):
-                value = vectors.load(vectors.at(source, builder.add(read, place)), mask)
-                value = builder.select(builder.fcmp_ordered("<=", value, least), least, value)
-                vectors.store_masked(value, vectors.at(row, place), mask)
+                there = vectors.load(vectors.at(plus, place), builder.select(has_start, mask, nothing))
+                total = vectors.load(vectors.at(added, place))  # to which no zero is added, or -0 would become 0
+                total = builder.select(has_start, builder.fadd(total, there), total)
+                total = builder.select(builder.fcmp_ordered("<=", total, least), least, total)
+                vectors.store_masked(total, vectors.at(to, place), mask)
         return context.get_dummy_value()
 
-    return types.void(*[_ADDRESS] * 7), generate
+    return types.void(*[_ADDRESS] * 8), generate

@@ -25,7 +25,7 @@ from .amx import (
     TILE_SIDE,
     available,
     configure,
-    copy_block,
+    finish_block,
     multiply_block,
     release,
     split_line,
@@ -159,27 +159,25 @@ def _split_transposed_columns(to, transposed, b, b_column, depth, columns):
 
 @_part
 def _multiply_panel(c, c_row, block_of_c, a, b, start, start_row, rows, columns, depth, rectified):
-    """C = S + A·B for a panel of B's columns; a, b : addresses of pieces."""
-    strip = _strip(depth)
+    """C = S + A·B for a panel of B's columns; a, b : addresses of pieces.
+
+    S is added to the sums, once: tiles that began with it would round to its size 6 times for every 32 of the depth.
+    """
+    strip, whole_tiles = _strip(depth), start == 0 and rectified == 0
     for row in range(0, rows, BLOCK):
         height = min(BLOCK, rows - row)
         for column in range(0, columns, BLOCK):
             width = min(BLOCK, columns - column)
-            to, to_row = c + 4 * (row * c_row + column), c_row
-            plus, plus_row = start + 4 * (row * start_row + column) if start != 0 else 0, start_row
-            whole_tiles = height % TILE_SIDE == 0 and width % TILE_SIDE == 0
-            in_place = whole_tiles and rectified == 0
-            if not in_place:
-                to, to_row = block_of_c, BLOCK
-            if plus != 0 and not whole_tiles:
-                copy_block(block_of_c, BLOCK, plus, plus_row, height, width, 0)
-                plus, plus_row = block_of_c, BLOCK
+            to = c + 4 * (row * c_row + column)
+            direct = whole_tiles and height % TILE_SIDE == 0 and width % TILE_SIDE == 0
             multiply_block(
-                to, 4 * to_row, plus, 4 * plus_row, a + row // TILE_SIDE * strip, strip if height > TILE_SIDE else 0,
+                to if direct else block_of_c, 4 * (c_row if direct else BLOCK),
+                a + row // TILE_SIDE * strip, strip if height > TILE_SIDE else 0,
                 b + column // TILE_SIDE * strip, strip if width > TILE_SIDE else 0, _tiles(depth),
             )  # fmt: skip
-            if not in_place:
-                copy_block(c + 4 * (row * c_row + column), c_row, block_of_c, BLOCK, height, width, rectified)
+            if not direct:
+                plus = start + 4 * (row * start_row + column) if start != 0 else 0
+                finish_block(to, c_row, block_of_c, plus, start_row, height, width, rectified)
 
 
 def multiplication(

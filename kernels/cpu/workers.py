@@ -136,9 +136,10 @@ def barrier(sync, rank, size, number, status):
     """Wait until all workers have reached barrier ``number`` (1, 2, ...) and return their common status.
 
     sync : address; status : this worker's. Returns OK when all are, else the status of the first worker
-    that is not, or ABORTED. All workers that were not aborted return the same, and then need not meet again; those that
-    do are not kept waiting. A status has two places, for odd and even barriers, because a fast worker may reach the
-    next barrier while a slow one reads.
+    that is not, or ABORTED. All workers that were not aborted return the same. Where that is not OK they need not meet
+    again; those that do, with this status, are kept waiting by nobody. (Then the number of theirs that others see falls
+    from NO_MORE to that of the barrier, which nobody is beyond.) A status has two places, for odd and even barriers,
+    because a fast worker may reach the next barrier while a slow one reads.
     """
     if size == 1:
         return status

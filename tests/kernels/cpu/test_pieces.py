@@ -107,6 +107,20 @@ def test_no_less_accurate_than_float32(depth, positive):
     assert errors[0].max() < max(2.0, errors[1].max()), [error.max() for error in errors]
 
 
+@pytest.mark.parametrize("depth", [128, 1024])
+@pytest.mark.parametrize("size", [1, 10, 1000])
+def test_what_is_added_costs_one_rounding_for_each_block_of_the_depth(depth, size):
+    """Beside float32, one product after the other and then S, where S is as large as the sums and much larger."""
+    a, b = numbers((64, depth), np.float32, 1), numbers((depth, 64), np.float32, 2) / np.float32(depth**0.5)
+    start = np.float32(size) * numbers((1, 64), np.float32, 3)
+    exact, one_by_one = product(a, b, start), np.zeros((64, 64), np.float32)
+    for k in range(depth):
+        one_by_one += a[:, k, None] * b[k]
+    errors = [float(np.sqrt(((c - exact) ** 2).mean())) for c in (multiply(a, b, start), one_by_one + start)]
+    roundings = -(-depth // pieces.DEPTH_BLOCK)  # as in vector registers, whose products have blocks, too
+    assert errors[0] < 1.02 * roundings**0.5 * errors[1], errors
+
+
 def test_what_is_left_out_has_no_side():
     """Pieces are rounded to the nearest: single products are neither too small nor too large on the whole."""
     a, b = numbers((500, 1), np.float32, 1), numbers((1, 500), np.float32, 2)
