@@ -9,8 +9,8 @@ from .kernels.cores import LARGEST_NUMBER, cores, number_in_environment
 
 __all__ = ["FLOPS_PER_WORKER", "WorkerChoice", "asked_for", "check_threads", "choose_workers"]
 
-#: Floating-point operations that make one more worker worth its two barriers a step: surely, about 20 µs of work,
-#: and where the other cores are idle.
+#: Floating-point operations that make one more worker worth its barriers, two a step or more: surely, about 20 µs of
+#: work, and where the other cores are idle.
 FLOPS_PER_WORKER, LEAST_FLOPS_PER_WORKER = 2_000_000, 90_000
 
 #: Seconds until another number of workers is tried again: at least, and at most, after many tries that brought nothing.
