@@ -38,6 +38,7 @@ from ..layout import (
     share,
 )
 from ..memory import item_size
+from .column import multiply_column
 from .gemm import column_sums, multiply
 from .pieces import IN_PIECES
 
@@ -58,6 +59,38 @@ def _row_length(array):
     return array.strides[0] // array.itemsize
 
 
+@formula
+def _multiply_forward(
+    room, y, y_row, x, x_row, W, W_row, b, rows, inputs, units, rectified, of_pieces, real
+):  # fmt: skip
+    """Y = XW + b, or its ReLU; addresses, and numbers from row to row."""
+    if units == 1 and y_row == 1 and W_row == 1:
+        multiply_column(y, x, x_row, W, b, rows, inputs, rectified, real)
+    else:
+        multiply(room, y, y_row, x, x_row, 1, W, W_row, 1, b, 0, rows, units, inputs, rectified, of_pieces)
+
+
+@formula
+def _multiply_backward(room, dx, dx_row, dy, dy_row, W, W_row, rows, inputs, units, batch_rows, of_pieces, real):
+    """dX = dY·Wᵀ. Of a batch of a single row it is W·dYᵀ: then nothing has to be transposed."""
+    if batch_rows == 1:
+        if rows == 1:
+            multiply_column(dx, W, W_row, dy, 0, inputs, units, 0, real)
+    elif inputs == 1 and dx_row == 1:
+        multiply_column(dx, dy, dy_row, W, 0, rows, units, 0, real)
+    else:
+        multiply(room, dx, dx_row, dy, dy_row, 1, W, 1, W_row, 0, 0, rows, inputs, units, 0, of_pieces)
+
+
+@formula
+def _multiply_weights(room, dW, dW_row, x, x_row, dy, dy_row, rows, inputs, units, of_pieces):
+    """dW = Xᵀ·dY. A single column of it is the row dYᵀ·X, which fills vectors."""
+    if units == 1 and dW_row == 1:
+        multiply(room, dW, inputs, dy, 0, dy_row, x, x_row, 1, 0, 0, 1, inputs, rows, 0, of_pieces)
+    else:
+        multiply(room, dW, dW_row, x, 1, x_row, dy, dy_row, 1, 0, 0, inputs, units, rows, 0, of_pieces)
+
+
 @kernel
 def dense_forward(y, x, W, b, workspace, rank, size):
     """y = xW + b.
@@ -65,10 +98,10 @@ def dense_forward(y, x, W, b, workspace, rank, size):
     y : (rows, units); x : (rows, inputs); W : (inputs, units); b : (units,) or (0,).
     """
     first, last = share(x.shape[0], rank, size)
-    multiply(
+    _multiply_forward(
         workspace.ctypes.data, y.ctypes.data + first * y.strides[0], _row_length(y),
-        x.ctypes.data + first * x.strides[0], _row_length(x), 1, W.ctypes.data, _row_length(W), 1,
-        b.ctypes.data if b.shape[0] > 0 else 0, 0, last - first, W.shape[1], W.shape[0], 0, 0,
+        x.ctypes.data + first * x.strides[0], _row_length(x), W.ctypes.data, _row_length(W),
+        b.ctypes.data if b.shape[0] > 0 else 0, last - first, W.shape[0], W.shape[1], 0, 0, x.dtype.type,
     )  # fmt: skip
 
 
@@ -79,10 +112,10 @@ def dense_backward_input(dx, dy, W, workspace, rank, size):
     dx : (rows, inputs); dy : (rows, units); W : (inputs, units).
     """
     first, last = share(dx.shape[0], rank, size)
-    multiply(
+    _multiply_backward(
         workspace.ctypes.data, dx.ctypes.data + first * dx.strides[0], _row_length(dx),
-        dy.ctypes.data + first * dy.strides[0], _row_length(dy), 1, W.ctypes.data, 1, _row_length(W),
-        0, 0, last - first, W.shape[0], W.shape[1], 0, 0,
+        dy.ctypes.data + first * dy.strides[0], _row_length(dy), W.ctypes.data, _row_length(W),
+        last - first, W.shape[0], W.shape[1], dx.shape[0], 0, dx.dtype.type,
     )  # fmt: skip
 
 
@@ -94,15 +127,25 @@ def dense_backward_weights(dW, db, dy, x, workspace, rank, size):
     of the rows of dW and of the numbers of db, over all rows of the batch.
     """
     first, last = share(dW.shape[0], rank, size)
-    multiply(
+    _multiply_weights(
         workspace.ctypes.data, dW.ctypes.data + first * dW.strides[0], _row_length(dW),
-        x.ctypes.data + first * x.itemsize, 1, _row_length(x), dy.ctypes.data, _row_length(dy), 1,
-        0, 0, last - first, dW.shape[1], dy.shape[0], 0, 0,
+        x.ctypes.data + first * x.itemsize, _row_length(x), dy.ctypes.data, _row_length(dy),
+        dy.shape[0], last - first, dW.shape[1], 0,
     )  # fmt: skip
     first, last = share(db.shape[0], rank, size)
     if first < last:
         at, place = db.ctypes.data + first * db.itemsize, dy.ctypes.data + first * dy.itemsize
         column_sums(at, place, _row_length(dy), dy.shape[0], last - first, db.dtype.type)
+
+
+@formula
+def _rows_and_columns(run, shared, columns, first, last):
+    """(first row, rows, first column, columns): of rows ``first`` to ``last`` all columns or, where columns are
+    ``shared``, these columns of all rows of the batch.
+    """
+    if shared != 0:
+        return 0, run[BATCH_ROWS], first, last - first
+    return first, last - first, 0, columns
 
 
 @functools.cache
@@ -115,16 +158,14 @@ def plan_dense_forward(real):
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
-        column, columns = 0, units
-        if operation[Y_COLUMNS] != 0:
-            column, columns, first, last = first, last - first, 0, run[BATCH_ROWS]
-        y = activation_address(run, operation[Y], units, first, real) + size * column
-        x = activation_address(run, operation[X], inputs, first, real)
+        row, rows, column, columns = _rows_and_columns(run, operation[Y_COLUMNS], units, first, last)
+        y = activation_address(run, operation[Y], units, row, real) + size * column
+        x = activation_address(run, operation[X], inputs, row, real)
         weights = run[PARAMETERS] + size * (operation[W] + column)
         bias = run[PARAMETERS] + size * (operation[B] + column) if operation[B] >= 0 else 0
-        multiply(
-            run[WORKSPACE], y, units, x, inputs, 1, weights, units, 1, bias, 0, last - first, columns, inputs,
-            operation[RECTIFIED], operation[OF_PIECES],
+        _multiply_forward(
+            run[WORKSPACE], y, units, x, inputs, weights, units, bias, rows, inputs, columns, operation[RECTIFIED],
+            operation[OF_PIECES], real,
         )  # fmt: skip
         return OK
 
@@ -140,15 +181,13 @@ def plan_dense_backward(real):
         if operation[DX] == NOWHERE:
             return OK
         inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
-        column, columns = 0, inputs
-        if operation[DX_COLUMNS] != 0:
-            column, columns, first, last = first, last - first, 0, run[BATCH_ROWS]
-        dx = derivative_address(run, operation[DX], inputs, first, real) + size * column
-        dy = derivative_address(run, operation[DY], units, first, real)
+        row, rows, column, columns = _rows_and_columns(run, operation[DX_COLUMNS], inputs, first, last)
+        dx = derivative_address(run, operation[DX], inputs, row, real) + size * column
+        dy = derivative_address(run, operation[DY], units, row, real)
         weights = run[PARAMETERS] + size * (operation[W] + column * units)
-        multiply(
-            run[WORKSPACE], dx, inputs, dy, units, 1, weights, 1, units, 0, 0, last - first, columns, units, 0,
-            operation[OF_PIECES],
+        _multiply_backward(
+            run[WORKSPACE], dx, inputs, dy, units, weights, units, rows, columns, units, run[BATCH_ROWS],
+            operation[OF_PIECES], real,
         )  # fmt: skip
         return OK
 
@@ -170,9 +209,9 @@ def plan_dense_weights(real):
             if run[DY_IN_PIECES] == operation_address:
                 dy_row = IN_PIECES
             run[DY_IN_PIECES] = operation_address
-        multiply(
-            run[WORKSPACE], gradient, units, x, 1, inputs, dy, dy_row, 1, 0, 0, last - first, units, run[SUMMED_ROWS],
-            0, operation[DW_OF_PIECES],
+        _multiply_weights(
+            run[WORKSPACE], gradient, units, x, inputs, dy, dy_row, run[SUMMED_ROWS], last - first, units,
+            operation[DW_OF_PIECES],
         )  # fmt: skip
         return OK
 

@@ -170,7 +170,7 @@ def forward_rows(run_address, program, first, last, rank, size):
         status = call(program[LOOK], run_address, program[GATHER_OPERATION], first, last)
         if status != OK:
             return status
-    operation, complete = program[OPERATIONS], False
+    operation, complete = program[OPERATIONS], program[GATHER] == 0  # what is not gathered is there
     for _ in range(program[OPERATION_COUNT]):
         function, columns = operation_record(operation)[FORWARD], operation_record(operation)[Y_COLUMNS]
         status, complete = go_through(

@@ -6,7 +6,7 @@ called by its address: compiled into each caller instead, it would cost each of 
 
 A number of C has the same bits whatever rows and columns it is computed with, and with vectors of any width: its
 products are summed in the order of the depth, in blocks whose length follows from the depth and from how far apart the
-rows of B lie (of A's transpose where C is a single column).
+rows of B lie. (Products with a single column are in ``column.py``.)
 """
 
 import functools
@@ -16,7 +16,6 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ..formulas.activations import relu
 from ..jit import COMPILED, FLAGS, address, at_address, formula
 from ..layout import even_share
 from ..memory import CACHE_LINE, aligned_zeros, item_size, vector
@@ -133,19 +132,12 @@ def layer_workspace(rows: int, inputs: int, units: int, dtype, gradient: bool) -
 def multiplication(real):
     """The multiplication for one type of numbers; arguments as those of ``multiply``."""
     if not COMPILED:
-        return functools.partial(_plain_multiplication, real)
+        return functools.partial(plain_multiplication, real)
 
     def product(
         room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth, rectified
     ):  # fmt: skip
         size, length = item_size(real), vector_length(real)
-        # A single column would fill one place of each vector. It is the row of Cᵀ = Sᵀ + Bᵀ·Aᵀ, which fills them all.
-        turned, added = columns == 1 and c_row == 1 and (a_row == 1 or a_column == 1), 0
-        if turned:
-            a, a_row, a_column, b, b_row, b_column = b, 0, b_row, a, a_column, a_row
-            rows, columns = 1, rows
-            if columns > 1 and start_row != 1:  # then Sᵀ is no row of numbers side by side, and is added afterwards
-                added, start = start, 0
         if a_row == 1:
             packs_a = a_column >= LONG_ROWS
         else:
@@ -190,17 +182,9 @@ def multiplication(real):
                             c + size * (i * c_row + column), c_row, a_block, a_tile, a_block_row, a_column, packs_a,
                             b_panel, b_panel_row, plus + size * (i * plus_row + column) if plus != 0 else 0, plus_row,
                             high, wide, deep, ahead, ahead_row, narrow,
-                            rectified if k + deep == depth and added == 0 else 0, real,
+                            rectified if k + deep == depth else 0, real,
                         )  # fmt: skip
                         column += wide
-                if added != 0 and k == 0:  # the ends of a turned product, S and the ReLU, where tiles cannot form them
-                    sums, starts = vector(c, last_column, real), vector(added, 1 + start_row * (columns - 1), real)
-                    for column in range(j, last_column):
-                        sums[column] += starts[column * start_row]
-            if added != 0 and rectified != 0:
-                sums = vector(c, last_column, real)
-                for column in range(j, last_column):
-                    sums[column] = relu(sums[column])
         return 1
 
     product.signature = _SIGNATURE
@@ -307,7 +291,7 @@ def _multiply_panel(
         ahead = ahead + next_part if ahead != 0 and i < TILE_VECTORS * TILE_HEIGHT else 0
 
 
-def _plain_multiplication(
+def plain_multiplication(
     real, room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth, rectified
 ):  # fmt: skip
     """The same in NumPy, for reading and for ``NUMBA_DISABLE_JIT=1``."""

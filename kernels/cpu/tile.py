@@ -1,7 +1,7 @@
 """The micro-kernel: a small tile of C = S + A·B, held in registers while it runs along the depth.
 
 ``multiply_tile`` calls the function for a tile's height and width, which ``_tile_function`` generates:
-``_sum_products`` along the depth, and then the two ends, ``_with_start`` (S: a bias, or what C has) and ``_rectified``
+``_sum_products`` along the depth, and then the two ends, ``_with_start`` (S: a bias, or what C has) and ``rectify``
 (a ReLU). Which tiles to multiply is decided in ``gemm.py``; the panels that it packs are in ``panels.py``, vector
 instructions in ``vectors.py``.
 """
@@ -23,7 +23,9 @@ __all__ = [
     "WIDE_HEIGHTS",
     "WIDE_VECTORS",
     "multiply_tile",
+    "rectify",
     "repeat",
+    "row_places",
     "vector_length",
 ]
 
@@ -110,7 +112,7 @@ def _tile_function(
     size = INTEGER(vectors.item_bytes)
     a_bytes, c_bytes, start_bytes = (builder.mul(row, size) for row in (a_row, c_row, start_row))
     some_rows = None if exact else rows
-    in_a, in_c, in_start = (_row_places(vectors, row, height, some_rows) for row in (a_bytes, c_bytes, start_bytes))
+    in_a, in_c, in_start = (row_places(vectors, row, height, some_rows) for row in (a_bytes, c_bytes, start_bytes))
     moves = [builder.mul(rows, c_bytes), builder.mul(rows, start_bytes), builder.mul(a_next, size)]
     has_start = builder.icmp_unsigned("!=", start, INTEGER(0))
     has_rows = builder.and_(has_start, builder.icmp_unsigned("!=", start_row, INTEGER(0)))
@@ -124,7 +126,7 @@ def _tile_function(
                     prefetch(builder, vectors.at(vectors.after(start, row), place))
         sums = _sum_products(builder, vectors, depth, a, in_a, a_column, b, b_row, places, masks, stream)
         sums = _where(builder, has_start, sums, lambda: _with_start(vectors, sums, start, in_start, places, masks))
-        sums = _where(builder, is_rectified, sums, lambda: _rectified(vectors, sums))
+        sums = _where(builder, is_rectified, sums, lambda: rectify(vectors, sums))
         for column, place in enumerate(places):
             of_column, pointers = sums[column::width], [vectors.at(vectors.after(c, row), place) for row in in_c]
             if masks[column] is None:
@@ -140,7 +142,7 @@ def _tile_function(
     return function
 
 
-def _row_places(vectors, stride, height, rows):
+def row_places(vectors, stride, height, rows):
     """Where each of ``height`` rows that are ``stride`` bytes apart begins, in bytes from the first one on.
 
     rows : how many there are, where the others repeat the last; None: all.
@@ -189,7 +191,7 @@ def _with_start(vectors, sums, start, in_start, places, masks):
     return added
 
 
-def _rectified(vectors, sums):
+def rectify(vectors, sums):
     """max(sum, 0); NaN stays NaN, and -0 becomes +0, as in the formula ``relu``."""
     builder, zero = vectors.builder, vectors.zero
     return [builder.select(builder.fcmp_ordered("<=", total, zero), zero, total) for total in sums]

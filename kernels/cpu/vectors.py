@@ -151,17 +151,38 @@ class Vectors:
 
     def transpose(self, rows: list[ir.Value]) -> list[ir.Value]:
         """The columns of a square of ``length`` vectors, by exchanging ever larger halves of pairs of rows."""
-        rows, places = list(rows), range(self.length)
-        step = 1
+        rows, step = list(rows), 1
         while step < self.length:
-            low = [place if not place & step else self.length + place - step for place in places]
-            high = [place + step if not place & step else self.length + place for place in places]
-            for row in places:
+            low, high = self._exchange(step)
+            for row in range(self.length):
                 if not row & step:
                     pair = rows[row], rows[row + step]
                     rows[row], rows[row + step] = self._shuffle(*pair, low), self._shuffle(*pair, high)
             step *= 2
         return rows
+
+    def folded(self, vectors: list[ir.Value]) -> ir.Value:
+        """The sum of the vectors, 1, 2, 4 ... of them: the second half is added to the first, until one is left."""
+        while len(vectors) > 1:
+            half = len(vectors) // 2
+            vectors = [self.builder.fadd(*pair) for pair in zip(vectors[:half], vectors[half:], strict=True)]
+        return vectors[0]
+
+    def sums(self, rows: list[ir.Value]) -> ir.Value:
+        """The sum of the numbers of each of ``length`` vectors, the halves added as in ``folded``."""
+        step = self.length // 2
+        while step > 0:
+            low, high = self._exchange(step)
+            pairs = zip(rows[:step], rows[step:], strict=True)
+            rows = [self.builder.fadd(self._shuffle(*pair, low), self._shuffle(*pair, high)) for pair in pairs]
+            step //= 2
+        return rows[0]
+
+    def _exchange(self, step: int) -> tuple[list[int], list[int]]:
+        """Places in two vectors, counted through both: where their even parts of ``step`` numbers are, and the odd."""
+        places = range(self.length)
+        low = [place if not place & step else self.length + place - step for place in places]
+        return low, [place + step if not place & step else self.length + place for place in places]
 
     def _shuffle(self, a: ir.Value, b: ir.Value, places: Sequence[int]) -> ir.Value:
         """The numbers at ``places`` of the two vectors, counted through both."""

@@ -258,6 +258,14 @@ def cuts(length, seed):
         yield from (slice(1, FEW_ROWS), slice(length - FEW_ROWS, length))
 
 
+def assert_same_dx(dy, W, part, dx):
+    """A single row is a batch of its own kind: its dx is summed in another order than that of a row among others."""
+    if part.stop - part.start > 1 or len(dy) == 1:
+        assert_same_bits(run_backward_input(dy[part], W), dx[part])
+    else:
+        assert_product(run_backward_input(dy[part], W), dy[part], W.T)
+
+
 @compiled_only
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("shape", SHAPES)
@@ -267,7 +275,7 @@ def test_a_slice_alone_has_the_same_bits(shape, real):
     y, dx, dW, db = run_all(x, W, b, dy)
     for part in cuts(rows, 0):
         assert_same_bits(run_forward(x[part], W, b), y[part])
-        assert_same_bits(run_backward_input(dy[part], W), dx[part])
+        assert_same_dx(dy, W, part, dx)
     for part in cuts(units, 1):
         assert_same_bits(run_forward(x, W[:, part], b[part]), y[:, part])
         some_dW, some_db = run_backward_weights(dy[:, part], x)
@@ -276,6 +284,46 @@ def test_a_slice_alone_has_the_same_bits(shape, real):
     for part in cuts(inputs, 2):
         assert_same_bits(run_backward_input(dy, W[part]), dx[:, part])
         assert_same_bits(run_backward_weights(dy, x[:, part])[0], dW[part])
+
+
+@compiled_only
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize(("inputs", "units"), [(1, 1), (7, 40), (40, 7), (100, 1), (1, 100)])
+def test_a_batch_of_a_single_row(inputs, units, real):
+    x, W, b, dy = arrays(1, inputs, units, real)
+    y, dx, dW, db = run_all(x, W, b, dy)
+    assert_product(dx, dy, W.T)
+    for part in cuts(inputs, 2):
+        assert_same_bits(run_backward_input(dy, W[part]), dx[:, part])
+    for result, other in zip(run_all(x, W, b, dy, size=3), (y, dx, dW, db), strict=True):
+        assert_same_bits(result, other)
+
+
+@compiled_only
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize(("rows", "inputs", "units"), [(40, 30, 1), (900, 1600, 1), (40, 1, 30), (7, 1, 1)])
+def test_contiguous_columns(rows, inputs, units, real):
+    """Columns whose numbers lie side by side have products of their own, with the same bits for any slice of rows."""
+    x, W, b, dy = arrays(rows, inputs, units, real)
+
+    def products(rows, size=1):
+        some_x, some_dy = np.ascontiguousarray(x[rows]), np.ascontiguousarray(dy[rows])
+        y, dx, dW, db = (np.full_like(array, np.nan) for array in (some_dy, some_x, W, b))
+        for rank in range(size):
+            kernels.dense_forward(y, some_x, W, b, room(real), rank, size)
+            kernels.dense_backward_input(dx, some_dy, W, room(real), rank, size)
+            kernels.dense_backward_weights(dW, db, some_dy, some_x, room(real), rank, size)
+        return y, dx, dW, db
+
+    y, dx, dW, db = products(slice(rows))
+    assert_product(y, x, W, b)
+    assert_product(dx, dy, W.T)
+    assert_product(dW, x.T, dy)
+    for result, expected in zip(products(slice(rows), 3), (y, dx, dW, db), strict=True):
+        assert_same_bits(result, expected)
+    some_y, some_dx, *_ = products(slice(2, 5))
+    assert_same_bits(some_y, y[2:5])
+    assert_same_bits(some_dx, dx[2:5])
 
 
 @compiled_only
@@ -296,7 +344,7 @@ def test_any_slice_alone_has_the_same_bits(data, real):
     part = slice(first, data.draw(st.integers(first + 1, rows)))
     x, W, b, dy = arrays(rows, inputs, units, real)
     assert_same_bits(run_forward(x[part], W, b), run_forward(x, W, b)[part])
-    assert_same_bits(run_backward_input(dy[part], W), run_backward_input(dy, W)[part])
+    assert_same_dx(dy, W, part, run_backward_input(dy, W))
     x, _, _, dy = arrays(inputs, rows, units, real)  # now it is the rows of dW
     assert_same_bits(run_backward_weights(dy, x[:, part])[0], run_backward_weights(dy, x)[0][part])
 

@@ -1,6 +1,7 @@
 """Matrix multiplication: sums on top of others, memory it must not read, every width of a vector."""
 
 import hashlib
+import itertools
 import multiprocessing
 import os
 import pathlib
@@ -17,8 +18,8 @@ from fastnn.kernels.cpu.gemm import DEPTH_BLOCK, EVICTING_STRIDE, LONG_ROWS, wor
 from fastnn.kernels.cpu.tile import NARROW_HEIGHT, PANEL_VECTORS, TILE_HEIGHT, WIDE_VECTORS
 from fastnn.kernels.cpu.vectors import VECTOR_BYTES
 from fastnn.kernels.jit import COMPILED
+from tests.kernels.cpu import test_column
 from tests.reference_products import (
-    CANARY,
     REALS,
     assert_canaries,
     assert_product,
@@ -41,8 +42,8 @@ needs_vectors = pytest.mark.skipif(
 )
 
 
-#: Rows, depth, columns: small, ragged, deep, packed because it is wide.
-SHAPES = [(1, 1, 1), (13, 7, 35), (5, 1537, 3), (61, 800, 400), (50, 300, 1030)]
+#: Rows, depth, columns: small, a column, ragged, deep, packed because it is wide.
+SHAPES = [(1, 1, 1), (40, 33, 1), (13, 7, 35), (5, 1537, 3), (61, 800, 400), (50, 300, 1030)]
 
 
 @pytest.mark.parametrize("real", REALS)
@@ -96,13 +97,6 @@ def test_rows_that_evict_one_another(real, rows):
     assert_same_bits(few, np.ascontiguousarray(c[:, :100]))
 
 
-def side_by_side(column, real):
-    """The column between canaries: (all of it, a column whose numbers lie side by side)."""
-    whole = np.full(len(column) + 6, CANARY, real)
-    whole[3:-3] = column[:, 0]
-    return whole, whole[3:-3, None]
-
-
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("turned_b", [False, True])
 @pytest.mark.parametrize("vectors", [*WIDE_VECTORS, sum(WIDE_VECTORS) + 1])
@@ -118,27 +112,6 @@ def test_a_single_row(vectors, turned_b, real):
             assert_same_bits(c, run(np.empty((3, columns), real), a, b, start)[1:2])
             assert_product(c, a[1:2], b, start)
             assert_canaries(whole, c)
-
-
-@pytest.mark.parametrize("real", REALS)
-@pytest.mark.parametrize("turned_a", [False, True])
-@pytest.mark.parametrize(("rows", "depth"), [(1, 1), (1, 1537), (7, 3), (40, 33), (1100, 20), (61, 1537)])
-def test_a_single_column(rows, depth, turned_a, real):
-    """It is multiplied as a row where its numbers lie side by side, with the bits that it has where they do not."""
-    a, b = strided((rows, depth), real, 1, turned_a), strided((depth, 1), real, 2, False)
-    full = numbers((rows, 1), real, 3)
-    for start in (None, full[:1], side_by_side(full, real)[1], padded(full)[1]):
-        whole, c = side_by_side(np.full((rows, 1), np.nan), real)
-        apart, expected = unwritten((rows, 1), real)
-        assert_same_bits(run(c, a, b, start), run(expected, a, b, start))
-        assert_product(c, a, b, np.zeros(1, real) if start is None else start)
-        _, rectified = side_by_side(np.full((rows, 1), np.nan), real)
-        assert_same_bits(run(rectified, a, b, start, 1), np.where(c > 0, c, 0).astype(real))
-        assert (whole[:3] == CANARY).all() and (whole[-3:] == CANARY).all()
-        assert_canaries(apart, expected)
-        if start is not None and len(start) == rows:  # S may be C
-            _, added = side_by_side(start, real)
-            assert_same_bits(run(added, a, b, added), c)
 
 
 @settings(deadline=None, max_examples=100)
@@ -180,6 +153,11 @@ def check_guarded():
                     start = guarded(integers((1, columns), real, 3), at_end)
                     c = guarded(np.zeros((rows, columns), real), at_end)
                     np.testing.assert_array_equal(run(c, a, b, start), product(a, b, start))
+        for rows, depth in itertools.product((1, length - 1, length, 2 * length + 1), (1, 15, 16, 17, 40)):
+            for at_end in (True, False):
+                a, b = (guarded(integers(shape, real, 1), at_end) for shape in ((rows, depth), depth))
+                c = guarded(np.zeros(rows, real), at_end)
+                np.testing.assert_array_equal(test_column.run(c, a, b), product(a, b))
 
 
 def digest():
@@ -193,6 +171,9 @@ def digest():
                 c = unwritten((rows, columns), real)[1]
                 for rectified in (0, 1):
                     bits.update(run(c, a, b, numbers((1, columns), real, 3), rectified).tobytes())
+        for rows, depth in ((1, 1), (37, 65), (5, 1537)):
+            a, b = numbers((rows, depth), real, 1), numbers(depth, real, 2)
+            bits.update(test_column.run(np.empty(rows, real), a, b, numbers(1, real, 3)).tobytes())
     return bits.hexdigest()
 
 
