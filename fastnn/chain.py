@@ -44,6 +44,13 @@ def named(layers: Iterable[Layer]) -> list[Layer]:
         if "owned" not in vars(layer):
             kind = type(layer).__name__
             raise TypeError(f"layers[{index}]: __init__ of {kind} did not call super().__init__(); expected it to")
+        base = next(kind for kind in type(layer).__mro__ if "lower" in vars(kind))
+        for method in ("forward", "backward"):
+            if base is not Layer and getattr(type(layer), method) is not getattr(base, method):
+                raise TypeError(
+                    f"layers[{index}] is a {base.__name__} with a {method} of its own, which the engine would not call; "
+                    "expected a layer of your own derived from Layer"
+                )
         if layer.owned:
             raise ValueError(f"layers[{index}], {layer!r}, belongs to another model already; expected a new layer")
         if any(layer is other for other in chain[:index]):

@@ -273,3 +273,14 @@ def test_its_widths_are_checked():
         compiled(Silent())
     with pytest.raises((TypeError, ValueError), match=r"units is 2\.5; expected a whole number"):
         compiled(Half())
+
+
+@pytest.mark.parametrize("method", ["forward", "backward"])
+@pytest.mark.parametrize("base, arguments", [(fn.Dense, (2,)), (fn.Activation, ("tanh",)), (fn.Dropout, (0.5,))])
+def test_a_layer_of_fastnn_with_a_method_of_its_own_is_refused(base, arguments, method):
+    layer = type("Mine", (base,), {method: lambda self, *rest: 0})(*arguments)
+    message = rf"layers\[1\] is a {base.__name__} with a {method} of its own, which the engine would not call; expected"
+    with pytest.raises(TypeError, match=message):
+        fn.Model([fn.Input(2), layer, fn.Dense(1)])
+    plain = type("Mine", (base,), {"further": 1})(*arguments)
+    fn.Model([fn.Input(2), plain, fn.Dense(1)])
