@@ -48,8 +48,8 @@ def named(layers: Iterable[Layer]) -> list[Layer]:
         for method in ("forward", "backward"):
             if base is not Layer and getattr(type(layer), method) is not getattr(base, method):
                 raise TypeError(
-                    f"layers[{index}] is a {base.__name__} with a {method} of its own, which the engine would not call; "
-                    "expected a layer of your own derived from Layer"
+                    f"layers[{index}] is a {base.__name__} with a {method} of its own, which the engine would not "
+                    "call; expected a layer of your own derived from Layer"
                 )
         if layer.owned:
             raise ValueError(f"layers[{index}], {layer!r}, belongs to another model already; expected a new layer")

@@ -21,7 +21,7 @@ from ..layout import even_share
 from ..memory import CACHE_LINE, aligned_zeros, item_size, vector
 from . import pieces
 from .amx import available
-from .panels import copy_panel, sum_rows, transpose_panel
+from .panels import copy_panel, outer_product, sum_rows, transpose_panel
 from .tile import (
     LONE_ROWS,
     NARROW_HEIGHT,
@@ -74,6 +74,9 @@ MANY_COLUMNS = 128
 
 #: Room behind the blocks, in numbers: a packed block is filled up to whole vectors.
 _SLACK = 64
+
+#: Bytes of rows of a product of depth 1 that are written panel by panel: they stay in the first-level cache.
+_STORED = 16 * 1024
 
 _PACKED_B = (DEPTH_BLOCK + _SLACK) * (COLUMN_BLOCK + _SLACK)
 _PACKED_A = (DEPTH_BLOCK + _SLACK) * (ROW_BLOCK + _SLACK)
@@ -138,6 +141,12 @@ def multiplication(real):
         room, c, c_row, a, a_row, a_column, b, b_row, b_column, start, start_row, rows, columns, depth, rectified
     ):  # fmt: skip
         size, length = item_size(real), vector_length(real)
+        if depth == 1 and b_column == 1 and start == 0 and rectified == 0:  # nothing to sum: all of it is stores
+            together = max(1, _STORED // (size * columns))
+            for i in range(0, rows, together):
+                rows_of_c, rows_of_a = c + size * i * c_row, a + size * i * a_row
+                outer_product(rows_of_c, c_row, rows_of_a, a_row, b, min(together, rows - i), columns, real)
+            return 1
         if a_row == 1:
             packs_a = a_column >= LONG_ROWS
         else:

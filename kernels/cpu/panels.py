@@ -1,4 +1,5 @@
-"""Panels of a matrix, some vectors wide: copied or transposed to where they are packed, and summed by columns."""
+"""Panels of a matrix, some vectors wide: copied or transposed to where they are packed, summed by columns, and formed
+of a column and a row."""
 
 from numba import types
 from numba.core import cgutils
@@ -7,7 +8,7 @@ from numba.extending import intrinsic
 from .tile import PANEL_VECTORS, SCALARS, TILE_VECTORS, repeat
 from .vectors import INTEGER, Vectors
 
-__all__ = ["copy_panel", "sum_rows", "transpose_panel"]
+__all__ = ["copy_panel", "outer_product", "sum_rows", "transpose_panel"]
 
 _ADDRESS = types.intp
 
@@ -116,3 +117,43 @@ def sum_rows(typing_context, to, source, source_row, rows, columns, added, real)
         return context.get_dummy_value()
 
     return types.void(*[_ADDRESS] * 6, real), generate
+
+
+@intrinsic
+def outer_product(typing_context, c, c_row, a, a_row, b, rows, columns, real):
+    """C = a·b, with a (rows, 1) and b (1, columns), panel by panel."""
+
+    def generate(context, builder, signature, arguments):
+        vectors = Vectors(builder, SCALARS[real.dtype])
+        c, c_row, a, a_row, b, rows, columns = arguments[:-1]
+        c, a, b = (builder.inttoptr(address, vectors.pointer) for address in (c, a, b))
+
+        def multiply(first, width, count=None):
+            """Columns from ``first`` on, ``width`` vectors of them or, with a ``count``, so many of one vector."""
+            places = [builder.add(first, INTEGER(place * vectors.length)) for place in range(width)]
+            mask = None if count is None else vectors.mask(count)
+            numbers = [vectors.load(vectors.at(b, place), mask) for place in places]
+            with cgutils.for_range(builder, rows) as loop:
+                number = vectors.splat(builder.load(vectors.at(a, builder.mul(loop.index, a_row))))
+                products = [vectors.multiply_add(number, of_b, vectors.zero) for of_b in numbers]
+                row = vectors.at(c, builder.mul(loop.index, c_row))
+                pointers = [vectors.at(row, place) for place in places]
+                if count is None:
+                    for product, pointer in zip(products, pointers, strict=True):
+                        vectors.store(product, pointer)
+                else:
+                    vectors.store_first(products, pointers, count)
+
+        done = INTEGER(0)
+        for width in (PANEL_VECTORS, 1):
+            length = INTEGER(width * vectors.length)
+            end = builder.sub(columns, builder.urem(columns, length))
+            with cgutils.for_range_slice(builder, done, end, length, INTEGER) as (first, _):
+                multiply(first, width)
+            done = end
+        left = builder.sub(columns, done)
+        with builder.if_then(builder.icmp_signed("!=", left, INTEGER(0))):
+            multiply(done, 1, left)
+        return context.get_dummy_value()
+
+    return types.void(*[_ADDRESS] * 7, real), generate
