@@ -192,13 +192,12 @@ class Plan:
         """Rows of the arenas in which each worker's blocks of a batch with parts take turns; 0: each row has its own.
 
         Nothing is left of a block but the sums over its parts. The engine's blocks have at most half as many rows again
-        as ``block``, and then end with a part; and nobody has more than a share of the parts.
+        as ``block``, and then end with a part.
         """
         part_rows = self.part_rows(batch_size)
         if part_rows == 0:
             return 0
-        share = -(-batch_size // (part_rows * workers)) * part_rows
-        rows = rounded(min(self.block * 3 // 2 + part_rows, share))
+        rows = rounded(self.block * 3 // 2 + part_rows)
         return rows if rows * workers < batch_size else 0
 
     def forward_flops(self, rows: int) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numba import config, types
+from numba import config, njit, types
 from numba.core.ccallback import CFunc
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
@@ -27,7 +27,18 @@ from numba.core.registry import CPUDispatcher
 from .cache import KernelCache
 from .compiler import FormulaCompiler, KernelCompiler
 
-__all__ = ["COMPILED", "FLAGS", "address", "at_address", "c_function", "contracted", "formula", "interleaved", "kernel"]
+__all__ = [
+    "COMPILED",
+    "FLAGS",
+    "address",
+    "at_address",
+    "c_function",
+    "contracted",
+    "formula",
+    "inlined",
+    "interleaved",
+    "kernel",
+]
 
 #: Whether functions are compiled at all (``NUMBA_DISABLE_JIT`` unset).
 COMPILED = not config.DISABLE_JIT
@@ -113,6 +124,11 @@ def formula(function: Callable[..., Any]) -> Any:
     It is always inlined: a loop around a call does not vectorize, and LLVM leaves long formulas as calls.
     """
     return Formula(function) if COMPILED else function
+
+
+#: A part of a kernel: put in its place before it is compiled. As functions of their own, each with a multiplication's
+#: tiles inside, the parts would take three times as long to compile.
+inlined = njit(inline="always", **FLAGS)
 
 
 def interleaved(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -66,7 +66,8 @@ from .memory import item_size, matrix, vector
 # An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
 # the width of the targets.
 (
-    FORWARD,  # address: function(run, operation, first row, last row), or 0: an operation before it does its work
+    FORWARD,  # address: function(run, operation, first row, last row), or 0: an operation before it does its work.
+    # Where workers share Y_COLUMNS, and on the way back DX_COLUMNS, it takes the first and the last column instead
     BACKWARD,  # address, the same arguments, or 0
     INPUTS,  # width of x
     OUTPUTS,  # width of y
@@ -127,7 +128,8 @@ from .memory import item_size, matrix, vector
     LOOK,  # address: function(run, gather's operation, first row, last row), or 0: the inputs are known to be finite
     ROWS,  # rows of the data
     BATCH_SIZE,
-    BLOCK,  # rows that go through all layers together, chosen to stay in the cache; a part of a batch may be higher
+    BLOCK,  # rows that go through all layers together, to stay in the cache (a part of a batch may be higher); where
+    # workers share columns, all rows of a batch
     ROW_ORDER,  # address of the row numbers of all epochs, epoch after epoch, or 0: as they stand
     INPUT_ROW_BYTES,
     TARGET_ROW_BYTES,
@@ -135,7 +137,6 @@ from .memory import item_size, matrix, vector
     ITEM_BYTES,  # bytes of a number
     FORM_PARTS,  # address: function(run, program, first row, last row) forms the gradients of parts of the batch, or 0
     COMBINE,  # address: function(run, parameter, first element, last element) adds them up
-    WHOLE,  # 1 where a batch is not cut into blocks of rows, since workers share columns; else 0
     TURN_ROWS,  # rows of the arenas in which a worker's blocks of a batch with parts take turns, or 0
     FIRST_BATCH,  # of those to train on, counted through the epochs of ROW_ORDER
     LAST_BATCH,  # the one after them
@@ -146,7 +147,7 @@ from .memory import item_size, matrix, vector
     ARENA_LINES,  # cache lines of an arena
     BEGUN,  # 1 once all workers have saved their shares, before which nothing changes; else 0
     PROGRAM_FIELDS,
-) = range(39)
+) = range(38)
 
 #: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers.
 PENALTY_CHUNK = 4096

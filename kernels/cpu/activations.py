@@ -13,7 +13,6 @@ from ..layout import (
     DX,
     DY,
     INPUTS,
-    NOWHERE,
     OK,
     X,
     Y,
@@ -253,8 +252,6 @@ def plan_backward(kernel_of, real):
 
     def backward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        if operation[DX] == NOWHERE:
-            return OK
         width = operation[INPUTS]
         dx = derivative(run, operation[DX], width, first, last, real)
         dy = derivative(run, operation[DY], width, first, last, real)
@@ -266,19 +263,16 @@ def plan_backward(kernel_of, real):
     return backward
 
 
-@functools.cache
 def plan_activation_forward(value, real):
     """``activation_forward(value)`` for a plan."""
     return plan_forward(activation_forward(value), real)
 
 
-@functools.cache
 def plan_activation_forward_keeping(value, slope, real):
     """``activation_forward_keeping(value, slope)`` for a plan; ``kept_slope`` is the slope of its way back."""
     return plan_forward(activation_forward_keeping(value, slope), real)
 
 
-@functools.cache
 def plan_activation_backward(slope, real):
     """``activation_backward(slope)`` for a plan."""
     return plan_backward(activation_backward(slope), real)

@@ -33,7 +33,8 @@ DONE = CACHE_LINE // 8  # how many calls are done
 STATUS = DONE + 1  # what the last one has returned
 BOX_FIELDS = 2 * CACHE_LINE // 8
 
-#: Spins of a thread that waits for a call: about half a millisecond. In plain Python it would only be in the way.
+#: Spins of a thread that waits for a call: some tenths of a millisecond, as long as the processor's pauses take. In
+#: plain Python it would only be in the way.
 IDLE_SPINS = 20_000 if COMPILED else 10
 
 #: Seconds of sleep after which a thread ends.

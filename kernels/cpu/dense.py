@@ -17,7 +17,6 @@ from ..layout import (
     DY_IN_PIECES,
     GRADIENTS,
     INPUTS,
-    NOWHERE,
     OF_PIECES,
     OK,
     OUTPUTS,
@@ -178,8 +177,6 @@ def plan_dense_backward(real):
 
     def backward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        if operation[DX] == NOWHERE:
-            return OK
         inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
         row, rows, column, columns = _rows_and_columns(run, operation[DX_COLUMNS], inputs, first, last)
         dx = derivative_address(run, operation[DX], inputs, row, real) + size * column

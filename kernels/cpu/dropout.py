@@ -162,8 +162,6 @@ def plan_dropout_backward(real):
 
     def backward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        if operation[DX] == NOWHERE:
-            return OK
         width = operation[INPUTS]
         dx = derivative(run, operation[DX], width, first, last, real)
         dy = derivative(run, operation[DY], width, first, last, real)

@@ -107,7 +107,6 @@ from ..layout import (
     UPDATE_CHUNK,
     WEIGH,
     WEIGHTS,
-    WHOLE,
     Y_COLUMNS,
     operation_record,
     parameter_record,
@@ -162,14 +161,11 @@ def go_through(run_address, program, operation, function, columns, first, last, 
 @formula
 def forward_rows(run_address, program, first, last, rank, size):
     """Take rows ``first`` to ``last`` of the batch through the operations, the loss and the metrics."""
-    if program[GATHER] != 0:
-        status = call(program[GATHER], run_address, program[GATHER_OPERATION], first, last)
-        if status != OK:
-            return status
-    if program[LOOK] != 0:
-        status = call(program[LOOK], run_address, program[GATHER_OPERATION], first, last)
-        if status != OK:
-            return status
+    for function in (program[GATHER], program[LOOK]):
+        if function != 0:
+            status = call(function, run_address, program[GATHER_OPERATION], first, last)
+            if status != OK:
+                return status
     operation, complete = program[OPERATIONS], program[GATHER] == 0  # what is not gathered is there
     for _ in range(program[OPERATION_COUNT]):
         function, columns = operation_record(operation)[FORWARD], operation_record(operation)[Y_COLUMNS]
@@ -181,11 +177,9 @@ def forward_rows(run_address, program, first, last, rank, size):
         operation += FIELD_BYTES * OPERATION_FIELDS
     status = OK
     if program[LOSS] != 0:
-        status = call(operation_record(program[LOSS])[FORWARD], run_address, program[LOSS], first, last)
-        if program[WEIGH] != 0 and status == OK:
-            status = call(program[WEIGH], run_address, program[LOSS], first, last)
-        if program[KEEP] != 0 and status == OK:
-            status = call(program[KEEP], run_address, program[LOSS], first, last)
+        for function in (operation_record(program[LOSS])[FORWARD], program[WEIGH], program[KEEP]):
+            if function != 0 and status == OK:
+                status = call(function, run_address, program[LOSS], first, last)
         metric = program[METRIC_OPERATIONS]
         for _ in range(program[METRIC_COUNT]):
             if status == OK:
@@ -350,8 +344,6 @@ def train_on_batches(run_address, program_address, rank, size):
         status = OK
         # Blocks of about equal height: few rows left over would read all weights for themselves.
         blocks = max(1, (part_rows * (last - first) + program[BLOCK] // 2) // program[BLOCK])
-        if program[WHOLE] != 0:  # all workers meet in each
-            blocks = 1
         for number_of_block in range(blocks):
             start_of_block, end_of_block = share(last - first, number_of_block, blocks)
             block, end = part_rows * (first + start_of_block), min(part_rows * (first + end_of_block), rows)

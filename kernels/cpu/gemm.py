@@ -13,10 +13,10 @@ import functools
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-from ..jit import COMPILED, FLAGS, address, at_address, formula
+from ..jit import COMPILED, address, at_address, formula, inlined
 from ..layout import even_share
 from ..memory import CACHE_LINE, aligned_zeros, item_size, vector
 from . import pieces
@@ -84,13 +84,6 @@ _PACKED_A = (DEPTH_BLOCK + _SLACK) * (ROW_BLOCK + _SLACK)
 #: Bytes of a worker's workspace before its room for packing: a cache line that begins with the address of
 #: the compiled multiplication.
 _HEAD = CACHE_LINE
-
-#: A part of the multiplication: put in its place before it is compiled. As functions of their own, each with the
-#: tiles inside, the parts would take three times as long to compile.
-_part = njit(inline="always", **FLAGS)
-
-_ARGUMENTS = 15
-_SIGNATURE = types.intp(*[types.intp] * _ARGUMENTS)
 
 
 def workspace(real, workers: int = 1, pieces_bytes: int = 0) -> np.ndarray:
@@ -196,11 +189,11 @@ def multiplication(real):
                         column += wide
         return 1
 
-    product.signature = _SIGNATURE
+    product.signature = pieces.multiplication.signature
     return product
 
 
-@_part
+@inlined
 def _height(rows, narrow):
     """Rows of the next group, those of the tallest tile, where so many are left."""
     if narrow:
@@ -208,7 +201,7 @@ def _height(rows, narrow):
     return TILE_HEIGHT - LONE_ROWS if 0 < rows - TILE_HEIGHT <= LONE_ROWS else min(TILE_HEIGHT, rows)
 
 
-@_part
+@inlined
 def _equal_groups(rows, narrow):
     """How many groups are as high as the next one, where so many rows are left."""
     if narrow:
@@ -217,7 +210,7 @@ def _equal_groups(rows, narrow):
     return max(1, groups - 1 if 0 < rows - groups * TILE_HEIGHT <= LONE_ROWS else groups)
 
 
-@_part
+@inlined
 def _panel_width(columns, rows, length):
     """Columns of the next panel where so many are left."""
     for index in range(len(WIDE_VECTORS)):
@@ -227,7 +220,7 @@ def _panel_width(columns, rows, length):
     return min(columns, TILE_VECTORS * length)
 
 
-@_part
+@inlined
 def _pack_a(to, a, a_row, a_column, rows, deep, narrow, real):
     """Copy a block of A group by group: number (row, k) of a group to place k * (its rows) + row.
 
@@ -250,7 +243,7 @@ def _pack_a(to, a, a_row, a_column, rows, deep, narrow, real):
         i += high
 
 
-@_part
+@inlined
 def _pack_panel(to, to_row, b, b_row, b_column, deep, columns, real):
     """Copy a panel of B: number (k, column) to place k * to_row + column."""
     size, length = item_size(real), vector_length(real)
@@ -262,7 +255,7 @@ def _pack_panel(to, to_row, b, b_row, b_column, deep, columns, real):
             transpose_panel(to + size * part, to_row, source, b_column, deep, min(length, columns - part), real)
 
 
-@_part
+@inlined
 def _multiply_panel(
     c, c_row, a, a_tile, a_row, a_column, packed, b, b_row, start, start_row, rows, columns, depth, ahead, ahead_row,
     narrow, rectified, real,
@@ -334,10 +327,10 @@ if COMPILED:
 
         def generate(context, builder, signature, arguments):
             integer = ir.IntType(64)
-            pointer = ir.FunctionType(integer, [integer] * _ARGUMENTS).as_pointer()
+            pointer = ir.FunctionType(integer, [integer] * len(arguments[1:])).as_pointer()
             return builder.call(builder.inttoptr(arguments[0], pointer), arguments[1:])
 
-        return types.intp(*[types.intp] * (_ARGUMENTS + 1)), generate
+        return types.intp(types.intp, *pieces.multiplication.signature.args), generate
 
 else:
 

@@ -35,6 +35,7 @@ from ..layout import (
     share,
 )
 from ..memory import item_size, line, matrix, stack_vector, vector
+from .row_functions import sum_in_lanes
 
 __all__ = [
     "max_norm",
@@ -115,6 +116,7 @@ def max_norm(p, limit, rank, size):
 @functools.cache
 def penalty_kernel(term):
     """The kernel that sums a penalty's ``term(w, l1, l2)``."""
+    total = sum_in_lanes(formula(lambda i, p, l1, l2: term(p[i], l1, l2)))
 
     @kernel
     def penalty_sum(p, l1, l2):
@@ -122,20 +124,7 @@ def penalty_kernel(term):
 
         p : (length,).
         """
-        a0, a1, a2, a3, a4, a5, a6, a7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        whole = p.shape[0] // 8 * 8
-        for i in range(0, whole, 8):
-            a0 += term(p[i], l1, l2)
-            a1 += term(p[i + 1], l1, l2)
-            a2 += term(p[i + 2], l1, l2)
-            a3 += term(p[i + 3], l1, l2)
-            a4 += term(p[i + 4], l1, l2)
-            a5 += term(p[i + 5], l1, l2)
-            a6 += term(p[i + 6], l1, l2)
-            a7 += term(p[i + 7], l1, l2)
-        for i in range(whole, p.shape[0]):
-            a0 += term(p[i], l1, l2)
-        return ((a0 + a4) + (a1 + a5)) + ((a2 + a6) + (a3 + a7))
+        return total(p.shape[0], 0.0, (p, l1, l2))
 
     return penalty_sum
 

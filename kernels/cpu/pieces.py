@@ -13,10 +13,10 @@ infinity, and what is infinite yields NaN.
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from ..cores import cores
-from ..jit import COMPILED, FLAGS
+from ..jit import COMPILED, formula, inlined
 from ..layout import even_share
 from ..memory import CACHE_LINE
 from .amx import (
@@ -35,7 +35,8 @@ from .shares import by_columns
 
 __all__ = ["IN_PIECES", "multiplication", "of_pieces", "room_bytes"]
 
-#: Inputs and units of a layer whose products gain from pieces. (Measured, as the next two.)
+#: Inputs and units of a layer whose products gain from pieces. (Measured, as the next two. With more units there would
+#: be no room for 16 rows of dW: ``layout.update_rows``.)
 LEAST_SIDE, MOST_SIDE = 128, 4096
 
 #: Rows of a batch for each core, at least, where each splits W for its own rows; else these rows for all, and so many
@@ -68,9 +69,6 @@ _B = _TRANSPOSED + _A_BYTES
 #: The type of the numbers.
 real = np.float32
 
-#: Put in place before it is compiled, as in ``gemm.py``.
-_part = njit(inline="always", **FLAGS)
-
 
 def of_pieces(inputs: int, units: int, rows: int, dtype, parts: bool) -> tuple[bool, bool]:
     """Whether a dense layer forms its products of pieces in training: those with W, and xᵀ·dy.
@@ -93,17 +91,16 @@ def of_pieces(inputs: int, units: int, rows: int, dtype, parts: bool) -> tuple[b
 def room_bytes(rows: int, inputs: int, units: int) -> int:
     """Bytes of a worker's room for the products of a layer; rows : of dy that are kept in pieces."""
     deepest = min(DEPTH_BLOCK, max(inputs, units))
-    tiles_and_depth = (-(-units // TILE_SIDE), min(rows, KEPT_ROWS)), (PANEL // TILE_SIDE, deepest)
-    return _B + max(tiles * (-(-depth // TILE_DEPTH) * TILE_BYTES + CACHE_LINE) for tiles, depth in tiles_and_depth)
+    return _B + max(-(-units // TILE_SIDE) * _strip(min(rows, KEPT_ROWS)), PANEL // TILE_SIDE * _strip(deepest))
 
 
-@_part
+@formula
 def _tiles(depth):
     """Tiles behind one another that a depth takes."""
     return (depth + TILE_DEPTH - 1) // TILE_DEPTH
 
 
-@_part
+@formula
 def _strip(depth):
     """Bytes from the tiles of 16 rows of A or columns of B to the next ones: never a multiple of 4096, or tiles that
     are multiplied would evict one another from the first-level cache.
@@ -111,7 +108,7 @@ def _strip(depth):
     return _tiles(depth) * TILE_BYTES + CACHE_LINE
 
 
-@_part
+@inlined
 def _split_rows(to, a, a_row, rows, depth):
     """Split A, whose rows have unit stride: tile after tile of the depth for each 16 rows."""
     for row in range(0, rows, TILE_SIDE):
@@ -123,7 +120,7 @@ def _split_rows(to, a, a_row, rows, depth):
             place += TILE_BYTES
 
 
-@_part
+@inlined
 def _split_columns(to, b, b_row, depth, columns):
     """Split B, whose rows have unit stride: tile after tile of the depth for each 16 columns."""
     tiles = (columns + TILE_SIDE - 1) // TILE_SIDE
@@ -138,7 +135,7 @@ def _split_columns(to, b, b_row, depth, columns):
         to += TILE_BYTES
 
 
-@_part
+@inlined
 def _split_transposed_rows(to, transposed, a, a_column, rows, depth):
     """Split A, whose columns have unit stride."""
     wide = TILE_DEPTH * _tiles(depth)
@@ -148,7 +145,7 @@ def _split_transposed_rows(to, transposed, a, a_column, rows, depth):
     _split_rows(to, transposed, wide, rows, depth)
 
 
-@_part
+@inlined
 def _split_transposed_columns(to, transposed, b, b_column, depth, columns):
     """Split B, whose columns have unit stride and are at most PANEL."""
     for column in range(0, columns, TILE_SIDE):
@@ -157,7 +154,7 @@ def _split_transposed_columns(to, transposed, b, b_column, depth, columns):
     _split_columns(to, transposed, PANEL, depth, columns)
 
 
-@_part
+@inlined
 def _multiply_panel(c, c_row, block_of_c, a, b, start, start_row, rows, columns, depth, rectified):
     """C = S + A·B for a panel of B's columns; a, b : addresses of pieces.
 
@@ -187,7 +184,7 @@ def multiplication(
 
     A B that meets an A with columns of unit stride, of at most KEPT_ROWS rows, stays in the room; the next call may
     say so: b_row IN_PIECES. A number of C has the same bits whatever rows and columns it is computed with, as its
-    products are summed in the order of the depth, in blocks whose length follows from the depth.
+    products are summed in the order of the depth, in blocks whose length follows from the depth and A's strides.
     """
     packed_a, transposed = room + _A, room + _TRANSPOSED
     stays = a_column != 1

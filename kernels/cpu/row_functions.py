@@ -1,5 +1,7 @@
 """What kernels ask of one row of an array: sums in a fixed order, the largest number, the class that a target names."""
 
+import functools
+
 import numpy as np
 
 from ..jit import formula
@@ -14,47 +16,48 @@ __all__ = [
     "row_means",
     "row_product",
     "row_sum",
+    "sum_in_lanes",
 ]
+
+
+@functools.cache
+def sum_in_lanes(term):
+    """The formula that sums ``term(i, *given)`` for all i below a length in a fixed order: eight lanes, then across."""
+
+    @formula
+    def total(length, zero, given):
+        a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
+        whole = length // 8 * 8
+        for i in range(0, whole, 8):
+            a0 += term(i, *given)
+            a1 += term(i + 1, *given)
+            a2 += term(i + 2, *given)
+            a3 += term(i + 3, *given)
+            a4 += term(i + 4, *given)
+            a5 += term(i + 5, *given)
+            a6 += term(i + 6, *given)
+            a7 += term(i + 7, *given)
+        for i in range(whole, length):
+            a0 += term(i, *given)
+        return ((a0 + a4) + (a1 + a5)) + ((a2 + a6) + (a3 + a7))
+
+    return total
+
+
+sum_of_numbers = sum_in_lanes(formula(lambda column, x, row: x[row, column]))
+sum_of_products = sum_in_lanes(formula(lambda column, a, b, row: a[row, column] * b[row, column]))
 
 
 @formula
 def row_sum(x, row, zero):
-    """The sum of a row in numbers of the type of ``zero``, in a fixed order: eight lanes, then across."""
-    width = x.shape[1]
-    a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
-    whole = width // 8 * 8
-    for column in range(0, whole, 8):
-        a0 += x[row, column]
-        a1 += x[row, column + 1]
-        a2 += x[row, column + 2]
-        a3 += x[row, column + 3]
-        a4 += x[row, column + 4]
-        a5 += x[row, column + 5]
-        a6 += x[row, column + 6]
-        a7 += x[row, column + 7]
-    for column in range(whole, width):
-        a0 += x[row, column]
-    return ((a0 + a4) + (a1 + a5)) + ((a2 + a6) + (a3 + a7))
+    """The sum of a row in numbers of the type of ``zero``."""
+    return sum_of_numbers(x.shape[1], zero, (x, row))
 
 
 @formula
 def row_product(a, b, row, zero):
-    """The sum of a * b over a row in a fixed order: eight lanes, then across them."""
-    width = a.shape[1]
-    s0, s1, s2, s3, s4, s5, s6, s7 = zero, zero, zero, zero, zero, zero, zero, zero
-    whole = width // 8 * 8
-    for column in range(0, whole, 8):
-        s0 += a[row, column] * b[row, column]
-        s1 += a[row, column + 1] * b[row, column + 1]
-        s2 += a[row, column + 2] * b[row, column + 2]
-        s3 += a[row, column + 3] * b[row, column + 3]
-        s4 += a[row, column + 4] * b[row, column + 4]
-        s5 += a[row, column + 5] * b[row, column + 5]
-        s6 += a[row, column + 6] * b[row, column + 6]
-        s7 += a[row, column + 7] * b[row, column + 7]
-    for column in range(whole, width):
-        s0 += a[row, column] * b[row, column]
-    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
+    """The sum of a * b over a row."""
+    return sum_of_products(a.shape[1], zero, (a, b, row))
 
 
 @formula

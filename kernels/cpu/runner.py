@@ -398,7 +398,8 @@ class Runner:
             program[layout.NORM_COUNT] = len(self.norms)
             self.norm_limits[1] = tolerance
             program[layout.NORM_LIMITS] = self.norm_limits.ctypes.data
-        program[layout.WHOLE] = self.whole
+        if self.whole:  # one block, in which all workers meet
+            program[layout.BLOCK] = capacity
         program[layout.BATCH_SIZE], run[layout.PART_ROWS] = batch_size, max(1, part_rows)
         if part_rows:
             program[layout.FORM_PARTS] = address(parts.form_parts)

@@ -19,11 +19,13 @@ GROUP = 64
 
 
 def by_columns(inputs: int, units: int, rows: int, workers: int) -> bool:
-    """Whether workers share the columns of y = xW, and not the rows of a batch of so many.
+    """Whether workers share the columns of y = xW, and not the rows of a batch of so many: each then has some.
 
     For dx = dy·Wᵀ the units are what comes in and the inputs what comes out.
     """
-    return (units - rows) * inputs * (workers - 1) // workers >= LEAST_SPARED
+    groups = -(-units // GROUP)
+    most = min(units, -(-groups // workers) * GROUP)  # columns of the worker that has most
+    return groups >= workers and (units - most - rows * (workers - 1) // workers) * inputs >= LEAST_SPARED
 
 
 @formula

@@ -363,87 +363,65 @@ def _arrays(run, parameter, first, last, real):
     return p, g, first_slot, second_slot
 
 
-@formula
-def _common(run, parameter):
-    """What all updates take: the learning rate, scale, limit, l1 and l2."""
-    l1, l2 = l1_and_l2(run, parameter)
-    return _number(run[RATE]), _number(run[SCALE]), option_at(run, 0), l1, l2
+def for_plan(update):
+    """What makes, for a type of numbers, the function of a plan that calls ``update`` for elements of a parameter:
+    ``update(run, parameter, arrays, rate, last)``, with ``_arrays`` and what all updates take last.
+    """
+
+    @functools.cache
+    @functools.wraps(update)
+    def plan(real):
+        def update_elements(run_address, parameter_address, first, last):
+            run, parameter = run_record(run_address), parameter_record(parameter_address)
+            l1, l2 = l1_and_l2(run, parameter)
+            rate, last_ones = _number(run[RATE]), (_number(run[SCALE]), option_at(run, 0), l1, l2, 0, 1)
+            return call(run, parameter, _arrays(run, parameter, first, last, real), rate, last_ones)
+
+        return update_elements
+
+    call = formula(update)
+    return plan
 
 
-@functools.cache
-def plan_sgd_update(real):
+@for_plan
+def plan_sgd_update(run, parameter, arrays, rate, last):
     """``sgd_update`` for a plan; the first option, here and below: limit."""
-
-    def update(run_address, parameter_address, first, last):
-        run, parameter = run_record(run_address), parameter_record(parameter_address)
-        p, g, _, _ = _arrays(run, parameter, first, last, real)
-        rate, scale, limit, l1, l2 = _common(run, parameter)
-        return sgd_update(p, g, rate, scale, limit, l1, l2, 0, 1)
-
-    return update
+    p, g, _, _ = arrays
+    return sgd_update(p, g, rate, *last)
 
 
-@functools.cache
-def plan_momentum_update(real):
+@for_plan
+def plan_momentum_update(run, parameter, arrays, rate, last):
     """``momentum_update`` for a plan; the next options: momentum, nesterov (0 or 1)."""
-
-    def update(run_address, parameter_address, first, last):
-        run, parameter = run_record(run_address), parameter_record(parameter_address)
-        p, g, velocity, _ = _arrays(run, parameter, first, last, real)
-        rate, scale, limit, l1, l2 = _common(run, parameter)
-        momentum, nesterov = option_at(run, 1), option_at(run, 2) != 0.0
-        return momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, l2, 0, 1)
-
-    return update
+    p, g, velocity, _ = arrays
+    return momentum_update(p, velocity, g, rate, option_at(run, 1), option_at(run, 2) != 0.0, *last)
 
 
-@functools.cache
-def plan_adagrad_update(real):
+@for_plan
+def plan_adagrad_update(run, parameter, arrays, rate, last):
     """``adagrad_update`` for a plan; the next option: epsilon."""
-
-    def update(run_address, parameter_address, first, last):
-        run, parameter = run_record(run_address), parameter_record(parameter_address)
-        p, g, total, _ = _arrays(run, parameter, first, last, real)
-        rate, scale, limit, l1, l2 = _common(run, parameter)
-        return adagrad_update(p, total, g, rate, option_at(run, 1), scale, limit, l1, l2, 0, 1)
-
-    return update
+    p, g, total, _ = arrays
+    return adagrad_update(p, total, g, rate, option_at(run, 1), *last)
 
 
-@functools.cache
-def plan_rmsprop_update(real):
+@for_plan
+def plan_rmsprop_update(run, parameter, arrays, rate, last):
     """``rmsprop_update`` for a plan; the next options: rho, momentum, epsilon."""
-
-    def update(run_address, parameter_address, first, last):
-        run, parameter = run_record(run_address), parameter_record(parameter_address)
-        p, g, mean, velocity = _arrays(run, parameter, first, last, real)
-        rate, scale, limit, l1, l2 = _common(run, parameter)
-        rho, momentum, epsilon = option_at(run, 1), option_at(run, 2), option_at(run, 3)
-        return rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, limit, l1, l2, 0, 1)
-
-    return update
+    p, g, mean, velocity = arrays
+    return rmsprop_update(p, mean, velocity, g, rate, option_at(run, 1), option_at(run, 2), option_at(run, 3), *last)
 
 
-@functools.cache
-def plan_adam_update(real):
+@for_plan
+def plan_adam_update(run, parameter, arrays, rate, last):
     """``adam_update`` for a plan; the next options: beta_1, beta_2, epsilon, decay."""
-
-    def update(run_address, parameter_address, first, last):
-        run, parameter = run_record(run_address), parameter_record(parameter_address)
-        p, g, m, v = _arrays(run, parameter, first, last, real)
-        rate, scale, limit, l1, l2 = _common(run, parameter)
-        beta_1, beta_2, epsilon = option_at(run, 1), option_at(run, 2), option_at(run, 3)
-        decay = option_at(run, 4) if parameter[DECAY] != 0 else 0.0
-        numbers, step = vector(run[SCALE], 4, np.float64), run[STEP] + 1
-        if numbers[1] != step:  # the first of this worker's parameters: small ones take less time than two powers
-            numbers[1] = step
-            numbers[2], numbers[3] = bias_corrections(beta_1, beta_2, step)
-        corrections = numbers[2], numbers[3]
-        return corrected_adam(
-            p, m, v, g, rate, beta_1, beta_2, epsilon, corrections, decay, scale, limit, l1, l2, 0, 1
-        )  # fmt: skip
-
-    return update
+    p, g, m, v = arrays
+    beta_1, beta_2, epsilon = option_at(run, 1), option_at(run, 2), option_at(run, 3)
+    decay = option_at(run, 4) if parameter[DECAY] != 0 else 0.0
+    numbers, step = vector(run[SCALE], 4, np.float64), run[STEP] + 1
+    if numbers[1] != step:  # the first of this worker's parameters: small ones take less time than two powers
+        numbers[1] = step
+        numbers[2], numbers[3] = bias_corrections(beta_1, beta_2, step)
+    return corrected_adam(p, m, v, g, rate, beta_1, beta_2, epsilon, (numbers[2], numbers[3]), decay, *last)
 
 
 @functools.cache
@@ -451,11 +429,10 @@ def plan_own_update(function, slots, real):
     """A user's own update for a plan; the next options are its settings."""
     kernel_of_it = own_update(function, slots)
 
-    def update(run_address, parameter_address, first, last):
-        run, parameter = run_record(run_address), parameter_record(parameter_address)
-        p, g, first_slot, second_slot = _arrays(run, parameter, first, last, real)
-        rate, scale, limit, l1, l2 = _common(run, parameter)
+    @for_plan
+    def update(run, parameter, arrays, rate, last):
+        p, g, first_slot, second_slot = arrays
         settings = vector(run[OPTIONS] + 8, OPTIMIZER_OPTIONS - 1, np.float64)
-        return kernel_of_it(p, first_slot, second_slot, g, rate, run[STEP] + 1, settings, scale, limit, l1, l2, 0, 1)
+        return kernel_of_it(p, first_slot, second_slot, g, rate, run[STEP] + 1, settings, *last)
 
-    return update
+    return update(real)

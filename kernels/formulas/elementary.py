@@ -363,19 +363,18 @@ def normal_tail(t):
 
 @formula
 def scaled_gauss(factor, t):
-    """factor * exp(-t**2 / 2) for t >= 0, with t**2 / 2 in two pieces.
+    """factor * exp(-t**2 / 2) for t from 0 to 15 (float32) or 40 (float64), with t**2 / 2 in two pieces.
 
     Rounding t**2 alone would cost t**2 / 4 ULP. The upper half of t's bits has an exact square; the rest of
     the square, (t - upper) (t + upper), is small.
     """
     real = type(t)
-    size = at_most(t, real(15) if single(t) else real(40))
     if single(t):
-        mask = np.int32(np.float32(size).view(np.int32) & np.int32(-4096))
+        mask = np.int32(np.float32(t).view(np.int32) & np.int32(-4096))
         upper = real(np.int32(mask).view(np.float32))
     else:
-        wide = np.int64(np.float64(size).view(np.int64) & np.int64(-134217728))
+        wide = np.int64(np.float64(t).view(np.int64) & np.int64(-134217728))
         upper = real(np.int64(wide).view(np.float64))
-    high, low = real(-0.5) * upper * upper, real(-0.5) * (size - upper) * (size + upper)
+    high, low = real(-0.5) * upper * upper, real(-0.5) * (t - upper) * (t + upper)
     total, _, r = exp_reduction(high + low, high, rounder(t, lift(t)))
     return fused(factor, exp_remainder(r + low), factor) * power_of_two(total) * unlifted(t)

@@ -455,8 +455,3 @@ def test_plan(x_place, y_place, bias, real):
     check(kernels.plan_dense_weights(real), gradients, gradients[5 : 5 + W.size].reshape(W.shape), dW)
     if bias:
         check(kernels.plan_dense_bias(real), gradients, gradients[650 : 650 + units], db)
-
-    before = derivatives.copy()
-    operation[layout.DX] = layout.NOWHERE
-    assert run_plan(kernels.plan_dense_backward(real), run, operation, 0, rows) == layout.OK
-    np.testing.assert_array_equal(derivatives, before)

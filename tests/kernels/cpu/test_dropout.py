@@ -191,6 +191,5 @@ def test_plan(real):
     before, expected = derivatives.copy(), y.copy()
     y[:] = np.nan
     assert reference.run_plan(plan_dropout_forward(real), run, operation, 0, rows) == OK
-    assert reference.run_plan(plan_dropout_backward(real), run, operation, 0, rows) == OK
     np.testing.assert_array_equal(derivatives, before)
     np.testing.assert_array_equal(y, expected)

@@ -29,6 +29,8 @@ def test_shares_follow_one_another_in_whole_groups(columns, size):
         (64, 64, 32, 16, False),
         (512, 512, 128, 2, False),
         (512, 512, 128, 4, True),
+        (15000, 80, 64, 2, False),  # one worker would have 64 columns
+        (50000, 100, 32, 16, False),  # 14 workers would have none
     ],
 )
 def test_wide_layers_and_small_batches_go_by_columns(inputs, units, rows, workers, expected):
