@@ -225,7 +225,7 @@ class Model(Told):
             if name in CHANGEABLE:
                 value = CHANGEABLE[name](name, value)
             elif "_busy" in vars(self) and name not in vars(self) and not hasattr(type(self), name):
-                hint = instead_in_model(name, dir(self)) if type(self) is Model else ""
+                hint = instead_in_model(name, [*dir(Model), *CHANGEABLE]) if type(self) is Model else ""
                 if hint:  # it would change nothing; other names are the user's own
                     raise AttributeError(f"a model has no {name!r}{hint}")
             super().__setattr__(name, value)
@@ -331,10 +331,11 @@ class Model(Told):
                     f"{action} came during {self._busy} of this model; expected it afterwards (or a copy of the model)"
                 )
             self._busy = action
-            yield
-        finally:
-            if self._busy == action:
+            try:
+                yield
+            finally:
                 self._busy = ""
+        finally:
             self._lock.release()
 
     def _runner(self, kind: str, plan: Plan) -> Any:

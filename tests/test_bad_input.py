@@ -487,6 +487,8 @@ def test_a_callback_cannot_fit_or_compile_the_model_that_is_trained(action):
     act = {"fit": lambda: model.fit(GOOD_X, LABELS), "compile": lambda: model.compile("sgd", "cross_entropy")}[action]
     calls = [fn.LambdaCallback(on_epoch_end=lambda epoch, logs: act())]
     refused(f"{action} came during fit of this model", lambda: model.fit(GOOD_X, LABELS, callbacks=calls))
+    again = [fn.LambdaCallback(on_epoch_end=lambda epoch, logs: [refused(f"{action} came during", act) for _ in "12"])]
+    model.fit(GOOD_X, LABELS, callbacks=again)  # what was refused has not opened the model for the next
     twins = []
     calls = [fn.LambdaCallback(on_epoch_end=lambda epoch, logs: twins.append(model.copy()))]
     model.fit(GOOD_X, LABELS, callbacks=calls)

@@ -687,7 +687,8 @@ def test_what_may_change_in_a_model_is_checked():
     refused("a model has no 'stop_traning'; did you mean 'stop_training'?", lambda: setattr(model, "stop_traning", 1))
     refused("expected optimizer.learning_rate", lambda: setattr(model, "learning_rate", 0.1))
     assert vars(model) == before
-    model.scale = 3.0  # of the user's own
+    model.scale = model.x_mean = 3.0  # of the user's own
+    model.y_mean = 4.0
     model.threads, model.stop_training = np.int64(1), np.True_
     assert model.copy().scale == 3 and model.threads == 1 and model.stop_training is True
 
