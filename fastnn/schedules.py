@@ -57,9 +57,9 @@ class Schedule(Closed):
                 f"{self!r} gives rates of shape {rates.shape} for steps of shape {steps.shape}; expected a rate a step"
             )
         if rates.size and not (rates.min() >= 0 and rates.max() < np.inf):  # not true of NaN either
-            bad = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
+            bad = int(np.argmin(np.isfinite(rates) & (rates >= 0)))
             raise ValueError(
-                f"{self!r} gives the learning rate {float(rates[bad[0]])!r} at step {steps.flat[bad[0]]}; "
+                f"{self!r} gives the learning rate {float(rates.flat[bad])!r} at step {steps.flat[bad]}; "
                 "expected a finite number of at least 0"
             )
         return rates
@@ -248,7 +248,7 @@ class FunctionSchedule(Schedule):
     def rates(self, steps: np.ndarray) -> np.ndarray:
         flat = steps.reshape(-1)
         try:
-            together = np.asarray(self.function(flat), np.float64)
+            together = np.asarray(self.function(flat.copy()), np.float64)  # it may change what it is given
         except Exception:  # it may be written for one step at a time
             together = np.empty(0)
         probes = sorted({0, len(flat) // 2, len(flat) - 1}) if len(flat) else []

@@ -103,6 +103,17 @@ def test_a_schedule_without_a_length_is_refused_where_steps_come_one_by_one(sche
     assert model.step == 3 and not np.array_equal(before[0], model.get_weights()[0])
 
 
+def in_place(step):
+    step += 1
+    return 0.1 / step
+
+
+def test_a_function_may_change_the_steps_that_it_is_given():
+    steps = np.arange(5)
+    assert schedules.get("s", in_place)(steps).tolist() == [0.1 / (step + 1) for step in range(5)]
+    assert steps.tolist() == list(range(5))
+
+
 class Few(fn.Schedule):
     """One of the user's own that does not look at how many rates it is asked for."""
 
@@ -130,6 +141,8 @@ BAD = {
     "start_divisor is 0.5": lambda: fn.OneCycle(0.1, 10, 0.3, 0.5),
     "maximum_learning_rate is nan": lambda: fn.OneCycle(math.nan),
     "gives the learning rate -1.0 at step 3": lambda: schedules.get("s", lambda step: 2 - step)([1, 2, 3]),
+    "gives the learning rate -1.0 at step 4": lambda: schedules.get("s", lambda step: 3 - step)(4),
+    "gives the learning rate -2.0 at step 5": lambda: schedules.get("s", lambda step: 3 - step)([[1, 2], [3, 5]]),
     "gives the learning rate nan at step 0": lambda: schedules.get("s", lambda step: math.nan)([0]),
     "returned 'x' at step 0; expected a number": lambda: schedules.get("s", lambda step: "x")([0]),
     "learning_rate is None": lambda: fn.SGD(None),
