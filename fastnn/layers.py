@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import secrets
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -118,7 +119,13 @@ class Layer(Told):
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
-        """The layer's arrays by name, in the order in which they are saved; ``build`` puts them here."""
+        """The layer's arrays by name, in the order in which they are saved; ``build`` puts them here.
+
+        In a model it can only be read, because the arrays are parts of the model's own: write into them,
+        ``layer.parameters["W"][...] = value``.
+        """
+        if self.owned:
+            return cast(dict[str, np.ndarray], MappingProxyType(self._parameters))
         return self._parameters
 
     def assign(self, key: str, value: Any) -> None:
@@ -132,23 +139,19 @@ class Layer(Told):
         target[...] = array
 
     def share_memory(self, key: str, memory: np.ndarray) -> None:
-        """Move the parameter ``key`` to ``memory``, an array of its shape and type."""
-        memory[...] = self.parameters[key]
-        self.parameters[key] = memory
-
-    def convert(self, dtype: str) -> None:
-        """Compute in numbers of another type; the parameters follow with ``share_memory``."""
-        self.dtype = dtype
+        """Move the parameter ``key`` to ``memory``, an array of its shape."""
+        memory[...] = self._parameters[key]
+        self._parameters[key] = memory
 
     def forget(self) -> None:
         """Let go of the arrays that ``forward`` kept for ``backward``."""
-        for key in ("_x", "_y"):
+        for key in ("_x", "_a", "_y"):
             if key in vars(self):
                 setattr(self, key, None)
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
-        state.update({key: None for key in ("_x", "_y") if key in state})
+        state.update({key: None for key in ("_x", "_a", "_y") if key in state})
         return state
 
     @property
@@ -259,9 +262,12 @@ class Activation(Layer):
 
     def __init__(self, activation: str | ActivationFunction, *, name: str | None = None):
         super().__init__(name=name)
-        self.activation = _checked_activation(activation)
+        self.activation = activation
         self._x: np.ndarray | None = None
         self._y: np.ndarray | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, _checked_activation(value) if name == "activation" else value)
 
     @property
     def activation_name(self) -> str:
@@ -330,8 +336,8 @@ class Dense(Layer):
     ):
         super().__init__(name=name, trainable=trainable)
         self.units = whole_number("units", units)
-        self.activation = "linear" if activation is None else _checked_activation(activation)
-        self.use_bias = flag("use_bias", use_bias)
+        self.activation: str | ActivationFunction = "linear" if activation is None else activation
+        self.use_bias = use_bias
         if kernel_initializer is None:
             kernel_initializer = "lecun_normal" if self.activation == "selu" else "glorot_uniform"
         self.kernel_initializer = initializers.get("kernel_initializer", kernel_initializer)
@@ -345,10 +351,17 @@ class Dense(Layer):
             self._parameters["b"] = np.empty(0, np.float32)
         self.dW = self.db = np.empty(0, np.float32)
         self._x: np.ndarray | None = None
-        self._nonlinearity = Activation(self.activation)
+        self._a: np.ndarray | None = None  # xW + b
+        self._y: np.ndarray | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.endswith("_regularizer"):
+        if name == "activation":
+            value = "linear" if value is None else _checked_activation(value)
+        elif name == "use_bias":
+            value = flag(name, value)
+            if value != vars(self).get(name, value) and not self.owned:
+                raise AttributeError(f"{self.name}.use_bias is fixed; expected another Dense(units, use_bias={value})")
+        elif name.endswith("_regularizer"):
             value = regularizers.get(name, value)
         elif name.endswith("_constraint"):
             value = constraints.get(name, value)
@@ -384,7 +397,6 @@ class Dense(Layer):
 
     def build(self, inputs: int, *, seed: int | None = None, dtype: str = "float32", number: int = 0) -> None:
         super().build(inputs, seed=seed, dtype=dtype, number=number)
-        self._nonlinearity.build(self.units, seed=self.seed, dtype=dtype, number=number)
         shapes = {"W": (self.inputs, self.units), "b": (self.units,)}
         starts = {"W": self.kernel_initializer, "b": self.bias_initializer}
         for index, key in enumerate(self._parameters):
@@ -398,33 +410,31 @@ class Dense(Layer):
             rows.check_finite()
             self._parameters[key] = np.array(rows.take(slice(None)).reshape(shape))
 
-    def convert(self, dtype: str) -> None:
-        self.dtype = self._nonlinearity.dtype = dtype
-
-    def forget(self) -> None:
-        super().forget()
-        self._nonlinearity.forget()
-
     def lower(self, builder: Builder) -> None:
         builder.dense(self)
         builder.activation(self.activation)
 
     def forward(self, x: Any, training: bool = False) -> np.ndarray:
-        from .kernels.cpu import dense, gemm
+        from .kernels.cpu import activations, dense, gemm
 
         x = self._input_rows(x)
-        y = np.empty((len(x), self.units), self.dtype)
-        dense.dense_forward(y, x, self.W, self.b, gemm.workspace(y.dtype.type), 0, 1)
-        self._x = x
-        return self._nonlinearity.forward(y) if self.activation != "linear" else y
+        a = y = np.empty((len(x), self.units), self.dtype)
+        dense.dense_forward(a, x, self.W, self.b, gemm.workspace(a.dtype.type), 0, 1)
+        if self.activation != "linear":
+            y = np.empty_like(a)
+            activations.kernels_of(self.activation)[0](y, a, 0, 1)
+        self._x, self._a, self._y = x, a, y
+        return y
 
     def backward(self, dy: Any) -> np.ndarray:
-        from .kernels.cpu import dense, gemm
+        from .kernels.cpu import activations, dense, gemm
 
         dy = self._output_rows(dy, self._x)
         assert self._x is not None
         if self.activation != "linear":
-            dy = self._nonlinearity.backward(dy)
+            da: np.ndarray = np.empty_like(dy)
+            activations.kernels_of(self.activation)[1](da, dy, self._a, self._y, 0, 1)
+            dy = da
         dx = np.empty_like(self._x)
         self.dW, self.db = np.empty_like(self.W), np.empty_like(self.b)
         workspace = gemm.workspace(dx.dtype.type)

@@ -584,7 +584,8 @@ class Model(Told):
     def activations(self, X: Any) -> dict[str, np.ndarray]:
         """Each layer's output for the rows of X, without dropout: {name: (rows, units)}.
 
-        Raises a ValueError or TypeError for an X that does not fit, as ``predict``.
+        Raises a ValueError or TypeError for an X that does not fit, as ``predict``, and a ValueError that names the
+        layer whose output is not finite and goes into another one.
 
         >>> model = fn.Model([fn.Input(2), fn.Dense(3, "relu"), fn.Dense(1)])
         >>> {name: h.shape for name, h in model.activations([[1, 2]]).items()}
@@ -592,9 +593,14 @@ class Model(Told):
         """
         data.check_columns("X", X, self._columns)
         x = data.inputs("X", X, self.inputs, self._dtype).take(slice(None))
-        found = {}
+        found: dict[str, np.ndarray] = {}
         with self._lock:
             for layer in self.layers:
+                if of_fastnn(type(layer)) and not np.isfinite(x).all():
+                    raise ValueError(
+                        f"the output of layer {list(found)[-1]!r} has NaN or infinite numbers, which {layer.name!r} "
+                        "cannot take; expected smaller weights or a smaller X"
+                    )
                 y = np.asarray(layer.forward(x))
                 layer.forget()
                 found[layer.name] = x = y.copy() if np.may_share_memory(x, y) else y
@@ -675,7 +681,7 @@ class Model(Told):
         twin = self.copy()
         twin._dtype, twin._device, twin._precision, twin._metrics = "float64", "cpu", "float32", ()
         for layer in twin.layers:
-            layer.convert("float64")
+            layer.dtype = "float64"
         twin._set_up()
         if isinstance(twin.loss, losses.LossFunction):
             twin._loss = twin.loss.trusted()

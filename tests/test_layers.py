@@ -59,10 +59,35 @@ def test_what_a_layer_forgets_is_gone():
     layer = fn.Dense(3, "tanh")
     layer.forward(np.ones((2, 2)))
     layer.forget()
-    for part in (layer, layer._nonlinearity):
-        assert not any(isinstance(value, np.ndarray) for key, value in vars(part).items() if key in ("_x", "_y"))
+    assert not any(isinstance(value, np.ndarray) for key, value in vars(layer).items() if key in ("_x", "_a", "_y"))
     with pytest.raises(RuntimeError, match="backward of layer 'dense' came before forward"):
         layer.backward(np.ones((2, 3)))
+
+
+def test_an_activation_that_is_changed_changes_everywhere():
+    x = np.linspace(-1, 1, 6).reshape(2, 3)
+    changed, made = fn.Dense(2, "relu"), fn.Dense(2, "tanh")
+    changed.forward(x)
+    changed.activation = "tanh"
+    models = [fn.Model([fn.Input(3), layer], seed=0) for layer in (changed, made)]
+    for layer in (changed, made):
+        layer.forward(x)
+    np.testing.assert_array_equal(changed.backward(np.ones((2, 2))), made.backward(np.ones((2, 2))))
+    for ask in (lambda model: model.predict(x), lambda model: model.activations(x)["dense_1"]):
+        np.testing.assert_array_equal(*map(ask, models))
+
+
+def test_what_is_changed_in_a_layer_before_it_is_in_a_model_is_checked():
+    for layer in (fn.Dense(2), fn.Activation("relu")):
+        with pytest.raises(ValueError, match=r"activation is 'foo'; expected one of 'linear'"):
+            layer.activation = "foo"
+    layer = fn.Dense(2, "relu")
+    layer.activation, layer.use_bias = None, True
+    assert layer.activation == "linear"
+    with pytest.raises(AttributeError, match=r"dense\.use_bias is fixed; expected another Dense\(.*use_bias=False"):
+        layer.use_bias = False
+    with pytest.raises(TypeError, match="use_bias is 1; expected True or False"):
+        layer.use_bias = 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -404,6 +404,13 @@ def test_activations_are_the_outputs_of_the_layers():
     assert kept and all(value is None for value in kept)  # the layers hold no rows
 
 
+def test_activations_that_are_not_finite_are_told_with_their_layer():
+    model = fn.Model([fn.Input(2), fn.Dense(2, name="first"), fn.Dense(2), fn.Dense(2)], seed=0)
+    model.set_weights([np.full((2, 2), 1e30), np.zeros(2)] * 3)
+    with pytest.raises(ValueError, match="the output of layer 'dense_2' has NaN or infinite numbers, which 'dense_3'"):
+        model.activations([[1, 2]])
+
+
 def test_activations_are_arrays_of_their_own():
     X = np.ones((4, 2), np.float32)
     found = network(dropout=0.5).activations(X)

@@ -653,6 +653,10 @@ def test_the_layers_of_a_model_are_fixed():
         model.layers[1].name = "dense_2"
     with pytest.raises(AttributeError, match=r"dense_1\.inputs is fixed"):
         model.layers[1].build(5)
+    with pytest.raises(TypeError):
+        model.layers[1].parameters["W"] = np.ones((3, 5), np.float32)  # it would no longer be the model's
+    model.layers[1].parameters["W"][...] = 1
+    assert (model.get_weights()[0] == 1).all()
     assert model.predict(X).shape == (40, 4)
     model.copy().fit(X, LABELS)
 
