@@ -6,7 +6,8 @@ positive class is where it is above 0.5; with more, the predicted class is the l
 yes-or-no targets side by side. ``multilabel`` says if they are; None looks at y_true, whose rows then do not all sum
 to 1.
 
-Each raises a ValueError where the shapes do not fit, and all but ``r2`` where a label is no class.
+Each raises a ValueError where the shapes do not fit, where there are no rows, and where a number is NaN or infinite;
+all but ``r2`` also where a label is no class.
 
 >>> y_true = np.array([0, 0, 1, 1])
 >>> y_pred = np.array([[0.1], [0.6], [0.4], [0.9]])
@@ -39,8 +40,12 @@ def _pair(y_true: Any, y_pred: Any, labels: bool = True) -> tuple[np.ndarray, np
         both = f"labels of shape ({rows},) or rows of shape ({rows}, {outputs})" if labels else f"({rows}, {outputs})"
         wanted = f"({rows},) or ({rows}, 1)" if outputs == 1 else both
         raise ValueError(f"y_true has shape {t.shape}; expected {wanted}, because y_pred has shape {y.shape}")
+    if rows == 0:
+        raise ValueError(f"y_pred has no rows (shape {y.shape}); expected at least one")
     y = y.reshape(rows, outputs).astype(np.float64 if y.dtype.kind in "biu" else y.dtype, copy=False)
+    _check_finite("y_pred", y)
     if not one_column or not labels:
+        _check_finite("y_true", t)
         return t.reshape(rows, outputs), y
     t = t.reshape(rows)
     good = (t >= 0) & (t <= 1) if outputs == 1 else (t >= 0) & (t < outputs) & (t == np.floor(t))
@@ -52,6 +57,14 @@ def _pair(y_true: Any, y_pred: Any, labels: bool = True) -> tuple[np.ndarray, np
             f"{outputs} output{'s' if outputs > 1 else ''}"
         )
     return (t[:, None] if outputs == 1 else t.astype(np.int64)), y
+
+
+def _check_finite(name: str, array: np.ndarray) -> None:
+    """Raise a ValueError that names the first row with a NaN or an infinity."""
+    finite = np.isfinite(array.astype(np.float64, copy=False))
+    if not finite.all():
+        place = tuple(np.argwhere(~finite)[0].tolist())
+        raise ValueError(f"{name} has {float(array[place]):g} in row {place[0]}; expected finite numbers")
 
 
 def _labels(y_true: np.ndarray) -> np.ndarray:

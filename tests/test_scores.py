@@ -152,6 +152,21 @@ def test_shapes_that_do_not_fit(name, true, predicted):
         getattr(scores, name)(np.zeros(5), np.zeros((5, 3, 1)))
 
 
+@pytest.mark.parametrize("name", [*ABOUT_CLASSES, "r2"])
+def test_numbers_that_are_not_finite_and_no_rows(name):
+    score = getattr(scores, name)
+    with pytest.raises(ValueError, match=r"y_pred has no rows \(shape \(0,\)\); expected at least one"):
+        score([], [])
+    for bad in (np.nan, np.inf, -np.inf):
+        for outputs in (1, 2):
+            true, predicted = np.eye(2)[:, :outputs], np.full((2, outputs), 0.5)
+            predicted[1, 0] = bad
+            with pytest.raises(ValueError, match=rf"y_pred has {bad:g} in row 1; expected finite numbers"):
+                score(true, predicted)
+    with pytest.raises(ValueError, match=r"y_true has nan in row 0; expected finite numbers"):
+        score([[np.nan, 1], [0, 1]], np.full((2, 2), 0.5))
+
+
 def test_numbers_for_several_outputs_are_as_many():
     with pytest.raises(ValueError, match=r"y_true has shape \(5,\); expected \(5, 3\), because y_pred has"):
         scores.r2(np.arange(5.0), np.zeros((5, 3)))
