@@ -15,10 +15,11 @@ per batch: the engine then runs whole epochs.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -191,7 +192,10 @@ class EarlyStopping(_Monitor):
     def on_train_end(self) -> None:
         if self._parameters is not None:
             self.model.arenas.parameters[:] = self._parameters
-            self._parameters = None
+
+    def forget(self) -> None:
+        """Let go of the copy of the weights; the fit calls it, whatever has ended it."""
+        self._parameters = None
 
 
 class ReduceLROnPlateau(_Monitor):
@@ -305,17 +309,18 @@ class ModelCheckpoint(_Monitor):
 class CSVLogger(_Known):
     """Writes the numbers of every epoch to a CSV file, a line each, readable while the fit runs.
 
-    filename : where to; separator : one character; append : go on in a file that is there already, of the same
-    columns.
+    filename : where to; separator : one character, but no quote and no end of a line; append : go on in a file that is
+    there already, of the same columns.
 
-    The fit raises an OSError, before its first epoch, where the file cannot be written.
+    The fit raises an OSError, before its first epoch, where the file cannot be written, and a ValueError where it is to
+    go on in one of other columns.
     """
 
     only_watches = True
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False):
-        if not isinstance(separator, str) or len(separator) != 1:
-            raise ValueError(f"separator is {shown(separator)}; expected one character")
+        if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n\0':
+            raise ValueError(f"separator is {shown(separator)}; expected one character, such as ',', ';' or '\\t'")
         self.filename, self.separator = checks.path("filename", filename), separator
         self.append = flag("append", append)
 
@@ -324,29 +329,33 @@ class CSVLogger(_Known):
             pass  # a path that cannot be written is found out before the work
 
     def check_logs(self, reported: Sequence[str]) -> None:
-        self._is_begun(reported)
-
-    def _is_begun(self, names: Iterable[str]) -> bool:
-        """Whether the file has a header; a ValueError where it has other columns than these."""
-        columns = ["epoch", *names]
-        found = None
-        if os.path.exists(self.filename):
+        if not self.append or not os.path.exists(self.filename):
+            return
+        columns = ["epoch", *reported]
+        try:
             with open(self.filename, newline="", encoding="utf-8") as file:
-                found = next(csv.reader(file, delimiter=self.separator), None)
-        if self.append and found is not None and found != columns:
+                found = next(csv.reader(file, delimiter=self.separator), columns)
+            fault = f"has the columns {', '.join(found)}" if found != columns else ""
+        except (UnicodeDecodeError, csv.Error):
+            fault = "is no table"
+        if fault:
             raise ValueError(
-                f"filename is {self.filename!r}, which has the columns {', '.join(found)}; expected "
-                f"{', '.join(columns)}, or a new file"
+                f"filename is {self.filename!r}, which {fault}; expected {', '.join(columns)}, or a new file"
             )
-        return found is not None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        begun = self._is_begun(logs)
-        with open(self.filename, "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
-            if not begun:
+        self.check_logs(list(logs))
+        lines = io.StringIO()
+        writer = csv.writer(lines, delimiter=self.separator, lineterminator="\n")
+        with open(self.filename, "a+b") as file:
+            if file.tell() == 0:
                 writer.writerow(["epoch", *logs])
+            else:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) not in b"\r\n":  # the last line of a file that is gone on in
+                    lines.write("\n")
             writer.writerow([epoch, *map(str, logs.values())])
+            file.write(lines.getvalue().encode())
 
 
 class TimeLimit(_Known):

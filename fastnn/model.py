@@ -450,7 +450,7 @@ class Model(Told):
                 )
         reported = ["loss", *(metric.name for metric in self.metrics)]
         watchers.check([*reported, *(f"val_{name}" for name in reported if validation is not None)])
-        with self._alone("fit"), Progress(self.name, verbose) as progress, DeferredInterrupt() as interrupt:
+        with self._alone("fit"), watchers, Progress(self.name, verbose) as progress, DeferredInterrupt() as interrupt:
             runner = self._training_runner(training.t.width)
             self.history, self.stop_training, self._columns = History(), False, columns
             self._trainers.clear()

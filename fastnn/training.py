@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from . import checks
-from .callbacks import Callback
+from .callbacks import Callback, EarlyStopping
 from .checks import nearest, shown
 from .history import number_text
 from .kernels.conventions import CONVERGED, NOT_FINITE, Data
@@ -443,7 +443,7 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
 
 
 class Callbacks:
-    """The callbacks of a fit; each has any of the methods that are called.
+    """The callbacks of a fit; each has any of the methods that are called. A context manager, around the fit.
 
     given : whether there are any; by_batch : whether one asks for the end of each batch; touching : whether one may
     change the weights or the learning rate.
@@ -488,6 +488,14 @@ class Callbacks:
                 if callable(function) and getattr(function, "__func__", self) not in nothing:
                     functions.append(checks.function(f"callbacks[{index}].{method}", function, self.METHODS[method]))
         self.by_batch = bool(self.calls["on_train_batch_end"])
+
+    def __enter__(self) -> Callbacks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for callback in self.callbacks:
+            if isinstance(callback, EarlyStopping):
+                callback.forget()
 
     def check(self, reported: Sequence[str]) -> None:
         """Let those of our own callbacks look, before the work, at the names of what will be reported.

@@ -193,6 +193,37 @@ def test_csv_log(tmp_path):
         fit(fn.CSVLogger(tmp_path / "no folder" / "log.csv"))
 
 
+def test_csv_log_does_not_read_what_it_overwrites(tmp_path):
+    path = tmp_path / "log.csv"
+    for content in (b"\xff\xfe\0no text", b"x" * 200_000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"filename is '.*', which is no table; expected epoch, loss, acc"):
+            fit(fn.CSVLogger(path, append=True), epochs=1)
+        assert path.read_bytes() == content
+        fit(fn.CSVLogger(path), epochs=1)
+        assert path.read_text().startswith("epoch,loss,accuracy\n0,")
+
+
+@pytest.mark.parametrize("content", ["", "epoch,loss,accuracy\n0,1.0,0.5", "epoch,loss,accuracy\r\n0,1.0,0.5\r\n"])
+def test_csv_log_goes_on_on_a_line_of_its_own(content, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(content.encode())
+    fit(fn.CSVLogger(path, append=True), epochs=2)
+    rows = list(csv.reader(path.read_text().splitlines()))
+    assert [row[0] for row in rows] == ["epoch", *(["0"] if content else []), "0", "1"]
+    assert all(len(row) == 3 for row in rows)
+
+
+def test_early_stopping_keeps_no_weights_after_an_error():
+    def fail(epoch, logs):
+        raise RuntimeError("in the first epoch")
+
+    stop = fn.EarlyStopping("loss")
+    with pytest.raises(RuntimeError, match="in the first epoch"):
+        fit(stop, fn.LambdaCallback(on_epoch_end=fail))
+    assert stop.best_epoch == 0 and not any(isinstance(value, np.ndarray) for value in vars(stop).values())
+
+
 def test_csv_log_of_what_a_callback_added(tmp_path):
     added = Script(float64=[np.float64(0.1)], float32=[np.float32(0.1)], count=[np.int64(3)], text=["a,b"])
     fit(added, fn.CSVLogger(tmp_path / "log.csv"), epochs=1)
@@ -235,6 +266,8 @@ BAD = {
     "min_lr is -1": lambda: fn.ReduceLROnPlateau(min_lr=-1),
     "seconds is 0": lambda: fn.TimeLimit(0),
     "separator is ';;'": lambda: fn.CSVLogger("x", ";;"),
+    "separator is '\\\\n'; expected one character": lambda: fn.CSVLogger("x", "\n"),
+    "separator is '\"'; expected one character": lambda: fn.CSVLogger("x", '"'),
     "save_best_only is 1": lambda: fn.ModelCheckpoint("x", save_best_only=1),
     "initial_value_threshold is nan": lambda: fn.ModelCheckpoint("x", initial_value_threshold=math.nan),
     "on_epoch_end is 3": lambda: fn.LambdaCallback(on_epoch_end=3),
