@@ -17,6 +17,9 @@ __all__ = ["Progress", "check_verbose"]
 #: Seconds before the line or the bar appears, and between two of its states.
 DELAY, INTERVAL = 0.5, 0.1
 
+#: What is shown now, by any thread, and has to say where the first use of some kernels has to compile them.
+LISTENING: set[Progress] = set()
+
 COMPILING = "compiling kernels: once on this machine, then they come from the cache ..."
 
 
@@ -49,21 +52,19 @@ class Progress:
     def __enter__(self) -> Progress:
         from .kernels import jit
 
-        self.listener = jit.on_compile  # of a fit, where this is an evaluation in one of its callbacks
+        jit.on_compile = tell_of_compiling
         if self.place is not None or self.lines:
             self.compiling = False
-            jit.on_compile = self._on_compile
+            LISTENING.add(self)
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        from .kernels import jit
-
-        jit.on_compile = self.listener
+        LISTENING.discard(self)
         if self.place is not None:
             stopped = "" if error is None else f"  stopped at {100 * self.done:.0f} %"
             self.place.finish(f"{self.title}  {self.text}{stopped}  {duration(time.monotonic() - self.started)}")
 
-    def _on_compile(self, name: str) -> None:
+    def on_compile(self) -> None:
         """Say once that the first use of some kernels has to compile them."""
         if self.compiling:
             return
@@ -90,6 +91,12 @@ class Progress:
         if self.lines:
             values = "  ".join(f"{key} {number_text(value)}" for key, value in logs.items())
             print(f"epoch {number:>{len(str(epochs))}}/{epochs}  {values}", flush=True)
+
+
+def tell_of_compiling(name: str) -> None:
+    """Something is compiled: every fit, evaluation or prediction that is shown says so."""
+    for progress in tuple(LISTENING):
+        progress.on_compile()
 
 
 class Terminal:
