@@ -45,11 +45,11 @@ class Metric(Closed):
     """The base of all metrics.
 
     name : its key in the logs; by_rows : whether it follows from a mean over rows (``kernel`` and ``finish``), or
-    else from all rows of an epoch (``of_epoch``).
+    else from all rows of an epoch (``of_epoch``). One of your own defines ``name`` and ``of_epoch``.
     """
 
     name = ""
-    by_rows = True
+    by_rows = False
     #: What it can be asked for: "classes" (labels or one-hot rows), "numbers" (targets as wide as the outputs), or "".
     targets = ""
     #: Whether more of it is better; None where that is not known.
@@ -89,8 +89,8 @@ class Metric(Closed):
         raise NotImplementedError(f"{type(self).__name__} does not define of_epoch(y_true, y_pred)")
 
     def of_model(self, loss: Loss, y_true: np.ndarray, y_pred: np.ndarray) -> float:
-        """``of_epoch`` for a model with this loss."""
-        return self.of_epoch(y_true, y_pred)
+        """``of_epoch`` for a model with this loss; the arrays are copies, which it may change."""
+        return self.of_epoch(y_true.copy(), y_pred.copy())
 
 
 def _probabilities(loss: Loss, last_activation: str) -> bool:
@@ -130,6 +130,7 @@ class Accuracy(_OfClasses):
     """
 
     name = "accuracy"
+    by_rows = True
 
     def kernel(self, loss: Loss, outputs: int) -> str:
         one_of_many = outputs > 1 and not isinstance(loss, BinaryCrossEntropy)
@@ -141,6 +142,8 @@ class TopKAccuracy(_OfClasses):
 
     k : 1 or more. ``compile`` raises a ValueError for a model with k classes or fewer.
     """
+
+    by_rows = True
 
     def __init__(self, k: int = 5):
         self.k = whole_number("k", k)
@@ -164,6 +167,7 @@ class MeanSquaredError(Metric):
     """The mean of (y - t)² over rows and outputs, in the units of y squared."""
 
     name = "mse"
+    by_rows = True
     targets = "numbers"
     larger_is_better = False
 
@@ -184,6 +188,7 @@ class MeanAbsoluteError(Metric):
     """The mean of the absolute errors, abs(y - t), over rows and outputs, in the units of y."""
 
     name = "mae"
+    by_rows = True
     targets = "numbers"
     larger_is_better = False
 
@@ -197,8 +202,6 @@ class FunctionMetric(Metric):
     y_true : (rows,) integer labels, or (rows, outputs); y_pred : (rows, outputs), probabilities where the loss is a
     cross-entropy, also one ``from_logits``.
     """
-
-    by_rows = False
 
     def __init__(self, function: Callable[[np.ndarray, np.ndarray], float], name: str | None = None):
         self.function = checks.function("function", function, ("y_true", "y_pred"))
@@ -226,11 +229,13 @@ class FunctionMetric(Metric):
 class _Score(Metric):
     """A metric of an epoch that ``scores`` defines."""
 
-    by_rows = False
     score: staticmethod[..., float]
 
     def of_epoch(self, y_true: np.ndarray, y_pred: np.ndarray) -> float:
         return self.score(y_true, y_pred)
+
+    def of_model(self, loss: Loss, y_true: np.ndarray, y_pred: np.ndarray) -> float:
+        return self.of_epoch(y_true, y_pred)
 
 
 class _ScoreOfClasses(_Score, _OfClasses):
@@ -348,6 +353,16 @@ def get(name: str, value: Any) -> tuple[Metric, ...]:
                 kinds.setdefault(kind, key)
             names = ", ".join(map(repr, kinds.values()))
             raise ValueError(f"{name} has {shown(entry)}; expected {names} or a function f(y_true, y_pred){hint}")
+        kind = type(metric)
+        if not metric.by_rows and kind.of_epoch is Metric.of_epoch and kind.of_model is Metric.of_model:
+            raise TypeError(
+                f"{name} has {shown(metric)}, which does not define of_epoch(y_true, y_pred); expected a name, such as "
+                '"accuracy", or a class of your own that does'
+            )
+        if not isinstance(metric.name, str) or not metric.name:
+            raise TypeError(
+                f"{name} has {kind.__name__} with the name {shown(metric.name)}; expected a non-empty string"
+            )
         if metric.name == "loss" or metric.name.startswith("val_"):
             raise ValueError(f"{name} has a metric named {metric.name!r}; expected another name: that one is taken")
         first = found.setdefault(metric.name, metric)

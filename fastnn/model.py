@@ -803,10 +803,14 @@ def load(path: files.Place, parts: Mapping[str, Any] | None = None) -> Model:
     functions and classes by name, where the model has any. They are the only code of yours that runs.
 
     Raises a ModelFileError that says what is wrong with a file that is damaged, hostile or newer, before it takes more
-    memory than the file has bytes; an OSError where the file cannot be read.
+    memory than the file has bytes; an OSError where the file cannot be read; a TypeError or ValueError that names
+    ``path`` or ``parts`` where they are of another kind; and one about FASTNN_DEVICE, or a RuntimeError, where that
+    asks for a device that cannot be had.
     """
     with files.naming(path):
         description, tensors = files.read_model(path, parts)
+        if description["compiled"] is not None:
+            dispatch.choose_device(None)  # an error about the machine is none about the file
         try:
             model = Model(
                 description["layers"], seed=description["seed"], dtype=description["dtype"], name=description["name"]

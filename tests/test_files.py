@@ -136,6 +136,16 @@ def test_what_is_not_compiled_or_not_trained_is_saved_too(tmp_path):
     np.testing.assert_array_equal(loaded.layers[1].W, model.layers[1].W)
 
 
+def test_an_error_about_the_machine_is_none_about_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    model = fn.Model([fn.Input(2), fn.Dense(1)])
+    model.compile("adam", "mse")
+    model.save(path)
+    monkeypatch.setenv("FASTNN_DEVICE", "foo")
+    with pytest.raises(ValueError, match=r"^the environment variable FASTNN_DEVICE is 'foo'"):
+        fn.load(path)
+
+
 def test_weights_alone(tmp_path):
     model, other, (X, y) = small(), small("sgd"), data()
     model.fit(X, y, epochs=1)

@@ -138,6 +138,11 @@ def test_metrics_cost_no_second_pass():
         Runner.infer = infer
 
 
+class Nameless(metrics.Metric):
+    def of_epoch(self, y_true, y_pred):
+        return 1.0
+
+
 BAD = {
     "metrics has 'f1', which is about classes, but the model predicts numbers": ("mse", 1, ["f1"]),
     "metrics has 'auc', which is about classes": ("mse", 1, ["auc"]),
@@ -160,6 +165,8 @@ BAD = {
     "metrics has two metrics named 'f1'": ("cross_entropy", 3, ["f1", metrics.FunctionMetric(scores.f1, "f1")]),
     "metrics has a metric named 'loss'": ("cross_entropy", 3, [metrics.FunctionMetric(scores.f1, "loss")]),
     "metrics has a metric named 'val_f1'": ("cross_entropy", 3, [metrics.FunctionMetric(scores.f1, "val_f1")]),
+    r"metrics has Metric\(\) \(a Metric\), which does not define of_epoch\(": ("mse", 3, [fn.Metric()]),
+    "metrics has Nameless with the name ''; expected a non-empty string": ("mse", 3, [Nameless()]),
     r"metrics: <lambda> is a function of \(t\); expected a function of \(y_true, y_pred\)": ("mse", 3, [lambda t: 1.0]),
 }
 
@@ -205,10 +212,30 @@ class OwnAccuracy(metrics.Metric):
     """The share of right labels, twice as large."""
 
     name = "accuracy"
-    by_rows = False
 
     def of_epoch(self, y_true, y_pred):
         return 2 * (y_pred.argmax(axis=1) == y_true).mean()
+
+
+def test_a_metric_of_one_s_own_needs_a_name_and_all_rows():
+    X, y = data()
+    model = model_for("cross_entropy", 6, [OwnAccuracy(), "f1"])
+    history = model.fit(X, y, validation_split=0.1)
+    assert history["val_accuracy"] == [2 * (model.predict(X[270:]).argmax(axis=1) == y[270:]).mean()]
+
+
+def test_a_metric_may_change_what_it_is_given():
+    def centered(y_true, y_pred):
+        y_true -= y_true.mean()
+        y_pred[...] = 0
+        return 0.0
+
+    X = data()[0].astype(np.float64)
+    y, before = X[:, :1].copy(), X[:, :1].copy()
+    model = model_for("mse", 1, [centered, "r2"])
+    assert model.evaluate(X, y)["r2"] == scores.r2(y, model.predict(X))
+    model.fit(X, y, batch_size=len(X))
+    np.testing.assert_array_equal(y, before)
 
 
 def test_one_function_twice_is_one_metric():
