@@ -48,9 +48,9 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
     """Train by L-BFGS (Liu & Nocedal 1989); one iteration counts as one epoch.
 
     It ends after the trainer's epochs, where the gradient's norm is at most ``tolerance``, where no step makes the loss
-    smaller any more, or where a callback says so. Where already the first step does not, one epoch is reported and no
-    step counted. Raises a FloatingPointError where the loss is not finite; the model then has the weights of the last
-    iteration.
+    smaller any more, or where a callback says so. Where already the first step does not, or the gradient is that small
+    at the start, one epoch is reported and no step counted. Raises a FloatingPointError where the loss is not finite;
+    the model then has the weights of the last iteration.
     """
     from scipy.optimize import minimize
 
@@ -69,11 +69,15 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
             begun = end_epoch.finished
             end_epoch.callbacks.notify("on_epoch_begin", begun)
         end_epoch.interrupt.check()
-        model.arenas.parameters[places] = weights
-        results = trainer.whole_batch()
-        gradient = model.arenas.gradients[places] + double_l2 * weights
-        last.update(weights=weights.copy(), results=results, norm=float(np.linalg.norm(gradient)))
-        return float(results[0, 0]), gradient
+        if not np.array_equal(weights, last.get("weights", ())):
+            model.arenas.parameters[places] = weights
+            results = trainer.whole_batch()
+            gradient = model.arenas.gradients[places] + double_l2 * weights
+            last.update(weights=weights.copy(), results=results, gradient=gradient)
+        return float(last["results"][0, 0]), last["gradient"]
+
+    def converged() -> bool:
+        return tolerance is not None and float(np.linalg.norm(last["gradient"])) <= tolerance
 
     def report() -> None:
         end_epoch(last["results"][None])
@@ -86,7 +90,7 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
             loss_and_gradient(accepted)
         model.step += 1
         report()
-        if model.stop_training or last["norm"] <= (-1.0 if tolerance is None else tolerance):
+        if model.stop_training or converged():
             raise StopIteration
 
     options = {
@@ -96,8 +100,12 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
         "ftol": 0.0,
         "gtol": 0.0,
     }
+    if model.stop_training:  # a callback has said so before the first epoch
+        return
     try:
-        minimize(loss_and_gradient, accepted.copy(), jac=True, method="L-BFGS-B", callback=accept, options=options)
+        loss_and_gradient(accepted)
+        if not converged():
+            minimize(loss_and_gradient, accepted.copy(), jac=True, method="L-BFGS-B", callback=accept, options=options)
     finally:
         model.arenas.parameters[places] = accepted
     if end_epoch.finished == 0:

@@ -235,6 +235,17 @@ class LBFGS(Optimizer):
         super().__init__(1.0)
         self.memory = whole_number("memory", memory)
 
+    @property
+    def learning_rate(self) -> Any:
+        """1: a line search chooses the steps."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        if "_learning_rate" in vars(self):
+            raise AttributeError("LBFGS has no learning_rate, because a line search chooses the steps; expected memory")
+        self._learning_rate = value
+
 
 BY_NAME: dict[str, Callable[[], Optimizer]] = {
     "sgd": SGD,

@@ -155,6 +155,26 @@ def test_lbfgs_reports_every_iteration_and_stops_where_it_is_told():
     assert without.epoch == 5
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "sgd"])
+def test_a_fit_that_is_over_before_it_begins_takes_no_step(optimizer):
+    X, y = two_classes()
+    model = logistic(optimizer)
+    before = model.get_weights()
+    stop = fn.LambdaCallback(on_train_begin=lambda: setattr(model, "stop_training", True))
+    assert model.fit(X, y, epochs=3, callbacks=[stop]).epochs == model.step == 0
+    history = model.fit(X, y, epochs=3, batch_size=len(X), tolerance=1e9)
+    assert (history.epochs, model.step) == (1, 0) and history["loss"] == [pytest.approx(model.evaluate(X, y)["loss"])]
+    assert all(np.array_equal(*arrays) for arrays in zip(before, model.get_weights(), strict=True))
+
+
+def test_lbfgs_has_no_learning_rate():
+    optimizer = fn.LBFGS()
+    with pytest.raises(AttributeError, match=r"LBFGS has no learning_rate, because .*; expected memory"):
+        optimizer.learning_rate = 7
+    optimizer.memory = 3
+    assert optimizer.learning_rate == 1 and repr(optimizer) == "LBFGS(memory=3)"
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_lbfgs_and_gradients_use_the_threads_that_were_asked_for(threads, monkeypatch):
     X, y = two_classes()
