@@ -212,7 +212,7 @@ def get(name: str, value: Any) -> Initializer:
     if isinstance(value, str):
         return BY_NAME[choice(name, value, BY_NAME)]()
     if callable(value) and not isinstance(value, type):
-        return FunctionInitializer(value)
+        return FunctionInitializer(checks.function(name, value, ("shape", "generator")))
     raise TypeError(
         f"{name} is {shown(value)}; expected an Initializer, a function or one of {', '.join(map(repr, BY_NAME))}"
     )

@@ -322,5 +322,5 @@ def get(name: str, value: Any) -> Optimizer:
             look_at_steps(name, value)
         return value
     if isinstance(value, str):
-        return BY_NAME[choice(name, value.lower(), BY_NAME)]()
+        return BY_NAME[choice(name, value, BY_NAME)]()
     raise TypeError(f"{name} is {shown(value)}; expected an Optimizer or one of {', '.join(map(repr, BY_NAME))}")

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from numbers import Real
 from typing import Any
 
 from .checks import shown
@@ -27,8 +28,8 @@ def check_verbose(value: Any) -> int | str:
     """``value`` if it is "auto", 0, 1 or 2."""
     if isinstance(value, bool):
         value = int(value)
-    if value in ("auto", 0, 1, 2):
-        return value  # type: ignore[no-any-return]
+    if isinstance(value, (str, Real)) and value in ("auto", 0, 1, 2):
+        return value  # type: ignore[return-value]
     raise ValueError(
         f'verbose is {shown(value)}; expected "auto" (a progress line in a terminal, a bar in a notebook, else '
         "nothing), 0 (nothing), 1 (as auto, but a line each epoch where it is neither) or 2 (a line each epoch)"

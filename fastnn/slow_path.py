@@ -89,8 +89,16 @@ class SlowPath:
             kept_rows = None if kept is None else kept[start * batch_size : start * batch_size + len(x)]
             status = self.step(x, target, weights, kept_rows, rates[done], step + done, seed, results[done])
             if status != OK:
-                return status, done, results
-        return OK, last_batch - first_batch, results
+                break
+        else:
+            status, done = OK, last_batch - first_batch
+        self.forget()
+        return status, done, results
+
+    def forget(self) -> None:
+        """Let go of the activations and the derivatives."""
+        self.activations: dict[int, np.ndarray] = {}
+        self.derivatives: dict[int, np.ndarray] = {}
 
     def step(
         self,
@@ -106,8 +114,7 @@ class SlowPath:
         """One training step: rows forward, the loss, rows backward, then gradients and updates."""
         plan = self.plan
         self.rows, self.step_number, self.seed = len(x), step, seed
-        self.activations: dict[int, np.ndarray] = {NOWHERE: x}
-        self.derivatives: dict[int, np.ndarray] = {}
+        self.activations, self.derivatives = {NOWHERE: x}, {}
         for operation in plan.operations:
             self.forward(operation, self.training)
         status = self.measure(target, weights, kept, result)
@@ -154,6 +161,7 @@ class SlowPath:
             kept_rows = None if kept is None else kept[rows]
             target = np.ascontiguousarray(data.targets[rows])
             status = max(status, self.measure(target, weights, kept_rows, results[block]))
+        self.forget()
         return status, results
 
     def jacobian(self, x: np.ndarray) -> np.ndarray:
@@ -170,7 +178,7 @@ class SlowPath:
         for operation in reversed(operations):
             self.backward(operation)
         found = self.derivatives[0].reshape(len(x), outputs, self.plan.inputs)
-        self.activations, self.derivatives = {}, {}
+        self.forget()
         return found
 
     # Arrays by their places.

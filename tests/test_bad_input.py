@@ -220,7 +220,10 @@ BAD_CONSTRUCTION = {
         "seed is -1",
     ),
     "dtype": (lambda: classifier(dtype="float16"), "dtype is 'float16'; expected one of 'float32', 'float64'"),
-    "optimizer misspelled": (lambda: classifier(False).compile("adamm", "mse"), "did you mean 'adam'?"),
+    "optimizer misspelled": (
+        lambda: classifier(False).compile("AdamM", "mse"),
+        "optimizer is 'AdamM'; expected one of 'sgd', 'adagrad', 'rmsprop', 'adam', 'adamw', 'lbfgs'; did you mean",
+    ),
     "optimizer number": (lambda: classifier(False).compile(3, "mse"), "optimizer is 3"),
     "loss missing": (lambda: classifier(False).compile("adam"), "loss is missing"),
     "loss misspelled": (lambda: classifier(False).compile("adam", "cross_entopy"), "did you mean 'cross_entropy'?"),
@@ -228,7 +231,7 @@ BAD_CONSTRUCTION = {
     "metric misspelled": (lambda: classifier(False).compile("adam", "mse", ["acuracy"]), "did you mean 'accuracy'?"),
     "initializer takes too little": (
         lambda: fn.Dense(2, kernel_initializer=lambda shape: 1),
-        "function is a function of (shape); expected a function of (shape, generator)",
+        "kernel_initializer is a function of (shape); expected a function of (shape, generator)",
     ),
     "initializer gives text": (
         lambda: fn.Model([fn.Input(2), fn.Dense(3, kernel_initializer=lambda shape, generator: "a")]),

@@ -191,6 +191,16 @@ def test_it_says_that_it_is_slow():
 
 
 @WARNED
+def test_what_ran_it_keeps_no_rows():
+    X, y = data()
+    model = compiled(Scale())
+    for work in (lambda: model.fit(X, y), lambda: model.evaluate(X, y)):
+        work()
+        runner = model._runners["training"]
+        assert not runner.activations and not runner.derivatives
+
+
+@WARNED
 def test_what_it_returns_is_checked():
     class Wide(Scale):
         def forward(self, x, training=False):

@@ -8,6 +8,7 @@ import sys
 import types
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 import fastnn as fn
@@ -230,7 +231,7 @@ def test_no_standard_error(monkeypatch):
 
 
 def test_verbose_is_checked():
-    for wrong in (3, -1, "yes", None, 1.5):
+    for wrong in (3, -1, "yes", None, 1.5, np.array([1, 2]), [0, 1]):
         with pytest.raises(ValueError, match=r'verbose is .*; expected "auto"'):
             progress.check_verbose(wrong)
 
