@@ -140,7 +140,7 @@ class EarlyStopping(_Monitor):
     count.
 
     ``best_epoch`` tells which epoch was the best, ``stopped_epoch`` after which one the fit ended, or None; both count
-    from 0.
+    from 0, as the epochs that callbacks are told do (``History.best_epoch`` counts from 1).
 
     Raises a ValueError or TypeError that names an argument. The fit raises a ValueError where ``monitor`` is not
     reported, and where ``mode`` is "auto" for a metric of yours: say "min" or "max".

@@ -47,7 +47,10 @@ class History(dict[str, list[float]]):
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch, counted from 1, of the least validation loss; None where nothing was validated."""
+        """The epoch, counted from 1, of the least validation loss; None where nothing was validated.
+
+        (``EarlyStopping.best_epoch`` counts from 0, as callbacks do.)
+        """
         losses = [(loss, epoch) for epoch, loss in enumerate(self.get("val_loss", ()), 1) if not math.isnan(loss)]
         return min(losses)[1] if losses else None
 

@@ -34,9 +34,10 @@ if not TYPE_CHECKING:  # which else would take any name for known
 
 
 class Loss(Closed):
-    """The base of all losses: a number for each row, of which a batch's loss is the weighted mean.
+    """The base of all losses: a number for each row, of which a batch's loss is the mean, each times its row's weight.
 
-    L = Σ weight · loss / rows, with the weights of ``sample_weight`` and ``class_weight``, or 1.
+    L = Σ weight · loss / rows, with the weights of ``sample_weight`` and ``class_weight``, or 1; so L grows with the
+    weights.
 
     It has a ``name``, a ``kernel`` by its name, and ``from_logits``: whether it takes logits.
     """

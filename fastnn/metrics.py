@@ -250,18 +250,17 @@ class _ScoreOfClasses(_Score, _OfClasses):
 
 
 class Precision(_ScoreOfClasses):
-    """right / taken: of the rows taken for a class, the share that belongs to it; the mean over the classes.
+    """right / taken: of the rows taken for a class, the share that belongs to it; the mean over the classes that occur.
 
-    With one output, of class 1 alone. A class that was never taken counts 0.
+    With one output, of class 1 alone. A class that was never taken counts 0; one that no row has, either, not at all.
     """
 
     name, score = "precision", staticmethod(scores.precision)
 
 
 class Recall(_ScoreOfClasses):
-    """right / rows of the class: of the rows of a class, the share that was found; the mean over the classes.
-
-    With one output, of class 1 alone.
+    """right / rows of the class: of the rows of a class, the share that was found; the mean over the classes that
+    occur. With one output, of class 1 alone.
     """
 
     name, score = "recall", staticmethod(scores.recall)
@@ -269,7 +268,7 @@ class Recall(_ScoreOfClasses):
 
 class F1(_ScoreOfClasses):
     """2 · right / (taken + rows of the class), the harmonic mean of precision and recall of a class; the mean over the
-    classes ("macro"). With one output, of class 1 alone.
+    classes that occur ("macro"). With one output, of class 1 alone.
     """
 
     name, score = "f1", staticmethod(scores.f1)

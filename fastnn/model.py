@@ -253,7 +253,8 @@ class Model(Told):
         is as accurate as float32, on tensor cores.
 
         Raises a ValueError or TypeError that names the argument, or says why loss and last layer do not fit together,
-        before anything changes; a RuntimeError where the device cannot be had.
+        before anything changes; a RuntimeError where the device cannot be had, during a fit, and while another thread
+        uses the model.
         """
         from .kernels.memory import aligned_zeros
 
@@ -299,7 +300,8 @@ class Model(Told):
 
         device : as in ``compile``.
 
-        Raises a ValueError for a device that is none, and a RuntimeError where it cannot be had or during a fit.
+        Raises a ValueError for a device that is none, and a RuntimeError where it cannot be had, during a fit, and
+        while another thread uses the model.
         """
         plan = self.plan
         device = dispatch.choose_device(None if device == "auto" else device, plan)
@@ -426,8 +428,8 @@ class Model(Told):
         Returns a History: ``history["loss"]``, ``history["val_accuracy"]`` ...
 
         Raises a ValueError or TypeError that names the argument before any work is done, a RuntimeError before
-        ``compile`` and during another fit of the model, and a FloatingPointError if the loss or a weight stops being
-        finite: the model keeps the weights of before that step.
+        ``compile``, during another fit of the model and while another thread uses it, and a FloatingPointError if the
+        loss or a weight stops being finite: the model keeps the weights of before that step.
         """
         examples.compiled_loss(self, "fit")
         batch_size, epochs = whole_number("batch_size", batch_size), whole_number("epochs", epochs)
