@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import data
+from .history import aligned
 from .layers import Dense, Dropout, Input, Layer
 from .losses import LossFunction
 from .own_functions import ActivationFunction
@@ -82,11 +83,7 @@ class GradientReport:
             place = ", ".join(map(str, check.place)) or "all"
             entries = f"{check.entries:,} of {check.size:,}"
             table.append((check.parameter, entries, str(check.kinks), f"{check.error:.1e}{wrong}", place, *numbers))
-        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-        lines = [
-            "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(cells))
-            for cells in (zip(row, widths, strict=True) for row in table)
-        ]
+        lines = aligned(table, "<>>>>>>")
         kind = "passed" if self.passed else "FAILED"
         lines.append(f"{kind}: relative errors up to {self.worst.error:.1e}, where {self.tolerance:.0e} is tolerated")
         return "\n".join([*lines, *self.faults])

@@ -168,9 +168,7 @@ class History(dict[str, list[float]]):
         if not self.epochs:
             return "History: no epochs yet"
         rows = self._table()
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join([*lines, self._headline()])
+        return "\n".join([*aligned(rows, ">" * len(rows[0])), self._headline()])
 
     def __repr__(self) -> str:
         last = ", ".join(f"{key}={number_text(curve[-1])}" for key, curve in self.items())
@@ -189,6 +187,15 @@ class History(dict[str, list[float]]):
 def _html_row(tag: str, cells: Sequence[str], bold: bool = False) -> str:
     style = ' style="font-weight: bold"' if bold else ""
     return f"<tr{style}>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def aligned(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
+    """The rows as lines of columns, each to the left (<) or right (>)."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def number_text(value: float) -> str:

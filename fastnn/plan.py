@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .dispatch import path_of
+from .history import aligned
 from .kernels.conventions import CACHE_LINE, NOWHERE, OPTIMIZER_OPTIONS, PREDICTIONS
 from .own_functions import OwnFunction
 from .regularizers import L1L2, Penalty
@@ -244,14 +245,7 @@ class Plan:
         if self.loss is not None:
             place = [str(self.loss.x if self.loss.x >= 0 else self.loss.y), str(self.loss.y), str(self.loss.dy)]
             rows.append((self.loss.formula, "loss", *place, f"{self.loss.inputs} -> 1", "-", "-", "-", "8"))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column in (0, 1, 5) else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
+        lines = aligned(rows, "<<>>><>>>>")
         lines.insert(1, "-" * max(map(len, lines)))
         trainable = sum(parameter.size for parameter in self.parameters)
         arenas = 2 + self.slots

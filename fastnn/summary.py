@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .history import aligned
 from .layers import Dropout, Layer
 from .workers import choose_workers
 
@@ -30,11 +30,11 @@ def summary(model: Model, batch_size: int) -> str:
     for layer, work in zip(model.layers, flops, strict=True):
         count = sum(array.size for array in layer.parameters.values())
         table.append((layer.name, f"({layer.units},)", f"{count:,}", f"{work:,}", _detail(layer)))
-    lines = [f"{model.name}: {model.dtype}, seed {model.seed}", "", *_aligned(table, "<>>><"), ""]
+    lines = [f"{model.name}: {model.dtype}, seed {model.seed}", "", *aligned(table, "<>>><"), ""]
 
     total, trainable = model.count_parameters()
     lines.append(f"parameters: {total:,}" + (f", {trainable:,} of them trained" if trainable < total else ""))
-    lines += [f"memory of a training step on {batch_size:,} rows:", *_aligned(_memory(model, plan, batch_size), "<>")]
+    lines += [f"memory of a training step on {batch_size:,} rows:", *aligned(_memory(model, plan, batch_size), "<>")]
     lines.append(f"FLOPs of that step: {plan.step_flops(batch_size):,}; to predict one row: {plan.forward_flops(1):,}")
     return "\n".join(lines)
 
@@ -75,12 +75,3 @@ def bytes_text(size: int) -> str:
             break
         amount, unit = amount / 1000, larger
     return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], sides: str) -> list[str]:
-    """The rows as lines of columns, each to the left (<) or right (>)."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
-        for row in rows
-    ]
