@@ -30,7 +30,6 @@ __all__ = [
     "Picture",
     "blend",
     "class_colors",
-    "diverging",
     "new_figure",
     "one_axes",
     "panels",
@@ -138,8 +137,3 @@ def blend(shares: np.ndarray, colors: Sequence[Any]) -> np.ndarray:
     least = 1 / shares.shape[-1]
     certainty = (shares.max(axis=-1, keepdims=True) - least) / (1 - least)
     return np.asarray(1 - certainty * (1 - shares @ _pale(colors))).clip(0, 1)
-
-
-def diverging() -> Any:
-    """Blue for negative, white for zero, red for positive."""
-    return colormaps["RdBu_r"]

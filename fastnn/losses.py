@@ -141,12 +141,10 @@ class Quantile(Loss):
 
 
 class _CrossEntropies(Loss):
-    """What the two cross-entropies share: they are computed together with the activation before them.
-
-    fused : the kernel that takes the values before ``activation``, which is stable where the two apart are not.
+    """What the two cross-entropies share: their kernel takes the values before ``activation``, which is stable where
+    the two apart are not.
     """
 
-    fused = ""
     activation = ""
     for_text = ": classes, y = np.unique(y, return_inverse=True)"
 
@@ -159,15 +157,13 @@ class _CrossEntropies(Loss):
         return self.label_smoothing
 
     def lower(self, last_activation: str) -> tuple[str, bool]:
+        if last_activation == ("linear" if self.from_logits else self.activation):
+            return self.kernel, True
         if self.from_logits:
-            if last_activation != "linear":
-                raise ValueError(
-                    f"loss is {self!r}, but the last layer ends in {last_activation!r}; expected logits: "
-                    f"leave out the activation, or from_logits"
-                )
-            return self.fused, True
-        if last_activation == self.activation:
-            return self.fused, True
+            raise ValueError(
+                f"loss is {self!r}, but the last layer ends in {last_activation!r}; expected logits: "
+                f"leave out the activation, or from_logits"
+            )
         raise ValueError(
             f"loss is {self.name!r}, but the last layer ends in {last_activation!r}, which does not yield "
             f'probabilities; expected activation="{self.activation}" in the last layer, '
@@ -197,8 +193,7 @@ class BinaryCrossEntropy(_CrossEntropies):
     """
 
     name = "binary_cross_entropy"
-    kernel = "binary_cross_entropy"
-    fused = "sigmoid_cross_entropy"
+    kernel = "sigmoid_cross_entropy"
     activation = "sigmoid"
 
     def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
@@ -237,8 +232,7 @@ class CrossEntropy(_CrossEntropies):
     """
 
     name = "cross_entropy"
-    kernel = "cross_entropy"
-    fused = "softmax_cross_entropy"
+    kernel = "softmax_cross_entropy"
     activation = "softmax"
 
     def check_outputs(self, outputs: int) -> None:

@@ -79,11 +79,6 @@ class OwnFunction(Told):
             raise AttributeError(f"{name} of {self!r} is fixed; expected a new {type(self).__name__}")
         super().__setattr__(name, value)
 
-    @property
-    def formulas(self) -> tuple[Any, Any]:
-        """The formulas (value, slope) for the kernels."""
-        raise NotImplementedError
-
     def compute(self, which: str, *arguments: float) -> float:
         """``value`` or ``slope`` of numbers, by Python; NaN where they lie outside of its domain."""
         try:

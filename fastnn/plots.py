@@ -127,7 +127,7 @@ def first_layer_weights(
     scale = min(7 / mosaic.shape[1], 7 / mosaic.shape[0], 1.6 / max(height, width))
     size = scale * mosaic.shape[1] + 1.2, scale * mosaic.shape[0] + 0.4
     figure, axes = figures.one_axes(axes, max(4.0, size[0]), max(1.8, size[1]), "compressed")
-    image = axes.imshow(mosaic, cmap=figures.diverging(), vmin=-limit, vmax=limit, interpolation="nearest")
+    image = axes.imshow(mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     for column in range(columns + 1):
         axes.axvline(column * width - 0.5, color=figures.GRAY, linewidth=1.5)
     for row in range(rows + 1):
