@@ -77,17 +77,7 @@ class Callback(Checked):
         """After epoch 0, 1, ... of the fit, and its validation."""
 
 
-class _Known(Callback):
-    """A callback of which is known that it adds nothing to the logs.
-
-    ``only_watches`` in the body of a class: that it leaves the model as it is until the fit ends.
-    """
-
-    def check_logs(self, reported: Sequence[str]) -> None:
-        """Raise an error, before the fit, where it cannot do its work with logs of these names."""
-
-
-class _Monitor(_Known):
+class _Monitor(Callback):
     """A callback that follows one quantity and knows which direction is better."""
 
     def __init__(self, monitor: str, mode: str, min_delta: float):
@@ -104,6 +94,7 @@ class _Monitor(_Known):
         self.best = math.inf
 
     def check_logs(self, reported: Sequence[str]) -> None:
+        """Raise an error, before the fit, where it cannot do its work with logs of these names."""
         if self.monitor not in reported:
             missing = self.monitor.startswith("val_") and self.monitor.removeprefix("val_") in reported
             hint = " (validation_data or validation_split gives the val_ ones)" if missing else ""
@@ -306,7 +297,7 @@ class ModelCheckpoint(_Monitor):
             self.model.save(path)
 
 
-class CSVLogger(_Known):
+class CSVLogger(Callback):
     """Writes the numbers of every epoch to a CSV file, a line each, readable while the fit runs.
 
     filename : where to; separator : one character, but no quote and no end of a line; append : go on in a file that is
@@ -329,6 +320,7 @@ class CSVLogger(_Known):
             pass  # a path that cannot be written is found out before the work
 
     def check_logs(self, reported: Sequence[str]) -> None:
+        """Raise a ValueError, before the fit, where it is to go on in a file of other columns than these."""
         if not self.append or not os.path.exists(self.filename):
             return
         columns = ["epoch", *reported]
@@ -358,7 +350,7 @@ class CSVLogger(_Known):
             file.write(lines.getvalue().encode())
 
 
-class TimeLimit(_Known):
+class TimeLimit(Callback):
     """Ends the fit after the epoch in which ``seconds`` have passed since it began.
 
     seconds : above 0.
@@ -368,6 +360,9 @@ class TimeLimit(_Known):
 
     def __init__(self, seconds: float):
         self.seconds = number("seconds", seconds, above=0)
+
+    def check_logs(self, reported: Sequence[str]) -> None:
+        """Any logs will do, and it adds nothing to them."""
 
     def on_train_begin(self) -> None:
         self._end = time.monotonic() + self.seconds

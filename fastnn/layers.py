@@ -101,7 +101,7 @@ class Layer(Told):
         if name == "trainable":
             value = flag(name, value)
         super().__setattr__(name, value)
-        changes.note()
+        changes.last = object()
 
     @property
     def units(self) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .layers import Dropout
-from .training import EndOfEpoch, Trainer
+from .training import EndOfEpoch, Trainer, losses_text
 
 if TYPE_CHECKING:
     from .model import Model
@@ -81,7 +81,7 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
 
     def report() -> None:
         end_epoch(last["results"][None])
-        text = f"iteration {end_epoch.finished}/{trainer.epochs}  {end_epoch.figures}"
+        text = f"iteration {end_epoch.finished}/{trainer.epochs}  {losses_text(end_epoch.found)}"
         end_epoch.progress.show(end_epoch.finished / trainer.epochs, text)
 
     def accept(intermediate_result: Any) -> None:

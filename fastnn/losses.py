@@ -304,6 +304,7 @@ class LossFunction(OwnFunction, Loss):
 
     @property
     def formulas(self) -> tuple[Any, Any]:
+        """The formulas (value, slope) for the kernels."""
         if self._formulas is None:
             from .kernels.formulas import own
 

@@ -113,7 +113,7 @@ class Model(Told):
             for key in layer.parameters:
                 layer.share_memory(key, memory[f"{layer.name}.{key}"])
         self._runners: dict[str, Any] = {}
-        self._known: dict[str, tuple[tuple[int, int], Any]] = {}  # runners, with the state of the parts of each
+        self._known: dict[str, tuple[tuple[object, int], Any]] = {}  # runners, with the state of the parts of each
         self._quick: CompiledPredict | None = None
         self._trainers: list[Trainer] = []  # that of train_on_batch, while no step of it runs
         self._slow_path: SlowPath | None = None  # of jacobian

@@ -160,6 +160,7 @@ class ActivationFunction(OwnFunction):
 
     @property
     def formulas(self) -> tuple[Any, Any]:
+        """The formulas (value, slope) for the kernels."""
         if self._formulas is None:
             from .kernels.formulas import own
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,25 +13,12 @@ from .checks import shown_object
 from .elsewhere import instead_in_call
 from .keywords import Told
 
-__all__ = ["Changes", "Checked", "Closed", "changes", "check_rounded", "of_fastnn"]
+__all__ = ["Checked", "Closed", "changes", "check_rounded", "of_fastnn"]
 
 
-class Changes:
-    """Tells when an attribute of a layer, a loss, an optimizer or another such part was last assigned, of any model.
-
-    What follows from such parts may be kept for as long as ``last`` stays the same.
-    """
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self.last = 0
-
-    def note(self) -> None:
-        """Something has changed: each time another number, whatever the threads do."""
-        self.last = next(self._numbers)
-
-
-changes = Changes()
+#: Another object as ``last`` whenever an attribute of a layer, a loss or another such part is assigned, of any model:
+#: what follows from such parts may be kept for as long as it stays the same.
+changes = SimpleNamespace(last=object())
 
 
 @functools.cache
@@ -91,7 +78,7 @@ class Checked(Told):
                 given = {key: getattr(self, key, None) for key in arguments(kind)}
                 before, after = vars(kind(**given)), vars(kind(**given | {name: value}))
                 vars(self).update({key: found for key, found in after.items() if found != before.get(key)})
-            changes.note()
+            changes.last = object()
 
     def __repr__(self) -> str:
         return shown_object(self)

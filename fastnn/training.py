@@ -53,7 +53,7 @@ class Trainer:
     tolerance : the norm of the gradient that ends the training, or None.
 
     A context manager: inside, a runner on a GPU keeps the parameters, the optimizer's slots and the data there. The
-    model's own arrays have them when it ends, and between ``pause`` and ``resume``.
+    model's own arrays have them when it ends, and while callbacks are told of something.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Trainer:
 
     def __enter__(self) -> Trainer:
         if self.away:
-            self.resume()
+            self.runner.to_device()
             self.take_snapshot(0)
         return self
 
@@ -130,22 +130,14 @@ class Trainer:
             self.runner.end_fit()
         del self.model, self.examples, self.data, self.kept  # the model keeps its trainer, and arrays are the user's
 
-    def pause(self) -> None:
-        """The model's own arrays get the parameters and the slots, for whoever reads or changes them."""
-        if self.away:
-            self.runner.to_host()
-
-    def resume(self) -> None:
-        """Training goes on with what the model's own arrays have."""
-        if self.away:
-            self.runner.to_device()
-
     def tell(self, callbacks: Callbacks, method: str, *arguments: Any) -> None:
         """Call a method of the callbacks, which may look at the model and change it."""
         if callbacks.calls[method]:
-            self.pause()
+            if self.away:
+                self.runner.to_host()
             callbacks.notify(method, *arguments)
-            self.resume()
+            if self.away:
+                self.runner.to_device()
 
     def run(self, batch: int, last_batch: int) -> tuple[int, np.ndarray]:
         """Train on a slice from ``batch`` on, up to ``last_batch`` at most.
@@ -364,12 +356,6 @@ class EndOfEpoch:
         self.finished = 0
         self.found: dict[str, float] = {}  # the figures of the last epoch
 
-    @property
-    def watched(self) -> bool:
-        """Whether somebody wants to hear of each epoch before the next one begins."""
-        kept = self.trainer.kept is not None
-        return self.callbacks.given or self.validate is not None or self.progress.lines or kept
-
     def __call__(self, results: np.ndarray) -> None:
         """Epochs are over, a single one where it is watched.
 
@@ -386,14 +372,9 @@ class EndOfEpoch:
         self.progress.epoch(self.finished, trainer.epochs, self.found)
         trainer.tell(self.callbacks, "on_epoch_end", self.finished - 1, dict(self.found))  # theirs to change
 
-    @property
-    def figures(self) -> str:
-        """The losses of the last epoch, for a line."""
-        return losses_text(self.found)
-
     def state(self, begun: np.ndarray) -> str:
         """Where the fit is: the epoch that has begun with these results so far, or, if there are none, the last one."""
-        figures = losses_text({"loss": begun[:, 0].mean()}) if len(begun) else self.figures
+        figures = losses_text({"loss": begun[:, 0].mean()}) if len(begun) else losses_text(self.found)
         return f"epoch {self.finished + (len(begun) > 0)}/{self.trainer.epochs}  {figures}"
 
 
@@ -412,7 +393,9 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
     """Train for the trainer's epochs, slice by slice."""
     model, batches, epochs = trainer.model, trainer.batches, trainer.epochs
     callbacks, progress, interrupt = end_epoch.callbacks, end_epoch.progress, end_epoch.interrupt
-    watched, trainer.undisturbed = end_epoch.watched, not callbacks.touching
+    # Whether somebody wants to hear of each epoch before the next one begins.
+    watched = callbacks.callbacks or end_epoch.validate or progress.lines or trainer.kept is not None
+    trainer.undisturbed = not callbacks.touching
     batch, last, pending = 0, epochs * batches, np.empty((0, 0))
     while batch < last and not model.stop_training and not trainer.converged:
         if watched and batch % batches == 0:
@@ -445,8 +428,8 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
 class Callbacks:
     """The callbacks of a fit; each has any of the methods that are called. A context manager, around the fit.
 
-    given : whether there are any; by_batch : whether one asks for the end of each batch; touching : whether one may
-    change the weights or the learning rate.
+    by_batch : whether one asks for the end of each batch; touching : whether one may change the weights or the
+    learning rate.
     """
 
     #: The methods, and what each is called with.
@@ -476,8 +459,8 @@ class Callbacks:
                 if name.startswith("on_") and name not in self.METHODS and callable(getattr(callback, name)):
                     hint = nearest(name, self.METHODS) or f"; expected one of {', '.join(self.METHODS)}"
                     raise ValueError(f"callbacks[{index}] has {name}, which is never called{hint}")
-        self.given = bool(self.callbacks)
-        # What a class says of itself does not hold for classes made from it.
+        # ``only_watches``: that it leaves the model as it is until the fit ends. What a class says of itself does not
+        # hold for classes made from it.
         self.touching = not all(vars(type(callback)).get("only_watches", False) for callback in self.callbacks)
         #: method -> the functions that there are for it, without those of the base that do nothing.
         self.calls: dict[str, list[Callable[..., None]]] = {method: [] for method in self.METHODS}
