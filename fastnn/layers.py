@@ -139,9 +139,11 @@ class Layer(Told):
         target[...] = array
 
     def share_memory(self, key: str, memory: np.ndarray) -> None:
-        """Move the parameter ``key`` to ``memory``, an array of its shape."""
-        memory[...] = self._parameters[key]
+        """Move the parameter ``key``, and attributes that are the same array, to ``memory``, an array of its shape."""
+        before = self._parameters[key]
+        memory[...] = before
         self._parameters[key] = memory
+        vars(self).update({name: memory for name, value in vars(self).items() if value is before})
 
     def forget(self) -> None:
         """Let go of the arrays that ``forward`` kept for ``backward``."""

@@ -147,6 +147,27 @@ def test_it_may_have_weights_and_another_width(dtype):
 
 
 @WARNED
+def test_its_parameters_may_be_attributes_too():
+    class Named(Scale):
+        def build(self, inputs, **given):
+            super().build(inputs, **given)
+            self.s = self.parameters["s"]
+
+        def forward(self, x, training=False):
+            self._x = x
+            return x * self.s
+
+    X, y = np.ones((20, 3)), np.full((20, 1), 7.0)
+    model = fn.Model([fn.Input(3), Named(), fn.Dense(1, kernel_initializer="he_normal", trainable=False)], seed=0)
+    model.compile(fn.SGD(0.01), "mse")
+    losses = model.fit(X, y, epochs=5)["loss"]
+    assert losses[-1] < losses[0]
+    for one in (model, model.copy()):
+        assert one.layers[1].s is one.layers[1].parameters["s"]
+        assert np.array_equal(one.predict(X), one.activations(X)["dense_1"])
+
+
+@WARNED
 def test_noise_is_for_training_alone():
     X, y = data()
     model, plain = compiled(Noise(1.0)), compiled()
