@@ -397,10 +397,13 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
     watched = callbacks.callbacks or end_epoch.validate or progress.lines or trainer.kept is not None
     trainer.undisturbed = not callbacks.touching
     batch, last, pending = 0, epochs * batches, np.empty((0, 0))
-    while batch < last and not model.stop_training and not trainer.converged:
+    while batch < last and not trainer.converged:
+        stops = model.stop_training  # another thread may set it, and an epoch that has begun comes to its end
+        if stops and batch % batches == 0:
+            break
         if watched and batch % batches == 0:
             trainer.tell(callbacks, "on_epoch_begin", end_epoch.finished)
-        limit = batch + 1 if callbacks.by_batch else (batch // batches + 1) * batches if watched else last
+        limit = batch + 1 if callbacks.by_batch else (batch // batches + 1) * batches if watched or stops else last
         start = batch
         try:
             batch, results = trainer.run(batch, limit)
