@@ -38,6 +38,9 @@ __all__ = ["Model", "load"]
 #: Rows, times outputs, of which ``Model.jacobian`` keeps all activations at once.
 JACOBIAN_ROWS = 1024
 
+#: Seconds between two looks at whether another thread, which has the model, is in the middle of a fit.
+LOOK_SECONDS = 0.01
+
 #: The attributes of a model that belong to its place in memory, or to what it is doing: each copy has its own.
 MADE_ANEW = ("arenas", "_runners", "_known", "_quick", "_trainers", "_slow_path", "_choices", "_lock", "_busy")
 
@@ -91,7 +94,7 @@ class Model(Told):
         self._precision = "float32"
         #: Batches and epochs trained on since the model was compiled.
         self.step = self.epoch = 0
-        #: A callback may set this to end the fit after the epoch.
+        #: A callback, or another thread, may set this to end the fit after the epoch.
         self.stop_training = False
         self.history = History()
         self._slots: list[np.ndarray] = []
@@ -322,11 +325,16 @@ class Model(Told):
 
     @contextlib.contextmanager
     def _alone(self, action: str) -> Iterator[None]:
-        """The model for one fit or compile alone: nothing else may begin one, not even a callback."""
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError(
-                "this model is in use in another thread; expected one at a time (or a copy of the model)"
-            )
+        """The model for one fit or compile alone: nothing else may begin one, not even a callback.
+
+        What is short, as a prediction of another thread, is waited for.
+        """
+        while not self._lock.acquire(timeout=LOOK_SECONDS):
+            if self._busy:
+                raise RuntimeError(
+                    f"this model is in use in another thread, in the middle of {self._busy}; expected one at a time "
+                    "(or a copy of the model)"
+                )
         try:
             if self._busy:
                 raise RuntimeError(

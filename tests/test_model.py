@@ -154,6 +154,34 @@ def test_callbacks_are_called_in_order_and_may_stop_the_fit():
     assert history.epochs == 2
 
 
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_fit_that_is_stopped_within_an_epoch_ends_after_it(watched, monkeypatch):
+    X, y = two_classes()
+    ended, model, run = [], network(), fn.training.Trainer.run
+
+    class Stop(fn.Callback):
+        def on_train_batch_end(self, batch, logs):
+            if batch == 0:
+                self.model.stop_training = True
+
+        def on_epoch_end(self, epoch, logs):
+            ended.append((epoch, "val_loss" in logs))
+
+    def stopped_by_another_thread(self, batch, last_batch):
+        if batch == 0:
+            self.model.stop_training = True
+            return run(self, 0, 1)
+        return run(self, batch, last_batch)
+
+    if not watched:
+        monkeypatch.setattr(fn.training.Trainer, "run", stopped_by_another_thread)
+    given = {"callbacks": [Stop()], "validation_split": 0.2} if watched else {}
+    history = model.fit(X, y, batch_size=20, epochs=5, **given)
+    rows = ROWS - ROWS // 5 if watched else ROWS
+    assert (history.epochs, model.epoch, model.step) == (1, 1, -(-rows // 20))
+    assert ended == ([(0, True)] if watched else [])
+
+
 def test_validation_split_takes_the_last_rows_before_shuffling():
     X, y = two_classes()
     split, pair = network(), network()
@@ -673,6 +701,20 @@ def test_one_model_in_two_threads_is_refused():
 
     model.fit(X, y, callbacks=[Intruder()])
     assert found and "in use in another thread" in found[0]
+
+
+def test_a_fit_waits_for_a_prediction_of_another_thread():
+    X, y = two_classes()
+    model = network()
+    for work in (lambda: model.fit(X, y, verbose=0), lambda: model.compile("adam", "cross_entropy")):
+        done = []
+        with model._lock:  # as a prediction has it
+            thread = threading.Thread(target=lambda work=work, done=done: done.append(work()))
+            thread.start()
+            thread.join(0.05)
+            assert thread.is_alive()
+        thread.join(60)
+        assert len(done) == 1
 
 
 def test_no_progress_where_the_output_is_no_terminal(capsys):
