@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from . import checks, constraints, data, initializers, regularizers
-from .checks import choice, flag, number, shown, whole_number
+from .checks import choice, flag, nearest, number, shown, whole_number
 from .elsewhere import missing_from
 from .keywords import Told
 from .own_functions import ActivationFunction
 from .plan import Builder
-from .settings import changes
+from .settings import arguments, changes, of_fastnn
 
 __all__ = ["ACTIVATIONS", "Activation", "Dense", "Dropout", "Input", "Layer"]
 
@@ -100,6 +100,12 @@ class Layer(Told):
             raise AttributeError(f"{self.name}.{name} is fixed in a model; expected a new model with another layer")
         if name == "trainable":
             value = flag(name, value)
+        kind, known = type(self), vars(self)
+        # Once the base's __init__ is over; other names, and layers of one's own, may have what they like.
+        if name not in known and "_gradients" in known and name[0] != "_" and of_fastnn(kind):
+            hint = "" if name in arguments(kind) or hasattr(kind, name) else nearest(name, arguments(kind))
+            if hint:  # it would change nothing
+                raise AttributeError(f"{kind.__name__} has no {name!r}{hint}")
         super().__setattr__(name, value)
         changes.last = object()
 

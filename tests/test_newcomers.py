@@ -674,6 +674,15 @@ def test_what_may_change_in_a_layer_is_checked():
     assert model.evaluate(X, LABELS)["loss"] > before
     dropout.rate = 0
     assert dropout.rate == 0
+    refused("Dense has no 'trainabel'; did you mean 'trainable'?", lambda: setattr(dense, "trainabel", False))
+    hint = "Dense has no 'kernel_regulariser'; did you mean 'kernel_regularizer'?"
+    refused(hint, lambda: setattr(fn.Dense(3), "kernel_regulariser", "l2"))
+    dense.note = "of the user's own"
+
+    class Own(fn.Dense):
+        pass
+
+    Own(3).trainabel = False
 
 
 def test_what_may_change_in_a_model_is_checked():
@@ -690,6 +699,7 @@ def test_what_may_change_in_a_model_is_checked():
     refused("stop_training is 'yes'; expected True or False", lambda: setattr(model, "stop_training", "yes"))
     refused("a model has no 'stop_traning'; did you mean 'stop_training'?", lambda: setattr(model, "stop_traning", 1))
     refused("expected optimizer.learning_rate", lambda: setattr(model, "learning_rate", 0.1))
+    refused("expected for layer in model.layers: layer.trainable = False", lambda: setattr(model, "trainable", False))
     assert vars(model) == before
     model.scale = model.x_mean = 3.0  # of the user's own
     model.y_mean = 4.0
