@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,7 +10,10 @@ import numpy as np
 from .checks import shown
 from .layers import Dense, Dropout, Input, Layer
 
-__all__ = ["build"]
+__all__ = ["OF_A_SLOT", "build"]
+
+#: How the names of the optimizer's slots begin in files; a layer may be named "optimizer", too.
+OF_A_SLOT = re.compile(r"optimizer\.\d+\.")
 
 
 def build(layers: Iterable[Layer], seed: int, dtype: str) -> tuple[Layer, ...]:
@@ -72,6 +76,8 @@ def named(layers: Iterable[Layer]) -> list[Layer]:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"layers has {names.count(name)} layers named {name!r}; expected a name for each")
+        if OF_A_SLOT.match(name):
+            raise ValueError(f"layers has a layer named {name!r}, as files name an optimizer's slots; expected another")
     return chain
 
 

@@ -16,7 +16,6 @@ import io
 import json
 import math
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
@@ -25,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from . import checks
+from .chain import OF_A_SLOT
 from .checks import nearest, shown
 from .own_functions import OwnFunction
 
@@ -50,9 +50,6 @@ DEEPEST = 20
 
 #: What a part of the user's own may hold, but a file cannot name.
 NAMELESS = (float, complex, bytes, dict, set, np.ndarray, functools.partial)
-
-#: How the names of the optimizer's slots begin; a layer may be named "optimizer", too.
-SLOT = re.compile(r"optimizer\.\d+\.")
 
 #: safetensors' names of the types of numbers.
 TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
@@ -357,7 +354,7 @@ def load_weights(model: Model, path: Place) -> None:
     with naming(path):
         _, tensors = read(path)
         wanted = model.named_parameters()
-        weights = {name: array for name, array in tensors.items() if name in wanted or not SLOT.match(name)}
+        weights = {name: array for name, array in tensors.items() if name in wanted or not OF_A_SLOT.match(name)}
         fill(wanted, weights, f"the model {model.name!r}")
 
 

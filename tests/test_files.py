@@ -173,6 +173,11 @@ def test_a_layer_may_be_named_as_the_optimizer(name, tmp_path):
     np.testing.assert_array_equal(fn.load(tmp_path / "m").arenas.slots, model.arenas.slots)
 
 
+def test_a_layer_named_as_a_slot_is_refused():
+    with pytest.raises(ValueError, match=r"^layers has a layer named 'optimizer\.0\.a', as files name .*"):
+        fn.Model([fn.Input(2), fn.Dense(2, name="a"), fn.Dense(2, name="optimizer.0.a")])
+
+
 def test_weights_that_do_not_fit_change_nothing(tmp_path):
     model = small()
     model.save_weights(tmp_path / "w")
