@@ -54,7 +54,7 @@ class Rows:
     def _converted(self, block: np.ndarray) -> np.ndarray:
         if block.dtype.kind != "f":
             return np.ascontiguousarray(block, self.dtype)
-        with np.errstate(over="ignore"):  # what overflows becomes infinite and is reported as such
+        with np.errstate(over="ignore", under="ignore"):  # what overflows becomes infinite and is reported as such
             return np.ascontiguousarray(block, self.dtype)
 
     def __len__(self) -> int:

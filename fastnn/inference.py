@@ -78,7 +78,7 @@ class CompiledPredict:
         if not 0 < len(X) <= self._most_rows or X.shape[1] != self.inputs or X.dtype.char not in data.NUMBERS:
             return None
         if X.dtype != self.dtype or not X.flags.c_contiguous or not X.flags.aligned:
-            with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused
+            with np.errstate(over="ignore", under="ignore"):  # what overflows becomes infinite, which is refused
                 X = np.array(X, self.dtype, order="C")
         outputs = np.empty((len(X), self.outputs), self.dtype)
         return outputs if self._run(outputs, X, self.state) == OK else None

@@ -142,7 +142,8 @@ class Layer(Told):
             raise ValueError(f"{name} was given an array of shape {array.shape}; expected {target.shape}")
         rows = array if array.ndim == 2 else array.reshape(1, -1)
         data.Rows(name, rows, self.dtype).check_finite()
-        target[...] = array
+        with np.errstate(under="ignore"):
+            target[...] = array
 
     def share_memory(self, key: str, memory: np.ndarray) -> None:
         """Move the parameter ``key``, and attributes that are the same array, to ``memory``, an array of its shape."""

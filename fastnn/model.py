@@ -664,7 +664,8 @@ class Model(Told):
                 if parameter.penalty >= 0:
                     weights = self.arenas.parameters[place].reshape(parameter.shape)
                     l1, l2 = plan.options[parameter.penalty : parameter.penalty + 2]
-                    gradient += (l1 * np.sign(weights) + 2 * l2 * weights).astype(self._dtype)
+                    with np.errstate(under="ignore"):
+                        gradient += (l1 * np.sign(weights) + 2 * l2 * weights).astype(self._dtype)
                 found[parameter.name] = gradient
         return found
 

@@ -443,6 +443,18 @@ def test_none_stands_for_no_metrics_and_no_callbacks():
     assert model.metrics == () and list(model.fit(GOOD_X, LABELS, callbacks=None)) == ["loss"]
 
 
+def test_numbers_that_round_to_zero_are_no_error_where_numpy_s_are():
+    tiny, y = np.full((20, 3), 1e-50), np.full(20, 1e-60)
+    model = fn.Model([fn.Input(3), fn.Dense(2, kernel_regularizer=fn.L2(1e-4)), fn.Dense(1)], seed=0)
+    model.compile("sgd", "mse")
+    with np.errstate(all="raise"):
+        model.fit(tiny, y, verbose=0)
+        model.evaluate(tiny, y, verbose=0)
+        model.set_weights([np.full(array.shape, 1e-41) for array in model.get_weights()])
+        assert model.predict(tiny[:1]).shape == (1, 1) and model.predict(tiny).shape == (20, 1)
+        assert (model.gradients(tiny, y)["dense_1.W"] >= 0).all()
+
+
 def test_labels_may_be_whole_floats():
     found = []
     for label in (1, 1.0, np.int8(1), np.float32(1)):
