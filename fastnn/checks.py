@@ -33,6 +33,11 @@ def shown(value: Any) -> str:
     return f"{text} (a {type(value).__name__})"
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 row", "2 rows"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def shown_object(value: object) -> str:
     """``value`` as the call that makes it: its class, and each argument that is not at its default."""
     parameters = [

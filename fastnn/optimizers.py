@@ -290,7 +290,8 @@ def check(name: str, optimizer: Optimizer) -> None:
 
 
 def look_at_steps(name: str, optimizer: Optimizer) -> None:
-    """Warn where the update of an optimizer of the user's own leaves the weights as they are, whatever the gradient.
+    """Warn where the update of an optimizer of the user's own leaves the weights as they are, whatever the gradient,
+    and raise a ValueError where it goes beyond the end of an array.
 
     It is run by Python on a few numbers; what Python cannot run, the compiler will speak of.
     """
@@ -305,6 +306,13 @@ def look_at_steps(name: str, optimizer: Optimizer) -> None:
                 update(weights, g.copy(), slots, 0.1, step, np.array(optimizer.settings(), np.float64))
                 if not np.array_equal(weights, start):
                     return
+    except IndexError as fault:  # compiled code does not look, and reads what lies behind
+        kind, function = type(optimizer).__name__, getattr(update, "__name__", "update")
+        numbers, arrays = checks.counted(len(optimizer.settings()), "number"), checks.counted(optimizer.slots, "array")
+        raise ValueError(
+            f"{name} is {kind}, whose {function} goes beyond the end of an array ({fault}); expected it to stay within "
+            f"all of them: settings has {numbers}, slots {arrays}"
+        ) from None
     except Exception:
         return
     w = next(iter(inspect.signature(update).parameters))

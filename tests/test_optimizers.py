@@ -409,6 +409,27 @@ def test_an_own_update_that_changes_nothing_is_told():
         logistic(optimizer)  # without a warning, which would be an error here
 
 
+def test_an_own_update_that_goes_beyond_an_array_is_told():
+    class Far(fn.Optimizer):
+        def settings(self):
+            return (0.5,)
+
+        @staticmethod
+        def update(p, g, slots, rate, step, settings):
+            p -= rate * settings[1] * g
+
+    def next_one(p, g, slots, rate, step, settings):
+        for i in range(len(p)):
+            p[i] -= rate * g[i + 1]
+
+    with pytest.raises(
+        ValueError, match=r"^optimizer is Far, whose update goes .* settings has 1 number, slots 0 arrays$"
+    ):
+        logistic(Far(0.1))
+    with pytest.raises(ValueError, match=r"whose next_one goes beyond the end of an array \(index 3 is out of bounds"):
+        logistic(of_ones_own(next_one))
+
+
 def test_an_own_update_gets_penalties_and_clipping():
     for regularizer in (None, fn.L1(1.0), fn.L2(1.0)):
         slopes, steps = step_of(Sign(0.01), kernel_regularizer=regularizer)
