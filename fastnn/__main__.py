@@ -34,8 +34,11 @@ LEAST_STEPS, FOLDS, MANY_ROWS, WEIGHT_DECAY = 4500, 5, 10_000, 0.3
 #: A score on the training rows that is above that on held-out rows by more than this is called overfitting.
 GAP = 0.2
 
-#: A column of whole numbers with at most this many different values is taken for classes.
+#: A column of text or of whole numbers with at most this many different values is taken for classes.
 MOST_CLASSES = 20
+
+#: What stands for a number that is missing, in lower case.
+MISSING = ("na", "n/a", "nan", "null", "none", "?", "-", ".", "inf", "-inf")
 
 #: What may stand between the columns of a table.
 DELIMITERS = (",", ";", "\t", "|")
@@ -129,10 +132,23 @@ def read_csv(path: Path, target: str, task: str | None = None) -> Table:
             inputs[row, column] = _number(path, numbers[row + 1], names[column], text)
     if "" in texts:
         raise UserError(f"{path}, line {numbers[texts.index('') + 1]}: column {target!r} is empty; expected a value")
-    numeric = all(map(_is_number, texts))
-    if task == "regression" and not numeric:
-        row = list(map(_is_number, texts)).index(False)
-        _number(path, numbers[row + 1], target, texts[row])
+    no_numbers = [row for row, text in enumerate(texts) if not _is_number(text)]
+    numeric = not no_numbers
+    if no_numbers and task != "classification":
+        row, different = no_numbers[0], len(set(texts))
+        if task == "regression":
+            _number(path, numbers[row + 1], target, texts[row])
+        begin = f"{path}, line {numbers[row + 1]}: column {target!r} has {texts[row]!r}"
+        if len(no_numbers) < len(texts) and all(texts[row].lower() in MISSING for row in no_numbers):
+            raise UserError(
+                f"{begin} among numbers; expected a number (leave rows with gaps out; where it is a class, say --task "
+                "classification)"
+            )
+        if different > MOST_CLASSES or different == len(texts):
+            raise UserError(
+                f"{begin}, which is no number, and {different} different values in {len(texts)} rows; expected "
+                f"numbers, or at most {MOST_CLASSES} classes of some rows each (--task classification takes more)"
+            )
     if len(set(map(float, texts)) if numeric else set(texts)) == 1:
         raise UserError(f"{path}: column {target!r} has {texts[0]!r} in every row; expected at least two values")
     targets, classes = _targets(texts, numeric, task)
