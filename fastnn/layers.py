@@ -100,7 +100,8 @@ class Layer(Told):
             raise AttributeError(f"{self.name}.{name} is fixed in a model; expected a new model with another layer")
         if name == "trainable":
             value = flag(name, value)
-        kind, known = type(self), vars(self)
+        kind: type = type(self)
+        known = vars(self)
         # Once the base's __init__ is over; other names, and layers of one's own, may have what they like.
         if name not in known and "_gradients" in known and name[0] != "_" and of_fastnn(kind):
             hint = "" if name in arguments(kind) or hasattr(kind, name) else nearest(name, arguments(kind))

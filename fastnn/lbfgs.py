@@ -71,7 +71,10 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
         end_epoch.interrupt.check()
         if not np.array_equal(weights, last.get("weights", ())):
             model.arenas.parameters[places] = weights
-            results = trainer.whole_batch()
+            results = trainer.whole_batch(
+                f"iteration {end_epoch.finished + 1}; the model keeps the weights of before that iteration. "
+                "Standardized inputs and, of a regression, targets usually help"
+            )
             gradient = model.arenas.gradients[places] + double_l2 * weights
             last.update(weights=weights.copy(), results=results, gradient=gradient)
         return float(last["results"][0, 0]), last["gradient"]
@@ -84,12 +87,18 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
         text = f"iteration {end_epoch.finished}/{trainer.epochs}  {losses_text(end_epoch.found)}"
         end_epoch.progress.show(end_epoch.finished / trainer.epochs, text)
 
+    raised: list[StopIteration] = []  # by a callback, which SciPy would take for the end
+
     def accept(intermediate_result: Any) -> None:
         accepted[:] = intermediate_result.x
-        if not np.array_equal(last["weights"], accepted):
-            loss_and_gradient(accepted)
-        model.step += 1
-        report()
+        try:
+            if not np.array_equal(last["weights"], accepted):
+                loss_and_gradient(accepted)
+            model.step += 1
+            report()
+        except StopIteration as fault:
+            raised.append(fault)
+            raise
         if model.stop_training or converged():
             raise StopIteration
 
@@ -108,6 +117,8 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
             minimize(loss_and_gradient, accepted.copy(), jac=True, method="L-BFGS-B", callback=accept, options=options)
     finally:
         model.arenas.parameters[places] = accepted
+    if raised:
+        raise raised[0]
     if end_epoch.finished == 0:
         loss_and_gradient(accepted)  # the last call was for a step that helps nothing
         report()

@@ -656,7 +656,7 @@ class Model(Told):
             if isinstance(runner, SlowPath):
                 runner.training = False
             with Trainer(self, runner, batch, len(batch), 1, shuffle=False) as trainer:
-                trainer.whole_batch()
+                trainer.whole_batch("gradients: the outputs of the model are not finite or too large")
             found = {}
             for parameter in plan.parameters:
                 place = slice(parameter.offset, parameter.offset + parameter.size)

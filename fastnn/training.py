@@ -79,6 +79,7 @@ class Trainer:
         self.epochs = epochs
         self.tolerance = -1.0 if tolerance is None else tolerance
         self.converged = False
+        self.action = ""  # of ``whole_batch``
         plan = runner.plan
         speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED and plan.compiled else GUESSED_IN_PYTHON
         self.step_flops = plan.step_flops(self.batch_size)
@@ -192,9 +193,13 @@ class Trainer:
                 break
         return done, np.concatenate(parts) if len(parts) > 1 else parts[0]
 
-    def whole_batch(self) -> np.ndarray:
-        """The results of all rows as one batch, with the gradients in their arena; counts no step."""
+    def whole_batch(self, action: str) -> np.ndarray:
+        """The results of all rows as one batch, with the gradients in their arena; counts no step.
+
+        action : what an error says of where numbers are not finite.
+        """
         step = self.model.step
+        self.action = action
         try:
             return self.run(0, 1)[1]
         finally:
@@ -281,6 +286,9 @@ class Trainer:
             self._train(first, batch)
 
     def _explain(self, batch: int) -> None:
+        if self.action:
+            where = f"{self.action}{suspects(self.model)}"
+            raise FloatingPointError(f"the loss or its gradient is NaN or infinite in {where}")
         epoch, within = divmod(batch, self.batches)
         rate = float(self.rates(self.model.step, 1)[0])
         classes = isinstance(self.model.loss, (BinaryCrossEntropy, CrossEntropy))
