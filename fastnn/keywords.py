@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar, cast
 
 from .elsewhere import instead_in_call
 
-__all__ = ["Told", "tells"]
+__all__ = ["Told", "hides_others", "refuse", "tells"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,10 +30,31 @@ def tells(method: Function) -> Function:
             name = next((name for name in named if known and name not in known), None)
             if name is None:
                 raise
-            what = method.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-            raise TypeError(f"{what} has no argument {name!r}{instead_in_call(name, known)}") from None
+            raise missing(method, name, known) from None
 
     return cast(Function, called)
+
+
+def missing(method: Callable[..., Any], name: str, known: Iterable[str]) -> TypeError:
+    """The error about an argument ``name`` that ``method`` does not have."""
+    what = method.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    return TypeError(f"{what} has no argument {name!r}{instead_in_call(name, known)}")
+
+
+def hides_others(method: Function) -> Function:
+    """``method``, whose ``**others`` are there for ``refuse`` alone, with a signature without them.
+
+    It is for what is called so often that one call more would be felt.
+    """
+    signature = inspect.signature(method)
+    kept = [parameter for parameter in signature.parameters.values() if parameter.kind != parameter.VAR_KEYWORD]
+    vars(method)["__signature__"] = signature.replace(parameters=kept)
+    return method
+
+
+def refuse(method: Callable[..., Any], others: dict[str, Any]) -> NoReturn:
+    """Raise the error about the first of the arguments ``others`` that ``method`` does not have."""
+    raise missing(method, next(iter(others)), list(inspect.signature(method).parameters)[1:])
 
 
 class Told:

@@ -20,7 +20,7 @@ from .gradient_check import GradientReport, check_gradients
 from .history import History
 from .inference import CompiledPredict
 from .interrupt import DeferredInterrupt
-from .keywords import Told, tells
+from .keywords import Told, hides_others, refuse, tells
 from .layers import Dense, Dropout, Input, Layer
 from .metrics import Metric
 from .metrics import get as get_metrics
@@ -538,7 +538,8 @@ class Model(Told):
     @overload
     def predict(self, X: Any, verbose: int | str = "auto", *, output: str) -> Any: ...
 
-    def predict(self, X: Any, verbose: int | str = "auto", *, output: str = "host") -> Any:
+    @hides_others
+    def predict(self, X: Any, verbose: int | str = "auto", *, output: str = "host", **others: Any) -> Any:
         """The outputs for the rows of X, without dropout: an array of shape (rows, outputs).
 
         output : "host" for a NumPy array, "device" for one on the model's GPU, as ``numba.cuda`` has them, which CuPy,
@@ -549,6 +550,8 @@ class Model(Told):
         Raises a ValueError or TypeError for an X of another width, or with a number that is not finite. Needs no
         ``compile``.
         """
+        if others:
+            refuse(Model.predict, others)
         check_verbose(verbose)
         host = choice("output", output, ("host", "device")) == "host"
         if host and verbose in ("auto", 0) and type(X) is np.ndarray and X.ndim == 2:

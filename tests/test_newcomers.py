@@ -300,6 +300,8 @@ ARGUMENTS = {
     "model.fit(x=X, y=y)": "fit has no argument 'x'; did you mean 'X'?",
     'model.compile(optimizer="adam", criterion="mse")': "compile has no argument 'criterion'; expected loss",
     "model.evaluate(X, y, batch_size=3)": "evaluate has no argument 'batch_size'; expected X, y, verbose, sample",
+    "model.predict(X, batch_size=32)": "predict has no argument 'batch_size'; expected X, verbose, output",
+    "model.predict(x=X)": "missing 1 required positional argument: 'X'",
     "model.train_on_batch(X, y, lr=3)": "train_on_batch has no argument 'lr'; expected X, y, sample_weight, class",
 }
 
@@ -330,10 +332,10 @@ def test_what_is_wrong_with_a_call_otherwise_is_python_s_to_say():
     refused("Own.__init__() got an unexpected", lambda: fn.Model([fn.Input(1), fn.Dense(1, kernel_initializer=fails)]))
 
 
-@pytest.mark.parametrize("call", [fn.Adam, fn.Dense, fn.Model, fn.Model.fit, fn.Model.compile])
+@pytest.mark.parametrize("call", [fn.Adam, fn.Dense, fn.Model, fn.Model.fit, fn.Model.compile, fn.Model.predict])
 def test_what_tells_keeps_its_signature(call):
     given = list(inspect.signature(call).parameters)
-    assert given[-1] not in ("arguments", "named") and len(given) > 3
+    assert given[-1] not in ("arguments", "named", "others") and len(given) > 3
 
 
 @pytest.mark.parametrize("module", ["layers", "losses", "optimizers", "metrics", "initializers", "schedules"])
