@@ -330,10 +330,11 @@ class Model(Told):
         What is short, as a prediction of another thread, is waited for.
         """
         while not self._lock.acquire(timeout=LOOK_SECONDS):
-            if self._busy:
+            busy = self._busy  # the other thread may come to its end meanwhile
+            if busy:
                 raise RuntimeError(
-                    f"this model is in use in another thread, in the middle of {self._busy}; expected one at a time "
-                    "(or a copy of the model)"
+                    f"this model is in use in another thread, in the middle of {busy}; expected one at a time (or a "
+                    "copy of the model)"
                 )
         try:
             if self._busy:
