@@ -37,9 +37,6 @@ GAP = 0.2
 #: A column of text or of whole numbers with at most this many different values is taken for classes.
 MOST_CLASSES = 20
 
-#: What stands for a number that is missing, in lower case.
-MISSING = ("na", "n/a", "nan", "null", "none", "?", "-", ".", "inf", "-inf")
-
 #: What may stand between the columns of a table.
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -136,18 +133,17 @@ def read_csv(path: Path, target: str, task: str | None = None) -> Table:
     numeric = not no_numbers
     if no_numbers and task != "classification":
         row, different = no_numbers[0], len(set(texts))
-        if task == "regression":
+        if task == "regression" or all(_is_number(text.replace(",", ".")) for text in texts):
             _number(path, numbers[row + 1], target, texts[row])
-        begin = f"{path}, line {numbers[row + 1]}: column {target!r} has {texts[row]!r}"
-        if len(no_numbers) < len(texts) and all(texts[row].lower() in MISSING for row in no_numbers):
+        if 2 * len(no_numbers) < len(texts):
             raise UserError(
-                f"{begin} among numbers; expected a number (leave rows with gaps out; where it is a class, say --task "
-                "classification)"
+                f"{path}, line {numbers[row + 1]}: column {target!r} has {texts[row]!r} among numbers; expected a "
+                "number (leave rows with gaps out; where it is a class, say --task classification)"
             )
         if different > MOST_CLASSES or different == len(texts):
             raise UserError(
-                f"{begin}, which is no number, and {different} different values in {len(texts)} rows; expected "
-                f"numbers, or at most {MOST_CLASSES} classes of some rows each (--task classification takes more)"
+                f"{path}: column {target!r} has {different} different texts in {len(texts)} rows; expected numbers, or "
+                f"at most {MOST_CLASSES} classes of some rows each (--task classification takes more)"
             )
     if len(set(map(float, texts)) if numeric else set(texts)) == 1:
         raise UserError(f"{path}: column {target!r} has {texts[0]!r} in every row; expected at least two values")

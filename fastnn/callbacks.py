@@ -184,8 +184,8 @@ class EarlyStopping(_Monitor):
         if self._parameters is not None:
             self.model.arenas.parameters[:] = self._parameters
 
-    def forget(self) -> None:
-        """Let go of the copy of the weights; the fit calls it, whatever has ended it."""
+    def _forget(self) -> None:
+        """Let go of the copy of the weights."""
         self._parameters = None
 
 
@@ -318,6 +318,7 @@ class CSVLogger(Callback):
     def on_train_begin(self) -> None:
         with open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8"):
             pass  # a path that cannot be written is found out before the work
+        self._columns: list[str] = []
 
     def check_logs(self, reported: Sequence[str]) -> None:
         """Raise a ValueError, before the fit, where it is to go on in a file of other columns than these."""
@@ -325,18 +326,24 @@ class CSVLogger(Callback):
             return
         columns = ["epoch", *reported]
         try:
-            with open(self.filename, newline="", encoding="utf-8") as file:
+            with open(self.filename, newline="", encoding="utf-8-sig") as file:
                 found = next(csv.reader(file, delimiter=self.separator), columns)
-            fault = f"has the columns {', '.join(found)}" if found != columns else ""
         except (UnicodeDecodeError, csv.Error):
-            fault = "is no table"
-        if fault:
+            found = []
+        if found != columns:
+            fault = f"has the columns {shown(', '.join(found))}" if found else "is no table"
             raise ValueError(
                 f"filename is {self.filename!r}, which {fault}; expected {', '.join(columns)}, or a new file"
             )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        self.check_logs(list(logs))
+        if not self._columns:
+            self._columns = list(logs)
+            self.check_logs(self._columns)
+        if self._columns != list(logs):
+            raise ValueError(
+                f"the logs of epoch {epoch} have {', '.join(logs)}; expected {', '.join(self._columns)}, as before"
+            )
         lines = io.StringIO()
         writer = csv.writer(lines, delimiter=self.separator, lineterminator="\n")
         with open(self.filename, "a+b") as file:

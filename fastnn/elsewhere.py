@@ -70,7 +70,7 @@ OF_MODEL = {
     "backward": "gradients(X, y)",
     "input_gradients": "jacobian(X)",
     **dict.fromkeys(("lr", "learning_rate"), "optimizer.learning_rate"),
-    "trainable": "for layer in model.layers: layer.trainable = False",
+    "trainable": "layer.trainable = False for each of model.layers",
     **dict.fromkeys(("trainable_variables", "variables"), "named_parameters() or get_weights()"),
     **dict.fromkeys(("get_config", "to_json", "save_model"), "save(path)"),
     "zero_grad": "nothing: fit and train_on_batch begin with new gradients",

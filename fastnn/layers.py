@@ -11,15 +11,15 @@ A layer describes itself to a plan (``lower``) and works alone, too:
 
 from __future__ import annotations
 
+import difflib
 import math
 import secrets
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from . import checks, constraints, data, initializers, regularizers
-from .checks import choice, flag, nearest, number, shown, whole_number
+from .checks import choice, flag, number, shown, whole_number
 from .elsewhere import missing_from
 from .keywords import Told
 from .own_functions import ActivationFunction
@@ -101,12 +101,13 @@ class Layer(Told):
         if name == "trainable":
             value = flag(name, value)
         kind: type = type(self)
-        known = vars(self)
-        # Once the base's __init__ is over; other names, and layers of one's own, may have what they like.
-        if name not in known and "_gradients" in known and name[0] != "_" and of_fastnn(kind):
-            hint = "" if name in arguments(kind) or hasattr(kind, name) else nearest(name, arguments(kind))
-            if hint:  # it would change nothing
-                raise AttributeError(f"{kind.__name__} has no {name!r}{hint}")
+        known = name in vars(self) or hasattr(kind, name) or name in arguments(kind)
+        # Once the base's __init__ is over: a misspelled argument would change nothing. Other names are the user's.
+        if not known and "_gradients" in vars(self) and of_fastnn(kind):
+            meant = [argument for argument in arguments(kind) if not name.startswith((argument, "_"))]
+            close = difflib.get_close_matches(name, meant, n=1, cutoff=0.85)
+            if close:
+                raise AttributeError(f"{kind.__name__} has no {name!r}; did you mean {close[0]!r}?")
         super().__setattr__(name, value)
         changes.last = object()
 
@@ -132,7 +133,7 @@ class Layer(Told):
         ``layer.parameters["W"][...] = value``.
         """
         if self.owned:
-            return cast(dict[str, np.ndarray], MappingProxyType(self._parameters))
+            return ModelParameters(self._parameters)
         return self._parameters
 
     def assign(self, key: str, value: Any) -> None:
@@ -221,6 +222,18 @@ class Layer(Told):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
+
+
+class ModelParameters(dict[str, np.ndarray]):
+    """The parameters of a layer of a model, to read. A copy is a dictionary like any other."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError('another array would not be trained; expected parameters["W"][...] = value, or layer.W = value')
+
+    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
 
 
 class Input(Layer):

@@ -256,8 +256,8 @@ class Model(Told):
         is as accurate as float32, on tensor cores.
 
         Raises a ValueError or TypeError that names the argument, or says why loss and last layer do not fit together,
-        before anything changes; a RuntimeError where the device cannot be had, during a fit, and while another thread
-        uses the model.
+        before anything changes; a RuntimeError where the device cannot be had, and during a fit or a compile of the
+        model.
         """
         from .kernels.memory import aligned_zeros
 
@@ -303,8 +303,8 @@ class Model(Told):
 
         device : as in ``compile``.
 
-        Raises a ValueError for a device that is none, and a RuntimeError where it cannot be had, during a fit, and
-        while another thread uses the model.
+        Raises a ValueError for a device that is none, and a RuntimeError where it cannot be had, and during a fit or
+        a compile of the model.
         """
         plan = self.plan
         device = dispatch.choose_device(None if device == "auto" else device, plan)
@@ -327,7 +327,7 @@ class Model(Told):
     def _alone(self, action: str) -> Iterator[None]:
         """The model for one fit or compile alone: nothing else may begin one, not even a callback.
 
-        What is short, as a prediction of another thread, is waited for.
+        What else another thread does with it, such as a prediction, is waited for.
         """
         while not self._lock.acquire(timeout=LOOK_SECONDS):
             busy = self._busy  # the other thread may come to its end meanwhile
@@ -437,8 +437,8 @@ class Model(Told):
         Returns a History: ``history["loss"]``, ``history["val_accuracy"]`` ...
 
         Raises a ValueError or TypeError that names the argument before any work is done, a RuntimeError before
-        ``compile``, during another fit of the model and while another thread uses it, and a FloatingPointError if the
-        loss or a weight stops being finite: the model keeps the weights of before that step.
+        ``compile`` and during another fit or a compile of the model, and a FloatingPointError if the loss or a weight
+        stops being finite: the model keeps the weights of before that step.
         """
         examples.compiled_loss(self, "fit")
         batch_size, epochs = whole_number("batch_size", batch_size), whole_number("epochs", epochs)

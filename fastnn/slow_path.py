@@ -170,6 +170,8 @@ class SlowPath:
         Each row goes through once an output, forward, and backward from that output alone.
         """
         operations, outputs, self.rows_together = self.down_to_the_inputs, self.plan.outputs, 0
+        if len(x) * outputs == 1:  # a row by itself is summed in another order than one among others
+            return self.jacobian(np.repeat(x, 2, axis=0))[:1]
         repeated = np.repeat(x, outputs, axis=0)
         self.rows, self.activations, self.derivatives = len(repeated), {NOWHERE: repeated}, {}
         for operation in operations:

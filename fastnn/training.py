@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from . import checks
-from .callbacks import Callback, EarlyStopping
+from .callbacks import Callback
 from .checks import nearest, shown
 from .history import number_text
 from .kernels.conventions import CONVERGED, NOT_FINITE, Data
@@ -488,8 +488,7 @@ class Callbacks:
 
     def __exit__(self, *_: object) -> None:
         for callback in self.callbacks:
-            if isinstance(callback, EarlyStopping):
-                callback.forget()
+            getattr(callback, "_forget", int)()
 
     def check(self, reported: Sequence[str]) -> None:
         """Let those of our own callbacks look, before the work, at the names of what will be reported.

@@ -183,7 +183,7 @@ def test_csv_log(tmp_path):
     content = path.read_text()
     for before in ((), (Script(),)):  # found out before the fit, or where a callback may add columns, after an epoch
         with pytest.raises(
-            ValueError, match=r"has the columns epoch, loss, accuracy; expected epoch, loss, accuracy, val"
+            ValueError, match=r"has the columns 'epoch, loss, accuracy'; expected epoch, loss, accuracy, val"
         ):
             fit(*before, fn.CSVLogger(path, append=True), validation_split=0.5)
     assert path.read_text() == content
@@ -202,14 +202,32 @@ def test_csv_log_does_not_read_what_it_overwrites(tmp_path):
         assert path.read_bytes() == content
         fit(fn.CSVLogger(path), epochs=1)
         assert path.read_text().startswith("epoch,loss,accuracy\n0,")
+    path.write_text("\n1,2\n")
+    with pytest.raises(ValueError, match="which is no table"):
+        fit(fn.CSVLogger(path, append=True), epochs=1)
 
 
-@pytest.mark.parametrize("content", ["", "epoch,loss,accuracy\n0,1.0,0.5", "epoch,loss,accuracy\r\n0,1.0,0.5\r\n"])
+@pytest.mark.parametrize("append", [False, True])
+def test_csv_log_refuses_columns_that_come_later(append, tmp_path):
+    def add(epoch, logs):
+        if epoch == 1:
+            logs["late"] = 1.0
+
+    with pytest.raises(ValueError, match="epoch 1 have loss, accuracy, late; expected loss, accuracy, as b"):
+        fit(fn.LambdaCallback(on_epoch_end=add), fn.CSVLogger(tmp_path / "log.csv", append=append), epochs=3)
+
+
+MARKED = "\ufeffepoch,loss,accuracy\n0,1.0,0.5\n"  # as spreadsheets save it
+
+
+@pytest.mark.parametrize(
+    "content", ["", MARKED, "epoch,loss,accuracy\n0,1.0,0.5", "epoch,loss,accuracy\r\n0,1.0,0.5\r\n"]
+)
 def test_csv_log_goes_on_on_a_line_of_its_own(content, tmp_path):
     path = tmp_path / "log.csv"
     path.write_bytes(content.encode())
     fit(fn.CSVLogger(path, append=True), epochs=2)
-    rows = list(csv.reader(path.read_text().splitlines()))
+    rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     assert [row[0] for row in rows] == ["epoch", *(["0"] if content else []), "0", "1"]
     assert all(len(row) == 3 for row in rows)
 

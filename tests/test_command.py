@@ -339,7 +339,7 @@ MISTAKES = {
     "another name of each row": (
         ["x,y", *(f"{number},name {number}" for number in range(40))],
         ["--target", "y"],
-        "line 2: column 'y' has 'name 0', which is no number, and 40 different values in 40 rows; expected numbers, or",
+        "column 'y' has 40 different texts in 40 rows; expected numbers, or",
     ),
     "another name of each row, for classes": (
         ["x,y", *(f"{number},name {number}" for number in range(40))],
@@ -354,12 +354,17 @@ MISTAKES = {
     "a number of the target with its unit": (
         ["x,y", *(f"{number},{'7 kg' if number == 7 else number / 8}" for number in range(15))],
         ["--target", "y"],
-        "line 9: column 'y' has '7 kg', which is no number, and 15 different values in 15 rows",
+        "line 9: column 'y' has '7 kg' among numbers; expected a number (leave rows with gaps out; where it is",
+    ),
+    "decimal commas in the target": (
+        ["x;y", *(f"{number};{number},5" for number in range(30))],
+        ["--target", "y"],
+        "line 2: column 'y' has '0,5'; expected a number (with a decimal point)",
     ),
     "many texts": (
         ["x,y", *(f"{number},name {number % 21}" for number in range(50))],
         ["--target", "y"],
-        "21 different values in 50 rows; expected numbers, or at most 20 classes of some rows each (--task classif",
+        "21 different texts in 50 rows; expected numbers, or at most 20 classes of some rows each (--task classif",
     ),
     "text for a regression": (
         flowers(),

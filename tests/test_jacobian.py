@@ -72,6 +72,12 @@ def test_more_rows_than_go_through_at_once(monkeypatch):
         np.testing.assert_allclose(model.jacobian(rows), whole, rtol=1e-12, atol=1e-14)
 
 
+def test_a_row_has_the_same_derivatives_by_itself():
+    model = fn.Model([fn.Input(64), fn.Dense(100, "tanh"), fn.Dense(100, "tanh"), fn.Dense(1)], seed=0)
+    rows = np.random.default_rng(0).standard_normal((3, 64))
+    assert np.array_equal(model.jacobian(rows[:1])[0], model.jacobian(rows)[0])
+
+
 def test_it_follows_the_weights_and_leaves_the_model_as_it_is():
     """A fit goes on as if nobody had asked, frozen layers and the kind of the loss change nothing."""
     layers = [fn.Input(3), fn.Dense(6, "relu", trainable=False), fn.Dropout(0.5), fn.Dense(2, "softmax")]

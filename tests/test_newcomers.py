@@ -1,7 +1,9 @@
 """What people do who come from Keras, PyTorch, scikit-learn and pandas: it works, or the error says what to write."""
 
+import copy
 import inspect
 import os
+import pickle
 import stat
 
 import numpy as np
@@ -655,8 +657,15 @@ def test_the_layers_of_a_model_are_fixed():
         model.layers[1].name = "dense_2"
     with pytest.raises(AttributeError, match=r"dense_1\.inputs is fixed"):
         model.layers[1].build(5)
-    with pytest.raises(TypeError):
-        model.layers[1].parameters["W"] = np.ones((3, 5), np.float32)  # it would no longer be the model's
+    parameters = model.layers[1].parameters
+    for change in (lambda: parameters.update(W=0), lambda: parameters.pop("W"), parameters.clear):
+        with pytest.raises(TypeError, match=r'not be trained; expected parameters\["W"\]\[...\] = value'):
+            change()
+    with pytest.raises(TypeError, match="another array would not be trained"):
+        parameters["W"] = np.ones((3, 5), np.float32)
+    for copied in (copy.deepcopy(parameters), pickle.loads(pickle.dumps(parameters)), dict(parameters)):
+        copied["W"] = 0 * copied["W"]  # a copy is the user's
+    assert model.layers[1].parameters["W"].any()
     model.layers[1].parameters["W"][...] = 1
     assert (model.get_weights()[0] == 1).all()
     assert model.predict(X).shape == (40, 4)
@@ -679,7 +688,8 @@ def test_what_may_change_in_a_layer_is_checked():
     refused("Dense has no 'trainabel'; did you mean 'trainable'?", lambda: setattr(dense, "trainabel", False))
     hint = "Dense has no 'kernel_regulariser'; did you mean 'kernel_regularizer'?"
     refused(hint, lambda: setattr(fn.Dense(3), "kernel_regulariser", "l2"))
-    dense.note = "of the user's own"
+    for name in ("note", "names", "activation_stats", "trainable_params", "display_name", ""):
+        setattr(dense, name, "of the user's own")
 
     class Own(fn.Dense):
         pass
@@ -701,7 +711,7 @@ def test_what_may_change_in_a_model_is_checked():
     refused("stop_training is 'yes'; expected True or False", lambda: setattr(model, "stop_training", "yes"))
     refused("a model has no 'stop_traning'; did you mean 'stop_training'?", lambda: setattr(model, "stop_traning", 1))
     refused("expected optimizer.learning_rate", lambda: setattr(model, "learning_rate", 0.1))
-    refused("expected for layer in model.layers: layer.trainable = False", lambda: setattr(model, "trainable", False))
+    refused("expected layer.trainable = False for each of model.layers", lambda: setattr(model, "trainable", False))
     assert vars(model) == before
     model.scale = model.x_mean = 3.0  # of the user's own
     model.y_mean = 4.0

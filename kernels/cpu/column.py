@@ -2,7 +2,8 @@
 
 Tiles would fill one place of each vector of such a product, and need A transposed. Here rows of A are read along, side
 by side, in as many lanes as a cache line has numbers, whatever the width of a vector. In the end the lanes of each
-row are added up, halves to halves. So a number of c has the same bits whatever rows it is computed with.
+row are added up, halves to halves. So a number of c has the same bits whatever rows it is computed with. The numbers of
+c, and those of b, lie side by side: where W or y is a column of a wider array, tiles multiply.
 """
 
 from numba import types
@@ -28,7 +29,7 @@ _ADDRESS = types.intp
 
 @intrinsic
 def _multiply_column(typing_context, c, a, a_row, b, start, rows, depth, rectified, real):
-    """The same in vectors, with a number ``start`` for s."""
+    """``multiply_column`` in vectors; start : the number that is added, not its address."""
 
     def generate(context, builder, signature, arguments):
         vectors = Vectors(builder, SCALARS[real.dtype])

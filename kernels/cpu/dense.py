@@ -62,7 +62,7 @@ def _row_length(array):
 def _multiply_forward(
     room, y, y_row, x, x_row, W, W_row, b, rows, inputs, units, rectified, of_pieces, real
 ):  # fmt: skip
-    """Y = XW + b, or its ReLU; addresses, and numbers from row to row."""
+    """Y = XW + b, or its ReLU. Arrays are given by their addresses; y_row : numbers from one row of y to the next."""
     if units == 1 and y_row == 1 and W_row == 1:
         multiply_column(y, x, x_row, W, b, rows, inputs, rectified, real)
     else:
@@ -71,7 +71,10 @@ def _multiply_forward(
 
 @formula
 def _multiply_backward(room, dx, dx_row, dy, dy_row, W, W_row, rows, inputs, units, batch_rows, of_pieces, real):
-    """dX = dY·Wᵀ. Of a batch of a single row it is W·dYᵀ: then nothing has to be transposed."""
+    """dX = dY·Wᵀ. Of a batch of a single row it is W·dYᵀ: then nothing has to be transposed.
+
+    batch_rows : of the whole batch, of which these ``rows`` are a worker's: the bits must not depend on its share.
+    """
     if batch_rows == 1:
         if rows == 1:
             multiply_column(dx, W, W_row, dy, 0, inputs, units, 0, real)
@@ -108,7 +111,8 @@ def dense_forward(y, x, W, b, workspace, rank, size):
 def dense_backward_input(dx, dy, W, workspace, rank, size):
     """dx = dy·Wᵀ.
 
-    dx : (rows, inputs); dy : (rows, units); W : (inputs, units).
+    dx : (rows, inputs); dy : (rows, units); W : (inputs, units). A batch of a single row is summed in lanes
+    (``column.py``), so it may differ in the last bits from that row in a larger batch.
     """
     first, last = share(dx.shape[0], rank, size)
     _multiply_backward(

@@ -135,7 +135,7 @@ def multiplication(real):
     ):  # fmt: skip
         size, length = item_size(real), vector_length(real)
         if depth == 1 and b_column == 1 and start == 0 and rectified == 0:  # nothing to sum: all of it is stores
-            together = max(1, _STORED // (size * columns))
+            together = max(1, _STORED // max(1, size * columns))
             for i in range(0, rows, together):
                 rows_of_c, rows_of_a = c + size * i * c_row, a + size * i * a_row
                 outer_product(rows_of_c, c_row, rows_of_a, a_row, b, min(together, rows - i), columns, real)
