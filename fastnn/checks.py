@@ -35,7 +35,7 @@ def shown(value: Any) -> str:
 
 def counted(number: int, noun: str) -> str:
     """ "1 row", "2 rows"."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def shown_object(value: object) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .checks import choice, shown
+from .checks import choice, counted, shown
 
 __all__ = ["History"]
 
@@ -158,8 +158,8 @@ class History(dict[str, list[float]]):
     def _headline(self) -> str:
         """How many epochs, and which was the best."""
         best = self.best_epoch
-        epochs = f"{self.epochs} epoch{'s' if self.epochs != 1 else ''}"
-        return epochs + (f", least val_loss {number_text(self['val_loss'][best - 1])} in epoch {best}" if best else "")
+        least = f", least val_loss {number_text(self['val_loss'][best - 1])} in epoch {best}" if best else ""
+        return counted(self.epochs, "epoch") + least
 
     def __missing__(self, key: str) -> list[float]:
         raise KeyError(f"{key!r} was not recorded; there is {', '.join(map(repr, self)) or 'nothing yet'}")

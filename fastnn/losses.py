@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import SUM_TOLERANCE, flag, nearest, number, shown
+from .checks import SUM_TOLERANCE, counted, flag, nearest, number, shown
 from .data import MISSING, Rows, as_array
 from .elsewhere import missing_from
 from .own_functions import PLACES, OwnFunction
@@ -369,7 +369,7 @@ def _columns(name: str, array: np.ndarray, outputs: int, dtype: str) -> Rows:
         also = " or (rows,)" if outputs == 1 else ""
         raise ValueError(
             f"{name} has shape {array.shape}; expected (rows, {outputs}){also}, "
-            f"because the model has {outputs} output{'s' if outputs > 1 else ''}{_for_columns(array, outputs)}"
+            f"because the model has {counted(outputs, 'output')}{_for_columns(array, outputs)}"
         )
     return _table(name, array, dtype)
 

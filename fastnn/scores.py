@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import SUM_TOLERANCE
+from .checks import SUM_TOLERANCE, counted
 
 __all__ = ["confusion_matrix", "f1", "log_loss", "precision", "r2", "recall", "roc_auc"]
 
@@ -54,7 +54,7 @@ def _pair(y_true: Any, y_pred: Any, labels: bool = True) -> tuple[np.ndarray, np
         wanted = "0 and 1, or what lies between" if outputs == 1 else f"whole numbers from 0 to {outputs - 1}"
         raise ValueError(
             f"y_true has the label {float(t[row]):g} in row {row}; expected {wanted}, because y_pred has "
-            f"{outputs} output{'s' if outputs > 1 else ''}"
+            f"{counted(outputs, 'output')}"
         )
     return (t[:, None] if outputs == 1 else t.astype(np.int64)), y
 

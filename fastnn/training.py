@@ -488,7 +488,8 @@ class Callbacks:
 
     def __exit__(self, *_: object) -> None:
         for callback in self.callbacks:
-            getattr(callback, "_forget", int)()
+            if hasattr(callback, "_forget"):
+                callback._forget()
 
     def check(self, reported: Sequence[str]) -> None:
         """Let those of our own callbacks look, before the work, at the names of what will be reported.

@@ -59,9 +59,7 @@ def _row_length(array):
 
 
 @formula
-def _multiply_forward(
-    room, y, y_row, x, x_row, W, W_row, b, rows, inputs, units, rectified, of_pieces, real
-):  # fmt: skip
+def _multiply_forward(room, y, y_row, x, x_row, W, W_row, b, rows, inputs, units, rectified, of_pieces, real):
     """Y = XW + b, or its ReLU. Arrays are given by their addresses; y_row : numbers from one row of y to the next."""
     if units == 1 and y_row == 1 and W_row == 1:
         multiply_column(y, x, x_row, W, b, rows, inputs, rectified, real)

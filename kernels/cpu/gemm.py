@@ -34,7 +34,15 @@ from .tile import (
     vector_length,
 )
 
-__all__ = ["column_sums", "layer_workspace", "multiplication", "multiply", "pieces_workspace", "workspace"]
+__all__ = [
+    "column_sums",
+    "layer_workspace",
+    "multiplication",
+    "multiply",
+    "pieces_workspace",
+    "plain_multiplication",
+    "workspace",
+]
 
 #: Products that are summed in registers before the sum goes to memory, at most; a longer depth is cut evenly. A panel
 #: of B of this depth (192 KB with AVX-512, 48 KB with AVX2) stays in the second-level cache while all tiles of
@@ -135,7 +143,7 @@ def multiplication(real):
     ):  # fmt: skip
         size, length = item_size(real), vector_length(real)
         if depth == 1 and b_column == 1 and start == 0 and rectified == 0:  # nothing to sum: all of it is stores
-            together = max(1, _STORED // max(1, size * columns))
+            together = max(1, _STORED // (size * columns))
             for i in range(0, rows, together):
                 rows_of_c, rows_of_a = c + size * i * c_row, a + size * i * a_row
                 outer_product(rows_of_c, c_row, rows_of_a, a_row, b, min(together, rows - i), columns, real)
