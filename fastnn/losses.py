@@ -29,6 +29,9 @@ __all__ = [
     "get",
 ]
 
+#: The largest finite number.
+LARGEST = float(np.finfo(np.float64).max)
+
 if not TYPE_CHECKING:  # which else would take any name for known
     __getattr__ = missing_from(__name__)
 
@@ -63,6 +66,14 @@ class Loss(Closed):
     def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
         """y as rows of numbers, one column an output, or an error that says what is wrong."""
         return _columns(name, as_array(name, value, self.for_text), outputs, dtype)
+
+    def expects(self, width: int, outputs: int) -> tuple[float, float, bool, float]:
+        """(least, most, whole, tolerance): what ``targets`` takes for certain, ``width`` numbers for each row.
+
+        Numbers from the least to the most, whole ones alone if ``whole``, and rows whose sum differs from 1 by the
+        tolerance at most.
+        """
+        return -LARGEST, LARGEST, False, np.inf
 
     def check_slope(self, targets: Rows, activation: Any) -> None:
         """Raise a ValueError if the loss of an own function has a wrong slope for such targets.
@@ -196,6 +207,9 @@ class BinaryCrossEntropy(_CrossEntropies):
     kernel = "sigmoid_cross_entropy"
     activation = "sigmoid"
 
+    def expects(self, width: int, outputs: int) -> tuple[float, float, bool, float]:
+        return 0.0, 1.0, False, np.inf
+
     def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
         rows = super().targets(name, value, outputs, dtype)
         for first, block in rows.blocks():
@@ -241,6 +255,11 @@ class CrossEntropy(_CrossEntropies):
                 f"loss is {self.name!r}, but the last layer has {outputs} unit; expected at least 2 classes, "
                 'or loss="binary_cross_entropy" with activation="sigmoid"'
             )
+
+    def expects(self, width: int, outputs: int) -> tuple[float, float, bool, float]:
+        if width == 1:
+            return 0.0, outputs - 1.0, True, np.inf
+        return 0.0, 1.0, False, SUM_TOLERANCE / 2  # the other half is for sums in another order
 
     def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
         array = as_array(name, value, self.for_text)

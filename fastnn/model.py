@@ -487,11 +487,17 @@ class Model(Told):
     ) -> dict[str, float]:
         """One step on all rows of X as one batch; returns the loss and the metrics of before it.
 
-        The checks of a call take longer than the step of a small model: where all rows are there, ``fit`` is quicker.
+        From the third call in a row with as many rows on, arrays of NumPy's take a short way, some ten microseconds
+        beside the step; ``fit`` needs not even those.
 
         X, y, sample_weight, class_weight : as in ``fit``, which also says what is raised; and a ValueError where the
         learning rate's schedule leaves its length to ``fit``.
         """
+        if type(X) is type(y) is np.ndarray and sample_weight is None and class_weight is None:
+            with self._lock:
+                found = self._train_again(X, y)
+                if found is not None:
+                    return found
         examples.compiled_loss(self, "train_on_batch")
         if isinstance(self.optimizer, optimizers.LBFGS):
             raise ValueError("the optimizer is LBFGS, which trains on all rows for many steps; expected fit")
@@ -508,14 +514,32 @@ class Model(Told):
             if self._columns is None and (names := data.column_names(X)) is not None:
                 self._columns = names
             trainer = self._trainers.pop() if self._trainers else None
-            if trainer is None or trainer.runner is not runner or trainer.rows != len(batch):
-                trainer = Trainer(self, runner, batch, len(batch), 1, shuffle=False)
-            else:
+            again = trainer is not None and trainer.runner is runner and trainer.rows == len(batch)
+            if trainer is not None and again:
                 trainer.begin(self, batch)
+            else:
+                trainer = Trainer(self, runner, batch, len(batch), 1, shuffle=False)
             with trainer:
                 found = logs(trainer.curves(0, trainer.only_batch()[None]))
+                if again:  # and so perhaps once more
+                    trainer.prepare_again()
             self._trainers.append(trainer)  # a step that something has ended does not come here
             return found
+
+    def _train_again(self, X: np.ndarray, y: np.ndarray) -> dict[str, float] | None:
+        """``train_on_batch`` where it was called before, with as many rows, and nothing else has changed since; None
+        where a closer look is needed.
+        """
+        trainer, known = self._trainers[-1] if self._trainers else None, self._known.get("training")
+        if trainer is None or known != ((changes.last, trainer.runner.plan.target_width), trainer.runner):
+            return None
+        results = trainer.again(self, X, y) if trainer.threads == self.threads else None
+        if results is None:
+            return None
+        found = {"loss": results[0]}
+        for metric, mean in zip(self._metrics, results[1:], strict=True):
+            found[metric.name] = metric.finish(mean)
+        return found
 
     # Ask.
 

@@ -17,16 +17,18 @@ import numpy as np
 from . import checks
 from .callbacks import Callback
 from .checks import nearest, shown
+from .data import BLOCK_BYTES
 from .history import number_text
-from .kernels.conventions import CONVERGED, NOT_FINITE, Data
+from .kernels.conventions import CONVERGED, NOT_FINITE, OK, Data
 from .losses import BinaryCrossEntropy, CrossEntropy
+from .metrics import Metric
 from .own_functions import suspects
+from .single_step import SingleStep
 
 if TYPE_CHECKING:
     from .data import Examples, Rows
     from .interrupt import DeferredInterrupt
     from .losses import Loss
-    from .metrics import Metric
     from .model import Model
     from .progress import Progress
 
@@ -100,6 +102,7 @@ class Trainer:
         #: make the snapshot.
         single = self.batches * epochs == 1 and plan.update is not None
         self.saves = single and not self.away and hasattr(runner, "has_changed")
+        self.single_step: SingleStep | None = None
         self.begin(model, examples)
 
     def begin(self, model: Model, examples: Examples) -> None:
@@ -111,7 +114,7 @@ class Trainer:
         #: What the engine reads, where it can read the arrays themselves.
         self.data = Data(*examples.ready()) if examples.direct else None
         self.first_epoch, self.first_step = model.epoch, model.step
-        choice = model.worker_choice(self.step_flops)
+        self.threads, choice = model.threads, model.worker_choice(self.step_flops)
         if choice is not getattr(self, "choice", None):
             self.choice, self.seconds = choice, choice.seconds or self.guessed_seconds
             choice.begin()
@@ -169,6 +172,42 @@ class Trainer:
         except BaseException:
             self._restore(0)
             raise
+
+    def again(self, model: Model, X: np.ndarray, y: np.ndarray) -> list[float] | None:
+        """A step on one more batch, as the last one was for ``only_batch``: the loss and the metrics.
+
+        None where nothing was done, since X and y, or the step itself, need a closer look.
+        """
+        step, (self.workers, _) = self.single_step, self.choice.next()
+        if step is None or not step.is_for(self.workers) or not step.take(X, y, model.step, model.seed):
+            return None
+        self.model, self.snapshot = model, (0, model.step)
+        try:
+            step.rate[0] = self.rates(model.step, 1)[0]
+            started = time.perf_counter()
+            done = step.do() == OK
+            if done:
+                model.step += 1
+                if not self.choice.fixed:
+                    self.choice.tell(time.perf_counter() - started, 1)
+            else:
+                self._restore(0)
+        except BaseException:
+            self._restore(0)
+            raise
+        finally:
+            del self.model
+        return step.results[0].tolist() if done else None
+
+    def prepare_again(self) -> None:
+        """Have ready what ``again`` needs, after a step on the only batch."""
+        loss, metrics, small = self.model.loss, self.model.metrics, self.examples.x.array.nbytes <= BLOCK_BYTES
+        if loss is None or self.kept is not None or not self.saves or not small:
+            return
+        if not isinstance(loss, (BinaryCrossEntropy, CrossEntropy)):
+            if any(type(metric).check_targets is not Metric.check_targets for metric in metrics):
+                return
+        self.single_step = SingleStep(self.runner, self.rows, self.workers, loss, self.saved["saved"])
 
     def _train(self, first: int, last: int) -> tuple[int, np.ndarray]:
         """Train on batches ``first`` to ``last``; returns (steps done, results of the batches)."""

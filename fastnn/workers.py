@@ -61,6 +61,7 @@ class WorkerChoice:
         self.last: int | None = None  # workers of the slice before
         #: Seconds and steps of the slices since, while they are too short to tell something.
         self.told: list[tuple[float, int]] = []
+        self.told_seconds = 0.0  # the sum of theirs
         self.wait = self.waited = FIRST_TRY  # so the first try comes as soon as there is something to compare with
 
     def begin(self) -> None:
@@ -85,14 +86,15 @@ class WorkerChoice:
         settled, self.last = workers == self.last, workers
         long = self.seconds is not None and seconds * steps >= 10 * LEAST_MEASURED
         if not settled:
-            self.told = []
+            self.told, self.told_seconds = [], 0.0
             if not long:
                 return
         self.told.append((seconds * steps, steps))
-        if sum(total for total, _ in self.told) < LEAST_MEASURED:
+        self.told_seconds += seconds * steps
+        if self.told_seconds < LEAST_MEASURED:
             return
         told = sorted(self.told, key=lambda slice_: slice_[0] / slice_[1])
-        told, self.told = told[: max(2, len(told) - 1)], []
+        told, self.told, self.told_seconds = told[: max(2, len(told) - 1)], [], 0.0
         steps = sum(number for _, number in told)
         seconds = sum(total for total, _ in told) / steps
         if self.trying is not None:

@@ -379,12 +379,26 @@ class Runner:
     ):
         """Train on batches ``first_batch`` to ``last_batch`` of ``data``; returns (status, steps done, results).
 
-        order : row numbers (int64), epoch after epoch, or None: as they stand; rates : the learning rate of
-        each batch; step : steps done before, over the model's life; kept : (rows, outputs), gets the outputs in the
-        order in which the epoch took the rows, or None; tolerance : the gradient's norm that ends the training;
-        saved : (1 + slots, length), gets the parameters and the slots of before, a share from each worker, or None;
-        results : (batches, 1 + metrics).
+        step : steps done before, over the model's life; results : (batches, 1 + metrics), the means of each; the other
+        arguments : as in ``prepare``.
         """
+        results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
+        batches = batch_size, first_batch, last_batch
+        self.prepare(data, order, batches, rates, results, workers, kept, tolerance, saved)
+        self.run[layout.STEP], self.run[layout.SEED] = step, seed
+        status = self._call(train, workers)
+        return status, int(self.run[layout.STEP]) - step, results
+
+    def prepare(self, data, order, batches, rates, results, workers, kept=None, tolerance=-1.0, saved=None):
+        """Make the records of the next call those of a training, at step 0 with the seed 0.
+
+        order : row numbers (int64), epoch after epoch, or None: as they stand; batches : (rows of a batch, the first
+        batch, the one after the last); rates : the learning rate of each; results : (batches, 1 + metrics), gets the
+        means of each; kept : (rows, outputs), gets the outputs in the order in which the epoch took the rows, or None;
+        tolerance : the gradient's norm that ends the training; saved : (1 + slots, length), gets the parameters and the
+        slots of before, a share from each worker, or None.
+        """
+        batch_size, first_batch, last_batch = batches
         capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
         turn_rows = self.turn_rows(batch_size, workers)
         part_count = -(-capacity // part_rows) if part_rows else 0
@@ -392,7 +406,6 @@ class Runner:
         self._reserve(capacity, workers, part_count, turn_rows * workers or capacity, pieces_bytes)
         self._fill_training_records(data, kept, order is not None)
         run, program = self.run, self.program
-        run[layout.STEP], run[layout.SEED] = step, seed
         if tolerance >= 0 or self.plan.clip_norm < np.inf:
             program[layout.NORM] = address(penalties.plan_squared_norms(self.real))
             program[layout.NORM_COUNT] = len(self.norms)
@@ -407,14 +420,19 @@ class Runner:
             program[layout.TURN_ROWS] = turn_rows
         program[layout.ROW_ORDER] = 0 if order is None else order.ctypes.data
         program[layout.FIRST_BATCH], program[layout.LAST_BATCH] = first_batch, last_batch
-        program[layout.RATES] = rates.ctypes.data
-        results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
-        program[layout.RESULTS] = results.ctypes.data
+        program[layout.RATES], program[layout.RESULTS] = rates.ctypes.data, results.ctypes.data
         if saved is not None:
             program[layout.SAVED] = saved.ctypes.data
             program[layout.ARENA_LINES] = saved.strides[0] // CACHE_LINE
-        status = self._call(train, workers)
-        return status, int(run[layout.STEP]) - step, results
+
+    def rooms(self):
+        """What prepared records point to, beside their call's own arrays: they are valid while this stays the same."""
+        return self.fixed_run, self.marked_for
+
+    def train_prepared(self, workers):
+        """Train as ``records`` say, which somebody has put there; returns the status."""
+        self.norm_limits[1] = -1.0
+        return self._call(train, workers)
 
     def infer(self, data, outputs, workers, kept=None, look=False):
         """Predict all rows of ``data`` into ``outputs``, or evaluate them where ``outputs`` is None.
