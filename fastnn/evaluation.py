@@ -75,12 +75,12 @@ def infer(
     plan, parts, done = runner.plan, [], 0
     x = rows.x if isinstance(rows, Examples) else rows
     call = partial(runner.infer, look=True) if look else runner.infer
-    count = 16 * plan.block  # a first guess, until a slice has been measured
+    whole, count = slice(0, len(x)), 16 * plan.block  # a first guess, until a slice has been measured
     while done < len(x):
         if not rows.direct:
             count = min(count, max(plan.block, x.block_rows // plan.block * plan.block))
         part = slice(done, min(done + count, len(x)))
-        section = rows.part(part)
+        section = rows if part == whole else rows.part(part)
         arrays = section.ready() if isinstance(section, Examples) else (section.ready(),)
         started = time.perf_counter()
         workers = choose_workers(model.threads, plan.forward_flops(len(section)))

@@ -168,7 +168,7 @@ class Plan:
         """Whether a compiled engine can run the plan: no layer is written in Python."""
         return all(operation.own is None for operation in self.operations)
 
-    @property
+    @cached_property
     def block(self) -> int:
         """Rows that go through all layers together."""
         row = self.item_size * max(1, self.columns + self.derivative_columns)

@@ -1,5 +1,7 @@
 """What the library and the kernels agree on. Importing this imports no compiler."""
 
+from functools import cached_property
+
 import numpy as np
 
 __all__ = [
@@ -43,3 +45,9 @@ class Data:
 
     def __init__(self, inputs: np.ndarray, targets: np.ndarray | None = None, weights: np.ndarray | None = None):
         self.inputs, self.targets, self.weights = inputs, targets, weights
+
+    @cached_property
+    def addresses(self) -> tuple[int, int, int]:
+        """Where the inputs, the targets and the weights stand; 0 for what there is not."""
+        targets, weights = (0 if array is None else array.ctypes.data for array in (self.targets, self.weights))
+        return self.inputs.ctypes.data, targets, weights

@@ -101,7 +101,8 @@ class Runner:
         self.records = np.zeros(layout.RUN_FIELDS + layout.PROGRAM_FIELDS, np.int64)
         self.run, self.program = self.records[: layout.RUN_FIELDS], self.records[layout.RUN_FIELDS :]
         self.addresses = self.run.ctypes.data, self.program.ctypes.data
-        self.form = None  # of the data that the last training was on, if ``training_records`` are of such a one
+        #: The records of the last call of the plan's operations by their name, each with the form of its data.
+        self.filled: dict[str, tuple[tuple, np.ndarray]] = {}
 
     # Making the records.
 
@@ -242,11 +243,11 @@ class Runner:
         """
         plan = self.plan
         if part_count * plan.length > len(self.parts):
-            self.fixed_run = self.form = None
+            self._forget_places()
             self.parts = aligned_zeros(part_count * plan.length, self.real)
         more_room = workers > self.workers or pieces_bytes > self.pieces_bytes
         if capacity > self.capacity or arena_rows > self.arena_rows or more_room:
-            self.fixed_run = self.form = None
+            self._forget_places()
         if arena_rows > self.arena_rows:
             self.activations = aligned_zeros(plan.columns * arena_rows, self.real)
             self.derivatives = aligned_zeros(plan.derivative_columns * arena_rows, self.real)
@@ -263,6 +264,11 @@ class Runner:
             self.workspace = gemm.workspace(self.real, workers, pieces_bytes).reshape(workers, -1)
             self.gradient_rooms = aligned_zeros(workers * layout.PIECES_UPDATE_CHUNK, self.real).reshape(workers, -1)
             self.workers, self.pieces_bytes = workers, pieces_bytes
+
+    def _forget_places(self):
+        """Records that point to rooms are made anew."""
+        self.fixed_run = None
+        self.filled.clear()
 
     def _fixed_run_record(self):
         """What is the same in the run records of all calls, until more room is made."""
@@ -297,9 +303,7 @@ class Runner:
 
     def _point(self, run, data, kept):
         """Put the addresses of the arrays of one call into its run record."""
-        run[layout.SOURCE] = data.inputs.ctypes.data
-        run[layout.TARGET_SOURCE] = 0 if data.targets is None else data.targets.ctypes.data
-        run[layout.WEIGHTS] = 0 if data.weights is None else data.weights.ctypes.data
+        run[layout.SOURCE], run[layout.TARGET_SOURCE], run[layout.WEIGHTS] = data.addresses
         run[layout.KEPT] = 0 if kept is None else kept.ctypes.data
 
     def _fixed_program(self, name, with_loss):
@@ -341,15 +345,17 @@ class Runner:
             program[layout.GATHER] = address(gather.plan_gather(self.real))
         return program
 
-    def _fill_training_records(self, data, kept, gathered):
-        """Make the records of the next call those of a training on ``data``; they are made anew where its form is."""
+    def _fill_records(self, name, data, kept, with_loss=True, gathered=False):
+        """Make the records of the next call those of the plan's operations ``name`` on ``data``; they are made anew
+        where its form is.
+        """
         form = len(data.inputs), data.inputs.strides, data.weights is None, kept is None, gathered
-        if form != self.form:
-            self.form = None  # Ctrl-C may end this anywhere
-            program = self._program(data, kept, "operations", True, gathered)
-            self.training_records = np.concatenate((self._run_record(data, kept), program))
-            self.form = form
-        self.records[:] = self.training_records
+        known, records = self.filled.get(name, (None, None))
+        if form != known:
+            program = self._program(data, kept, name, with_loss, gathered)
+            records = np.concatenate((self._run_record(data, kept), program))
+            self.filled[name] = form, records
+        self.records[:] = records
         self._point(self.run, data, kept)
 
     # Running.
@@ -404,7 +410,7 @@ class Runner:
         part_count = -(-capacity // part_rows) if part_rows else 0
         pieces_bytes = self._mark_products(part_rows or batch_size, part_rows > 0, workers)
         self._reserve(capacity, workers, part_count, turn_rows * workers or capacity, pieces_bytes)
-        self._fill_training_records(data, kept, order is not None)
+        self._fill_records("operations", data, kept, gathered=order is not None)
         run, program = self.run, self.program
         if tolerance >= 0 or self.plan.clip_norm < np.inf:
             program[layout.NORM] = address(penalties.plan_squared_norms(self.real))
@@ -452,8 +458,8 @@ class Runner:
             self._compile_ahead(name, evaluating, [infer], shorter)
         capacity = workers * min(self.plan.block, len(data.inputs))
         self._reserve(capacity, workers, 0, capacity)
+        self._fill_records(name, data, kept, evaluating)
         run, program = self.run, self.program
-        run[:], program[:] = self._run_record(data, kept), self._program(data, kept, name, evaluating, False)
         results = np.zeros((blocks, 1 + len(self.plan.metrics)))
         program[layout.RESULTS] = results.ctypes.data
         run[layout.OUTPUT] = 0 if evaluating else outputs.ctypes.data
