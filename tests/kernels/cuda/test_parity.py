@@ -108,5 +108,5 @@ def test_every_file_of_the_cpu_has_a_counterpart():
 
     folder = Path(fastnn.kernels.__file__).parent / "cpu"
     kernels = {p.stem for p in folder.glob("*.py") if "\n@kernel" in p.read_text("utf-8")}
-    # The engine, the fast way to a prediction and the CPU's parts are programs of the CPU.
-    assert kernels - {"engine", "inference"} <= {*MODULES}
+    # The engine, the fast ways to a prediction and to a step, and the CPU's parts are programs of the CPU.
+    assert kernels - {"engine", "inference", "batch"} <= {*MODULES}
