@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from . import checks
 from .checks import shown
 from .layers import Dense, Dropout, Input, Layer
 
@@ -48,6 +49,7 @@ def named(layers: Iterable[Layer]) -> list[Layer]:
         if "owned" not in vars(layer):
             kind = type(layer).__name__
             raise TypeError(f"layers[{index}]: __init__ of {kind} did not call super().__init__(); expected it to")
+        checks.defined(f"layers[{index}] is", layer, Layer, ("forward",), "a layer, such as Dense(10)")
         base = next(kind for kind in type(layer).__mro__ if "lower" in vars(kind))
         for method in ("forward", "backward"):
             if base is not Layer and getattr(type(layer), method) is not getattr(base, method):

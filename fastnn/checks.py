@@ -162,6 +162,20 @@ def path(name: str, value: Any) -> str:
     return found
 
 
+def defined(what: str, value: Any, base: type, methods: Sequence[str], others: str) -> None:
+    """Raise a TypeError that names the first of these methods where a part has none but those of its base.
+
+    what : how the error begins; others : what may come instead.
+    """
+    method = methods[0]
+    if all(getattr(getattr(value, name), "__func__", None) is getattr(base, name) for name in methods):
+        takes = ", ".join(inspect.signature(getattr(value, method)).parameters)
+        raise TypeError(
+            f"{what} {shown(value)}, which does not define {method}({takes}); expected {others}, or a class of your "
+            "own that does"
+        )
+
+
 #: Endings of files of other formats, which nobody expects to find in the one that models are saved in.
 OTHER_FORMATS = tuple(
     ".h5 .hdf5 .keras .pt .pth .ckpt .onnx .tflite .pb .pkl .pickle .joblib .npy .npz .mat .json .csv .txt".split()

@@ -208,6 +208,7 @@ BY_NAME: dict[str, Callable[[], Initializer]] = {
 def get(name: str, value: Any) -> Initializer:
     """The initializer that ``value`` (a string, an object or a function) stands for."""
     if isinstance(value, Initializer):
+        checks.defined(f"{name} is", value, Initializer, ("__call__",), 'a name, such as "glorot_uniform"')
         return value
     if isinstance(value, str):
         return BY_NAME[choice(name, value, BY_NAME)]()

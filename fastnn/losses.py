@@ -428,4 +428,4 @@ def get(name: str, value: Any) -> Loss:
             return BY_NAME[value.lower()]()
         names = ", ".join(repr(loss.name) for loss in dict.fromkeys(BY_NAME.values()))
         raise ValueError(f"{name} is {value!r}; expected one of {names}{nearest(value, BY_NAME)}")
-    raise TypeError(f"{name} is {shown(value)}; expected a Loss, such as LossFunction(value, slope), or its name")
+    raise TypeError(f"{name} is {shown(value)}; expected one of fastnn.losses, its name, or LossFunction(value, slope)")

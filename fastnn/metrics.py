@@ -353,11 +353,8 @@ def get(name: str, value: Any) -> tuple[Metric, ...]:
             names = ", ".join(map(repr, kinds.values()))
             raise ValueError(f"{name} has {shown(entry)}; expected {names} or a function f(y_true, y_pred){hint}")
         kind = type(metric)
-        if not metric.by_rows and kind.of_epoch is Metric.of_epoch and kind.of_model is Metric.of_model:
-            raise TypeError(
-                f"{name} has {shown(metric)}, which does not define of_epoch(y_true, y_pred); expected a name, such as "
-                '"accuracy", or a class of your own that does'
-            )
+        methods = ("kernel",) if metric.by_rows else ("of_epoch", "of_model")
+        checks.defined(f"{name} has", metric, Metric, methods, 'a name, such as "accuracy"')
         if not isinstance(metric.name, str) or not metric.name:
             raise TypeError(
                 f"{name} has {kind.__name__} with the name {shown(metric.name)}; expected a non-empty string"

@@ -81,6 +81,8 @@ def test_a_function():
         fn.Model([fn.Input(3), fn.Dense(4, kernel_initializer=lambda shape, _: np.full(shape, np.nan))], seed=0)
     with pytest.raises(TypeError, match="kernel_initializer is 3"):
         fn.Dense(4, kernel_initializer=3)
+    with pytest.raises(TypeError, match=r"bias_initializer is Initializer\(\) .* does not define __call__\(shape, gen"):
+        fn.Dense(4, bias_initializer=fn.Initializer())
     with pytest.raises(ValueError, match="did you mean 'orthogonal'"):
         fn.Dense(4, kernel_initializer="ortogonal")
 

@@ -143,6 +143,10 @@ class Nameless(metrics.Metric):
         return 1.0
 
 
+class ByRows(metrics.Metric):
+    name, by_rows = "mine", True
+
+
 BAD = {
     "metrics has 'f1', which is about classes, but the model predicts numbers": ("mse", 1, ["f1"]),
     "metrics has 'auc', which is about classes": ("mse", 1, ["auc"]),
@@ -166,6 +170,7 @@ BAD = {
     "metrics has a metric named 'loss'": ("cross_entropy", 3, [metrics.FunctionMetric(scores.f1, "loss")]),
     "metrics has a metric named 'val_f1'": ("cross_entropy", 3, [metrics.FunctionMetric(scores.f1, "val_f1")]),
     r"metrics has Metric\(\) \(a Metric\), which does not define of_epoch\(": ("mse", 3, [fn.Metric()]),
+    r"metrics has ByRows\(\) \(a ByRows\), which does not define kernel\(loss, outputs\)": ("mse", 3, [ByRows()]),
     "metrics has Nameless with the name ''; expected a non-empty string": ("mse", 3, [Nameless()]),
     r"metrics: <lambda> is a function of \(t\); expected a function of \(y_true, y_pred\)": ("mse", 3, [lambda t: 1.0]),
 }

@@ -377,7 +377,10 @@ def test_lr_is_not_ignored():
 
 CLASSES = {
     "optimizer": (lambda: model_for(optimizer=fn.Adam), "optimizer is the class Adam; expected an Optimizer"),
-    "loss": (lambda: model_for(fn.MeanSquaredError), "loss is the class MeanSquaredError; expected a Loss"),
+    "loss": (
+        lambda: model_for(fn.MeanSquaredError),
+        "loss is the class MeanSquaredError; expected one of fastnn.losses",
+    ),
     "metric": (lambda: model_for(metrics=[fn.metrics.F1]), "metrics has the class F1; expected "),
     "layer": (lambda: fn.Model([fn.Input, fn.Dense(1)]), "layers[0] is the class Input; expected a layer"),
     "dtype of NumPy": (

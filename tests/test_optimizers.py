@@ -514,9 +514,10 @@ BAD = {
     "kernel_regularizer is Regularizer.*expected None, L1, L2, L1L2, Penalty": (
         lambda: fn.Dense(3, kernel_regularizer=fn.Regularizer())
     ),
-    r"loss is Mine\(\) .*expected a Loss, such as LossFunction": (
+    r"loss is Mine\(\) .*expected one of fastnn.losses, its name, or LossFunction": (
         lambda: dense_model("sgd").compile("sgd", type("Mine", (fn.Loss,), {})())
     ),
+    r"loss is Loss\(\) .*expected one of fastnn.losses": lambda: dense_model("sgd").compile("sgd", fn.Loss()),
     r"weights is None; expected a list of arrays": lambda: dense_model("sgd").set_weights(None),
     "clip_norm is 0": lambda: fn.SGD(clip_norm=0),
     "clip_norm is nan": lambda: fn.Adam(clip_norm=np.nan),

@@ -252,8 +252,10 @@ def test_what_it_returns_is_checked():
         compiled(Wrong()).fit(*data())
     with pytest.raises(ValueError, match=r"backward of layer 'scale_1' did not set gradients\['s'\]"):
         compiled(Forgotten()).fit(*data())
-    with pytest.raises(NotImplementedError, match="Unfinished does not define forward"):
-        compiled(Unfinished()).fit(*data())
+    with pytest.raises(
+        TypeError, match=r"layers\[2\] is Unfinished\('layer'\) .* does not define forward\(x, training\)"
+    ):
+        compiled(Unfinished())
 
 
 @pytest.mark.parametrize(

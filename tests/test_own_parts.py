@@ -364,7 +364,10 @@ class Callable:
         (lambda: fn.Dense(3, mish_value), "expected a name or ActivationFunction(value, slope), with two functions"),
         (lambda: fn.Activation(hinge), "activation is LossFunction('hinge')"),
         (lambda: network("relu", mish), "loss is ActivationFunction('mish')"),
-        (lambda: network("relu", hinge_value), "expected a Loss, such as LossFunction(value, slope), or its name"),
+        (
+            lambda: network("relu", hinge_value),
+            "expected one of fastnn.losses, its name, or LossFunction(value, slope)",
+        ),
         (lambda: network("relu", hinge).fit(X, SIGNS[:, None] * [1, 1]), "y has shape (90, 2); expected (rows, 1)"),
         (lambda: network("relu", "cross_entropy", last=mish, outputs=2), 'the last layer ends in "ActivationFunction'),
         (

@@ -146,6 +146,11 @@ BAD = {
     "gives the learning rate nan at step 0": lambda: schedules.get("s", lambda step: math.nan)([0]),
     "returned 'x' at step 0; expected a number": lambda: schedules.get("s", lambda step: "x")([0]),
     "learning_rate is None": lambda: fn.SGD(None),
+    r"learning_rate is Schedule\(\) \(a Schedule\), which does not define rates\(steps\); expected a number": (
+        lambda: fn.SGD(fn.Schedule())
+    ),
+    r"learning_rate is Schedule\(\)": lambda: setattr(fn.Adam(), "learning_rate", fn.Schedule()),
+    r"schedule is Schedule\(\)": lambda: fn.Warmup(fn.Schedule(), 3),
     "boundaries is 3; expected a list of numbers": lambda: fn.PiecewiseConstantDecay(3, [0.1, 0.2]),
     r"gives rates of shape \(3,\) for steps of shape \(2,\); expected a rate a step": lambda: Few()([0, 1]),
     r"gives rates of shape \(3,\) for steps of shape \(4,\)": lambda: fit_with(Few()),
