@@ -141,7 +141,8 @@ def check_plan(device: str, plan: Plan, precision: str) -> None:
     own = [operation.own.name for operation in plan.operations if operation.own is not None]
     if device != "cpu" and own:
         raise TypeError(
-            f'device is "{device}", but layer {own[0]!r} is written in Python and runs on the CPU; expected "cpu"'
+            f'device is "{device}", but layer {own[0]!r} is written in Python and runs on the CPU; expected "cpu", '
+            "here or in the environment variable FASTNN_DEVICE"
         )
 
 

@@ -186,10 +186,13 @@ class Model(Told):
         if self.loss is None:
             return self._on_device(self._lower())
         runner = self._runners.get("training")
-        width = (
-            runner.plan.target_width if runner else 1 if isinstance(self.loss, losses.CrossEntropy) else self.outputs
-        )
+        width = runner.plan.target_width if runner else self._expected_width(self.loss, self.metrics)
         return self._on_device(self._lower(self.loss, self._optimizer, self.metrics, width))
+
+    def _expected_width(self, loss: losses.Loss, metrics: Sequence[Metric]) -> int:
+        """The width of targets that have not come yet: of labels, where loss and metrics take them."""
+        labels = isinstance(loss, losses.CrossEntropy) and all(metric.targets != "numbers" for metric in metrics)
+        return 1 if labels else self.outputs
 
     def _on_device(self, plan: Plan) -> Plan:
         """The plan with where it runs."""
@@ -267,8 +270,7 @@ class Model(Told):
         loss = losses.get("loss", loss)
         chosen = get_metrics("metrics", metrics)
         threads = check_threads("threads", threads)
-        width = 1 if isinstance(loss, losses.CrossEntropy) else self.outputs
-        plan = self._lower(loss, optimizer, (), width)
+        plan = self._lower(loss, optimizer, (), self._expected_width(loss, chosen))
         device = dispatch.choose_device(None if device == "auto" else device, plan)
         dispatch.check_plan(device, plan, precision)
         for metric in chosen:  # whether y holds labels or one-hot rows is not known before it comes
@@ -843,22 +845,22 @@ def load(path: files.Place, parts: Mapping[str, Any] | None = None) -> Model:
 
     Raises a ModelFileError that says what is wrong with a file that is damaged, hostile or newer, before it takes more
     memory than the file has bytes; an OSError where the file cannot be read; a TypeError or ValueError that names
-    ``path`` or ``parts`` where they are of another kind; and one about FASTNN_DEVICE, or a RuntimeError, where that
-    asks for a device that cannot be had.
+    ``path`` or ``parts`` where they are of another kind; and what ``Model.to`` raises where FASTNN_DEVICE asks for a
+    device that cannot be had, or that cannot run the model.
     """
     with files.naming(path):
         description, tensors = files.read_model(path, parts)
-        if description["compiled"] is not None:
-            dispatch.choose_device(None)  # an error about the machine is none about the file
         try:
             model = Model(
                 description["layers"], seed=description["seed"], dtype=description["dtype"], name=description["name"]
             )
             if description["compiled"] is not None:
-                model.compile(**description["compiled"])
+                model.compile(**description["compiled"], device="cpu")
         except (TypeError, ValueError, OverflowError, MemoryError) as fault:
             raise files.ModelFileError(f"the file describes a model that cannot be: {fault or 'too large'}") from None
         model.step, model.epoch = description["step"], description["epoch"]
         model._columns = files.column_names(description.get("columns"), model.inputs)
         files.fill(files.state_tensors(model), tensors, "the model")
+    if model.loss is not None:
+        model.to("auto")  # an error about the machine is none about the file
     return model

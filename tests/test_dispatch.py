@@ -156,6 +156,9 @@ def test_a_layer_in_python_runs_on_the_cpu_alone(monkeypatch):
     class Twice(fn.Layer):
         kind = "twice"
 
+        def forward(self, x, training=False):
+            return 2 * x
+
     layer = Twice(name="twice")
     plan = types.SimpleNamespace(operations=[types.SimpleNamespace(own=layer)], dtype="float32")
     refused = "layer 'twice' is written in Python and runs on the CPU; expected \"cpu\""

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import files, optimizers
+from fastnn import dispatch, files, optimizers
 from fastnn.kernels.jit import COMPILED
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
@@ -136,6 +136,11 @@ def test_what_is_not_compiled_or_not_trained_is_saved_too(tmp_path):
     np.testing.assert_array_equal(loaded.layers[1].W, model.layers[1].W)
 
 
+class Same(fn.Layer):
+    def forward(self, x, training=False):
+        return x
+
+
 def test_an_error_about_the_machine_is_none_about_the_file(tmp_path, monkeypatch):
     path = tmp_path / "m"
     model = fn.Model([fn.Input(2), fn.Dense(1)])
@@ -144,6 +149,28 @@ def test_an_error_about_the_machine_is_none_about_the_file(tmp_path, monkeypatch
     monkeypatch.setenv("FASTNN_DEVICE", "foo")
     with pytest.raises(ValueError, match=r"^the environment variable FASTNN_DEVICE is 'foo'"):
         fn.load(path)
+    monkeypatch.setenv("FASTNN_DEVICE", "cuda")
+    monkeypatch.setattr(dispatch, "missing_for_gpu", lambda index=0: "there is none")
+    with pytest.raises(RuntimeError, match=r'^the environment variable FASTNN_DEVICE is "cuda", but there is none'):
+        fn.load(path)
+
+
+def test_an_error_about_the_device_of_a_layer_is_none_about_the_file(tmp_path, monkeypatch):
+    model = fn.Model([fn.Input(2), Same(), fn.Dense(1)])
+    model.compile("adam", "mse")
+    model.save(tmp_path / "m")
+    monkeypatch.setenv("FASTNN_DEVICE", "cuda")
+    monkeypatch.setattr(dispatch, "missing_for_gpu", lambda index=0: None)
+    with pytest.raises(TypeError, match=r'^device is "cuda", but layer .* expected "cpu", here or in .* FASTNN_DEVICE'):
+        fn.load(tmp_path / "m", {"Same": Same})
+
+
+def test_a_model_that_no_targets_have_come_to_moves_and_is_loaded(tmp_path):
+    model = fn.Model([fn.Input(2), fn.Dense(3, "softmax")])
+    model.compile("adam", "cross_entropy", ["mse"])  # it needs one-hot rows
+    assert model.to("cpu").plan.target_width == 3
+    model.save(tmp_path / "m")
+    assert fn.load(tmp_path / "m").metrics[0].name == "mse"
 
 
 def test_weights_alone(tmp_path):
