@@ -395,6 +395,9 @@ class Model(Told):
 
     def _training_plan(self, target_width: int) -> Plan:
         optimizers.check("optimizer", self.optimizer)  # it may have been changed since compile
+        rate = self.optimizer.learning_rate
+        if isinstance(rate, float):
+            number(f"learning_rate of a {self._dtype} model", rate, least=0, most=float(np.finfo(self._dtype).max))
         plan = self._lower(self.loss, self.optimizer, self.metrics, target_width)
         if plan.slots != len(self._slots):
             raise RuntimeError(

@@ -98,6 +98,20 @@ def test_a_setting_that_was_changed_after_compile_keeps_its_range():
     assert model.step == 0
 
 
+def test_a_learning_rate_that_was_changed_between_two_fits_keeps_its_range():
+    model = network_with("float32", "adam")
+    model.fit([[1.0]], [1.0], verbose=0)
+    model.optimizer.learning_rate = 1e300
+    for train in (model.fit, model.train_on_batch):
+        with pytest.raises(
+            ValueError, match=r"learning_rate of a float32 model is 1e\+300; expected .* at most 3.4.*e\+38"
+        ):
+            train([[1.0]], [1.0])
+    assert model.step == 1
+    model.optimizer.learning_rate = 1e-3
+    model.train_on_batch([[1.0]], [1.0])
+
+
 class Smaller(fn.Adam):
     def __init__(self):
         super().__init__(epsilon=1e-50)
