@@ -70,15 +70,18 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
             end_epoch.callbacks.notify("on_epoch_begin", begun)
         end_epoch.interrupt.check()
         if not np.array_equal(weights, last.get("weights", ())):
-            model.arenas.parameters[places] = weights
+            with np.errstate(over="ignore"):  # the engine tells what is not finite
+                model.arenas.parameters[places] = weights
             results = trainer.whole_batch(
                 f"iteration {end_epoch.finished + 1}; the model keeps the weights of before that iteration. "
                 "Standardized inputs and, of a regression, targets usually help"
             )
-            gradient = model.arenas.gradients[places] + double_l2 * weights
+            with np.errstate(over="ignore", invalid="ignore"):  # which leads to weights that the engine tells of
+                gradient = model.arenas.gradients[places] + double_l2 * weights
             last.update(weights=weights.copy(), results=results, gradient=gradient)
         return float(last["results"][0, 0]), last["gradient"]
 
+    @np.errstate(over="ignore")
     def converged() -> bool:
         return tolerance is not None and float(np.linalg.norm(last["gradient"])) <= tolerance
 

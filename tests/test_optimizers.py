@@ -257,6 +257,16 @@ def test_lbfgs_stops_where_the_loss_is_not_finite():
     assert model.layers[1].W == 1e200 and model.step == model.epoch == 0
 
 
+@pytest.mark.parametrize("penalty", [None, fn.L2(1e300)])
+def test_lbfgs_tells_of_an_overflow_by_its_error_alone(penalty):
+    model = fn.Model([fn.Input(1), fn.Dense(1, kernel_regularizer=penalty)], seed=0, dtype="float64")
+    model.compile("lbfgs", "mse")
+    model.layers[1].W = [[1e10]]
+    with pytest.raises(FloatingPointError, match=r"in iteration 1; the model keeps the weights"):
+        model.fit([[1e100], [2e100]], [0.0, 1e20], epochs=3, batch_size=2, tolerance=1e-9)  # slopes beyond 1e154
+    assert model.layers[1].W == 1e10 and model.step == model.epoch == 0
+
+
 def test_lbfgs_lets_out_what_a_callback_raises():
     def fails(epoch, logs):
         next(iter([]))
