@@ -697,8 +697,13 @@ class Model(Told):
                 if parameter.penalty >= 0:
                     weights = self.arenas.parameters[place].reshape(parameter.shape)
                     l1, l2 = plan.options[parameter.penalty : parameter.penalty + 2]
-                    with np.errstate(under="ignore"):
+                    with np.errstate(over="ignore", under="ignore"):
                         gradient += (l1 * np.sign(weights) + 2 * l2 * weights).astype(self._dtype)
+                    if not np.isfinite(gradient).all():
+                        raise FloatingPointError(
+                            f"the gradient of {parameter.name} is too large for {self._dtype} with its penalty; "
+                            "expected smaller weights or a smaller penalty"
+                        )
                 found[parameter.name] = gradient
         return found
 

@@ -476,6 +476,16 @@ def test_gradients_are_those_of_the_reported_loss():
                 assert found[f"{layer.name}.{key}"][place] == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=1e-8)
 
 
+def test_a_gradient_that_its_penalty_makes_too_large_is_told():
+    model = fn.Model([fn.Input(1), fn.Dense(1, kernel_regularizer=fn.L2(1e30))])
+    model.compile("sgd", "mse")
+    model.layers[1].W = [[1e10]]
+    with pytest.raises(
+        FloatingPointError, match=r"the gradient of dense_1\.W is too large for float32 with its penalty"
+    ):
+        model.gradients([[0.0]], [0.0])
+
+
 def test_get_and_set_weights():
     X, y = two_classes()
     model = network()
