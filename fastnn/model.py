@@ -578,7 +578,8 @@ class Model(Told):
         X : (rows, inputs). For a few rows at a time, again and again, ``compiled_predict`` is quicker still.
 
         Raises a ValueError or TypeError for an X of another width, or with a number that is not finite. Needs no
-        ``compile``.
+        ``compile``. Outputs are not looked at, which could take a tenth of the time: where X or weights are so large
+        that sums in the network overflow, they are infinite or NaN, and ``activations`` names the layer.
         """
         if others:
             refuse(Model.predict, others)

@@ -437,6 +437,7 @@ def test_activations_that_are_not_finite_are_told_with_their_layer():
     model.set_weights([np.full((2, 2), 1e30), np.zeros(2)] * 3)
     with pytest.raises(ValueError, match="the output of layer 'dense_2' has NaN or infinite numbers, which 'dense_3'"):
         model.activations([[1, 2]])
+    assert not np.isfinite(model.predict([[1, 2]])).any()  # as the page on numerical stability says
 
 
 def test_activations_are_arrays_of_their_own():
