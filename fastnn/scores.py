@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from .checks import SUM_TOLERANCE, counted
+from .data import Rows
 
 __all__ = ["confusion_matrix", "f1", "log_loss", "precision", "r2", "recall", "roc_auc"]
 
@@ -43,10 +44,11 @@ def _pair(y_true: Any, y_pred: Any, labels: bool = True) -> tuple[np.ndarray, np
     if rows == 0:
         raise ValueError(f"y_pred has no rows (shape {y.shape}); expected at least one")
     y = y.reshape(rows, outputs).astype(np.float64 if y.dtype.kind in "biu" else y.dtype, copy=False)
-    _check_finite("y_pred", y)
+    Rows("y_pred", y, "float64").check_finite()
     if not one_column or not labels:
-        _check_finite("y_true", t)
-        return t.reshape(rows, outputs), y
+        t = t.reshape(rows, outputs)
+        Rows("y_true", t, "float64").check_finite()
+        return t, y
     t = t.reshape(rows)
     good = (t >= 0) & (t <= 1) if outputs == 1 else (t >= 0) & (t < outputs) & (t == np.floor(t))
     if not good.all():
@@ -57,14 +59,6 @@ def _pair(y_true: Any, y_pred: Any, labels: bool = True) -> tuple[np.ndarray, np
             f"{counted(outputs, 'output')}"
         )
     return (t[:, None] if outputs == 1 else t.astype(np.int64)), y
-
-
-def _check_finite(name: str, array: np.ndarray) -> None:
-    """Raise a ValueError that names the first row with a NaN or an infinity."""
-    finite = np.isfinite(array.astype(np.float64, copy=False))
-    if not finite.all():
-        place = tuple(np.argwhere(~finite)[0].tolist())
-        raise ValueError(f"{name} has {float(array[place]):g} in row {place[0]}; expected finite numbers")
 
 
 def _labels(y_true: np.ndarray) -> np.ndarray:

@@ -160,10 +160,11 @@ def test_numbers_that_are_not_finite_and_no_rows(name):
     for bad in (np.nan, np.inf, -np.inf):
         for outputs in (1, 2):
             true, predicted = np.eye(2)[:, :outputs], np.full((2, outputs), 0.5)
-            predicted[1, 0] = bad
-            with pytest.raises(ValueError, match=rf"y_pred has {bad:g} in row 1; expected finite numbers"):
+            predicted[1, -1] = bad
+            told = rf"y_pred has {bad:g} in row 1, column {outputs - 1}; expected finite numbers"
+            with pytest.raises(ValueError, match=told):
                 score(true, predicted)
-    with pytest.raises(ValueError, match=r"y_true has nan in row 0; expected finite numbers"):
+    with pytest.raises(ValueError, match=r"y_true has nan in row 0, column 0; expected finite numbers"):
         score([[np.nan, 1], [0, 1]], np.full((2, 2), 0.5))
 
 
