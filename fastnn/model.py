@@ -305,8 +305,8 @@ class Model(Told):
 
         device : as in ``compile``.
 
-        Raises a ValueError for a device that is none, and a RuntimeError where it cannot be had, and during a fit or
-        a compile of the model.
+        Raises a ValueError for a device that is none, a TypeError for a GPU where a layer is written in Python, and a
+        RuntimeError where the device cannot be had, and during a fit or a compile of the model.
         """
         plan = self.plan
         device = dispatch.choose_device(None if device == "auto" else device, plan)
