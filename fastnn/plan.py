@@ -203,20 +203,21 @@ class Plan:
 
     def forward_flops(self, rows: int) -> int:
         """Floating-point operations to predict ``rows`` rows."""
-        return rows * sum(operation.flops for operation in self.prediction)
+        return rows * self._flops[0]
 
     def step_flops(self, rows: int) -> int:
         """Floating-point operations of a training step on ``rows`` rows, the update included."""
-        row, update = self._flops
+        _, row, update = self._flops
         return rows * row + update
 
     @cached_property
-    def _flops(self) -> tuple[int, int]:
-        """Floating-point operations of a training step for each row, and of the update."""
+    def _flops(self) -> tuple[int, int, int]:
+        """Floating-point operations of a prediction and of a training step for each row, and of the update."""
+        prediction = sum(operation.flops for operation in self.prediction)
         forward = sum(operation.flops for operation in self.operations)
         backward = sum(operation.flops for operation in self.operations if operation.dx != NOWHERE)
         size = sum(parameter.size for parameter in self.parameters)
-        return forward + backward + 2 * size, 8 * size
+        return prediction, forward + backward + 2 * size, 8 * size
 
     def __str__(self) -> str:
         item = self.item_size
