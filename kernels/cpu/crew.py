@@ -37,7 +37,8 @@ BOX_FIELDS = 2 * CACHE_LINE // 8
 #: plain Python it would only be in the way.
 IDLE_SPINS = 20_000 if COMPILED else 10
 
-#: Seconds of sleep after which a thread ends.
+#: Seconds of sleep after which a thread ends: longer than what a loop of one's own does between two steps, such as an
+#: evaluation, and short enough that a program that has trained does not keep threads.
 SLEEP = 5.0
 
 

@@ -52,7 +52,7 @@ __all__ = [
 
 
 #: Columns whose norms are formed together: a row of theirs lies side by side, and in one column of a wide matrix each
-#: number would be in a cache line of its own.
+#: number would be in a cache line of its own. 256 sums take 2 KB of the first-level cache.
 NEIGHBORS = 256
 
 
