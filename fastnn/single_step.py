@@ -1,7 +1,7 @@
 """A training step that is done again and again, on batches of the same form: what a loop of the user's own calls.
 
-What stays the same from call to call is made once. A batch is looked at in compiled code, and where something about it
-is not as expected, the step is not done: whoever called looks closer, and says what is wrong.
+What stays the same from call to call is made once. A batch is looked at in compiled code, the inputs by all workers. Where
+something about it is not as expected, the step is not done: whoever called looks closer, and says what is wrong.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class SingleStep:
         self._t = np.empty((rows, plan.target_width), runner.real)
         self._shapes = [self._t.shape, (rows,)] if plan.target_width == 1 else [self._t.shape]
         self.rate, self.results = np.empty(1), np.empty((1, 1 + len(plan.metrics)))
-        runner.prepare(Data(self._x, self._t), None, (rows, 0, 1), self.rate, self.results, workers, saved=saved)
+        batch, places = Data(self._x, self._t), (self.rate, self.results)
+        runner.prepare(batch, None, (rows, 0, 1), *places, workers, saved=saved, look=True)
         self._records, self._rooms = runner.records.copy(), runner.rooms()
 
     def is_for(self, workers: int) -> bool:

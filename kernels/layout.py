@@ -149,8 +149,8 @@ from .memory import item_size, matrix, vector
     PROGRAM_FIELDS,
 ) = range(38)
 
-#: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers: 16 KB of float32, so that
-#: a layer of 128 has a term for each of four workers, and the terms are few beside the elements.
+#: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers: a layer of 128 has a
+#: term for each of four workers, and the terms are few beside the elements.
 PENALTY_CHUNK = 4096
 
 #: Elements of a parameter that are updated as soon as their gradient is formed: 144 KB of float32, which stay in the

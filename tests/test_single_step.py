@@ -234,6 +234,42 @@ def test_bad_batches_are_refused_as_ever(name, threads):
     same(model, expected)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("row", [0, 63])
+def test_a_bad_row_of_a_wide_network(row, threads):
+    """Whose workers meet within the rows phase, where one of them alone knows of the row."""
+    made = [fn.Model([fn.Input(512), fn.Dense(512, "relu"), fn.Dense(512, "relu"), fn.Dense(1)], seed=0) for _ in "ab"]
+    for each in made:
+        each.compile("adam", "mse", threads=threads)
+    X, y = np.random.default_rng(0).standard_normal((2, 64, 512)).astype(np.float32)
+    bad = X.copy()
+    bad[row, 100] = np.nan
+    for number in range(6):
+        if number > 2:
+            with pytest.raises(ValueError, match=f"X has nan in row {row}, column 100"):
+                made[0].train_on_batch(bad, y[:, 0])
+        losses = [each.train_on_batch(X, y[:, 0]) for each in made]
+        assert losses[0] == losses[1]
+    assert made[0]._runners["training"].whole == (threads > 1)
+    same(*made)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_infinite_input_that_no_loss_shows(threads):
+    made = [fn.Model([fn.Input(INPUTS), fn.Dense(8, "tanh", trainable=False), fn.Dense(1)], seed=0) for _ in "ab"]
+    for each in made:
+        each.compile("adam", "mse", threads=threads)
+    for number, (X, y) in enumerate(zip(batches(), NUMBERS, strict=True)):
+        bad = X.copy()
+        bad[ROWS - 1, 0] = np.inf
+        if number > 2:
+            with pytest.raises(ValueError, match="X has inf in row 11, column 0"):
+                made[0].train_on_batch(bad, y)
+        losses = [each.train_on_batch(X, y) for each in made]
+        assert losses[0] == losses[1]
+    same(*made)
+
+
 def test_targets_that_a_metric_refuses(long_ways):
     model = network("mse", 1, "sigmoid", metrics=["accuracy"])
     for X, y in zip(batches(), labels(), strict=True):

@@ -47,8 +47,8 @@ LEAST_ROWS, LEAST_COLUMNS, LEAST_INPUTS = 64, 128, 96
 #: and of a panel of columns, stay in the second-level cache.
 DEPTH_BLOCK = 512
 
-#: Rows of dy, at most, that are kept in pieces, where they are the depth: with 1,024 units 6 MB of the third-level cache,
-#: and the bytes of a worker's room do not grow with the batch.
+#: Rows of dy, at most, that are kept in pieces, where they are the depth: with 1,024 units 6 MB, and a worker's room does
+#: not grow with the batch.
 KEPT_ROWS = 1024
 
 #: Rows and columns of a block of C, and columns of B that are split together. (512 and 128 measured together, on
@@ -58,8 +58,8 @@ BLOCK, PANEL = 2 * TILE_SIDE, 8 * TILE_SIDE
 #: ``b_row`` of a B that the room still has in pieces, from the multiplication before. (No other B has such a stride.)
 IN_PIECES = 0
 
-#: Bytes of the pieces of A: blocks of rows are as high as they allow. Half of the second-level cache of a processor with
-#: a matrix unit, beside a panel of B and the next one.
+#: Bytes of the pieces of A: blocks of rows are as high as they allow. Half of the second-level cache of a processor
+#: with a matrix unit, beside a panel of B and the next one.
 _A_BYTES = 1 << 20
 
 #: Where the parts of a worker's room begin, in bytes: a block of C, A in pieces, what is transposed, B in pieces.

@@ -395,14 +395,15 @@ class Runner:
         status = self._call(train, workers)
         return status, int(self.run[layout.STEP]) - step, results
 
-    def prepare(self, data, order, batches, rates, results, workers, kept=None, tolerance=-1.0, saved=None):
+    def prepare(self, data, order, batches, rates, results, workers, kept=None, tolerance=-1.0, saved=None, look=False):
         """Make the records of the next call those of a training, at step 0 with the seed 0.
 
         order : row numbers (int64), epoch after epoch, or None: as they stand; batches : (rows of a batch, the first
         batch, the one after the last); rates : the learning rate of each; results : (batches, 1 + metrics), gets the
         means of each; kept : (rows, outputs), gets the outputs in the order in which the epoch took the rows, or None;
         tolerance : the gradient's norm that ends the training; saved : (1 + slots, length), gets the parameters and the
-        slots of before, a share from each worker, or None.
+        slots of before, a share from each worker, or None; look : end with the status NOT_FINITE where an input is
+        infinite or not a number.
         """
         batch_size, first_batch, last_batch = batches
         capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
@@ -427,6 +428,7 @@ class Runner:
         program[layout.ROW_ORDER] = 0 if order is None else order.ctypes.data
         program[layout.FIRST_BATCH], program[layout.LAST_BATCH] = first_batch, last_batch
         program[layout.RATES], program[layout.RESULTS] = rates.ctypes.data, results.ctypes.data
+        program[layout.LOOK] = address(rows.plan_look_at_rows(self.real)) if look else 0
         if saved is not None:
             program[layout.SAVED] = saved.ctypes.data
             program[layout.ARENA_LINES] = saved.strides[0] // CACHE_LINE

@@ -33,8 +33,8 @@ __all__ = [
 TILE_VECTORS = 2
 
 #: Heights of the tiles that are generated. The largest has 2 · 12 sums, 2 vectors of B and one number of A in 32
-#: registers, or 2 · 6 sums in 16; a multiple of 12 rows suits both. Rows in between use the next larger one: each height
-#: takes time to compile, and of these no tile repeats more than 3 rows.
+#: registers, or 2 · 6 sums in 16; a multiple of 12 rows suits both. Rows in between use the next larger one: each
+#: height takes time to compile, and of these no tile repeats more than 3 rows.
 TILE_HEIGHTS = (12, 8, 4, 1) if REGISTERS == 32 else (6, 4, 2, 1)
 TILE_HEIGHT = max(TILE_HEIGHTS)
 
@@ -59,8 +59,8 @@ _FETCH_LEVEL = 2 if PANEL_VECTORS > TILE_VECTORS else 3
 NARROW_HEIGHTS = (12, 8, 4, 1)
 NARROW_HEIGHT = max(NARROW_HEIGHTS)
 
-#: Rows that would make a poor last tile: so few sums wait for their predecessors. The last two tiles share them. With 32
-#: registers wide tiles have sums enough in a single row, too.
+#: Rows that would make a poor last tile: so few sums wait for their predecessors. The last two tiles share them. With
+#: 32 registers wide tiles have sums enough in a single row, too.
 LONE_ROWS = 0 if REGISTERS == 32 else 2
 
 #: Steps of the depth between two jumps, in tiles that have all their columns: a count and a jump are two instructions
