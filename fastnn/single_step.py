@@ -1,7 +1,7 @@
 """A training step that is done again and again, on batches of the same form: what a loop of the user's own calls.
 
-What stays the same from call to call is made once. A batch is looked at in compiled code, the inputs by all workers. Where
-something about it is not as expected, the step is not done: whoever called looks closer, and says what is wrong.
+What stays the same from call to call is made once. A batch is looked at in compiled code, the inputs by all workers.
+Where something is not as expected, the step is not done: whoever called looks closer, and says what is wrong.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ LEAST_ROWS, LEAST_COLUMNS, LEAST_INPUTS = 64, 128, 96
 #: and of a panel of columns, stay in the second-level cache.
 DEPTH_BLOCK = 512
 
-#: Rows of dy, at most, that are kept in pieces, where they are the depth: with 1,024 units 6 MB, and a worker's room does
-#: not grow with the batch.
+#: Rows of dy, at most, that are kept in pieces, where they are the depth: with 1,024 units 6 MB, and a worker's room
+#: does not grow with the batch.
 KEPT_ROWS = 1024
 
 #: Rows and columns of a block of C, and columns of B that are split together. (512 and 128 measured together, on
