@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -184,6 +184,11 @@ def as_array(name: str, value: Any, hint: str = "") -> np.ndarray:
         raise TypeError(f"{name} is a sparse matrix; expected a dense array: pass {name}.toarray()")
     if value is None:
         raise TypeError(f"{name} is None; expected an array of numbers")
+    if isinstance(value, Iterator):
+        raise TypeError(
+            f"{name} is {shown(value)}; expected an array of numbers: to learn from a stream, call "
+            "model.train_on_batch(X, y) for each of its batches"
+        )
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; expected numbers in every place: fill it first")
     columns: Sequence[Any] = ()

@@ -109,7 +109,8 @@ class Layer(Told):
             if close:
                 raise AttributeError(f"{kind.__name__} has no {name!r}; did you mean {close[0]!r}?")
         super().__setattr__(name, value)
-        changes.last = object()
+        if vars(self).get("owned"):
+            changes.last = object()
 
     @property
     def units(self) -> int:

@@ -395,9 +395,6 @@ class Model(Told):
 
     def _training_plan(self, target_width: int) -> Plan:
         optimizers.check("optimizer", self.optimizer)  # it may have been changed since compile
-        rate = self.optimizer.learning_rate
-        if isinstance(rate, float):
-            number(f"learning_rate of a {self._dtype} model", rate, least=0, most=float(np.finfo(self._dtype).max))
         plan = self._lower(self.loss, self.optimizer, self.metrics, target_width)
         if plan.slots != len(self._slots):
             raise RuntimeError(
@@ -405,6 +402,12 @@ class Model(Told):
                 "call model.compile after such a change"
             )
         return plan
+
+    def _check_rate(self) -> None:
+        """Raise a ValueError where the learning rate, which may be set between two steps, is too large for the type."""
+        rate = self.optimizer.learning_rate
+        if isinstance(rate, float):
+            number(f"learning_rate of a {self._dtype} model", rate, least=0, most=float(np.finfo(self._dtype).max))
 
     # Train.
 
@@ -446,6 +449,7 @@ class Model(Told):
         stops being finite: the model keeps the weights of before that step.
         """
         examples.compiled_loss(self, "fit")
+        self._check_rate()
         batch_size, epochs = whole_number("batch_size", batch_size), whole_number("epochs", epochs)
         verbose, shuffle = check_verbose(verbose), flag("shuffle", shuffle)
         watchers = Callbacks(callbacks)
@@ -492,8 +496,10 @@ class Model(Told):
     ) -> dict[str, float]:
         """One step on all rows of X as one batch; returns the loss and the metrics of before it.
 
-        From the third call in a row with as many rows on, arrays of NumPy's take a short way, some ten microseconds
-        beside the step; ``fit`` needs not even those.
+        From the third call in a row with as many rows on, arrays of NumPy's take a short way: some ten microseconds
+        beside the step, where ``fit`` needs none. Calls with weights of rows, lists or frames, and those after another
+        setting of a layer, the loss or the optimizer (but its ``learning_rate``) take a longer one, as do models with
+        parts of the user's own, with metrics that look at whole epochs, or on a GPU. The numbers are the same.
 
         X, y, sample_weight, class_weight : as in ``fit``, which also says what is raised; and a ValueError where the
         learning rate's schedule leaves its length to ``fit``.
@@ -504,6 +510,7 @@ class Model(Told):
                 if found is not None:
                     return found
         examples.compiled_loss(self, "train_on_batch")
+        self._check_rate()
         if isinstance(self.optimizer, optimizers.LBFGS):
             raise ValueError("the optimizer is LBFGS, which trains on all rows for many steps; expected fit")
         rate = self.optimizer.learning_rate
@@ -538,7 +545,11 @@ class Model(Told):
         trainer, known = self._trainers[-1] if self._trainers else None, self._known.get("training")
         if trainer is None or known != ((changes.last, trainer.runner.plan.target_width), trainer.runner):
             return None
-        results = trainer.again(self, X, y) if trainer.threads == self.threads else None
+        if trainer.threads != self.threads:
+            return None
+        self._trainers.pop()  # it does one step at a time, and none after one that something has ended
+        results = trainer.again(self, X, y)
+        self._trainers.append(trainer)
         if results is None:
             return None
         found = {"loss": results[0]}

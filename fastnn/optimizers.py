@@ -43,6 +43,7 @@ class Optimizer(Closed):
     slot_start = 0.0
 
     def __init__(self, learning_rate: Any = 0.01, *, clip_norm: float | None = None, clip_value: float | None = None):
+        self._learning_rate: Any
         self.learning_rate = learning_rate
         self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, above=0)
         self.clip_value = None if clip_value is None else number("clip_value", clip_value, above=0)
@@ -55,9 +56,10 @@ class Optimizer(Closed):
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         if isinstance(value, str) or callable(value):
-            self._learning_rate: Any = schedules.get("learning_rate", value)
+            rate: Any = schedules.get("learning_rate", value)
         else:
-            self._learning_rate = number("learning_rate", value, least=0)
+            rate = number("learning_rate", value, least=0)
+        vars(self)["_learning_rate"] = rate  # no plan depends on it
 
     def settings(self) -> tuple[float, ...]:
         """The numbers that the update kernel reads from the plan's options, at most seven."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .checks import SUM_TOLERANCE, counted
-from .data import Rows
+from .data import Rows, as_array
 
 __all__ = ["confusion_matrix", "f1", "log_loss", "precision", "r2", "recall", "roc_auc"]
 
@@ -32,7 +32,7 @@ def _pair(y_true: Any, y_pred: Any, labels: bool = True) -> tuple[np.ndarray, np
 
     labels : whether y_true is about classes.
     """
-    t, y = np.asarray(y_true), np.asarray(y_pred)
+    t, y = as_array("y_true", y_true), as_array("y_pred", y_pred)
     if y.ndim not in (1, 2) or 0 in y.shape[1:]:
         raise ValueError(f"y_pred has shape {y.shape}; expected (rows, outputs), or (rows,) for one output")
     rows, outputs = len(y), 1 if y.ndim == 1 else y.shape[1]

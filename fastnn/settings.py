@@ -16,8 +16,9 @@ from .keywords import Told
 __all__ = ["Checked", "Closed", "changes", "check_rounded", "of_fastnn"]
 
 
-#: Another object as ``last`` whenever an attribute of a layer, a loss or another such part is assigned, of any model:
-#: what follows from such parts may be kept for as long as it stays the same.
+#: Another object as ``last`` whenever an attribute of a layer, a loss or another such part changes, of any model: what
+#: follows from such parts may be kept for as long as it stays the same. Nothing follows from the learning rate: each
+#: step asks for it.
 changes = SimpleNamespace(last=object())
 
 
@@ -78,7 +79,6 @@ class Checked(Told):
                 given = {key: getattr(self, key, None) for key in arguments(kind)}
                 before, after = vars(kind(**given)), vars(kind(**given | {name: value}))
                 vars(self).update({key: found for key, found in after.items() if found != before.get(key)})
-            changes.last = object()
 
     def __repr__(self) -> str:
         return shown_object(self)
@@ -90,11 +90,13 @@ class Closed(Checked):
     if not TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: Any) -> None:
-            kind = type(self)
-            known = arguments(kind) if name in vars(self) else inherited(kind)
+            kind, there = type(self), name in vars(self)
+            known = arguments(kind) if there else inherited(kind)
             if of_fastnn(kind) and name[0] != "_" and name not in known and not hasattr(kind, name):
                 self.__getattr__(name)
             super().__setattr__(name, value)
+            if there:  # what is new belongs to no model yet
+                changes.last = object()
 
         def __getattr__(self, name: str) -> Any:
             hint = instead_in_call(name, arguments(type(self)))

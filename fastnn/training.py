@@ -114,6 +114,7 @@ class Trainer:
         #: What the engine reads, where it can read the arrays themselves.
         self.data = Data(*examples.ready()) if examples.direct else None
         self.first_epoch, self.first_step = model.epoch, model.step
+        self.rate = model.optimizer.learning_rate
         self.threads, choice = model.threads, model.worker_choice(self.step_flops)
         if choice is not getattr(self, "choice", None):
             self.choice, self.seconds = choice, choice.seconds or self.guessed_seconds
@@ -179,11 +180,15 @@ class Trainer:
         None where nothing was done, since X and y, or the step itself, need a closer look.
         """
         step, (self.workers, _) = self.single_step, self.choice.next()
-        if step is None or not step.is_for(self.workers) or not step.take(X, y, model.step, model.seed):
+        rate = model.optimizer.learning_rate
+        if step is None or not (isinstance(rate, float) or rate is self.rate):
             return None
-        self.model, self.snapshot = model, (0, model.step)
+        self.model = model
         try:
-            step.rate[0] = self.rates(model.step, 1)[0]
+            step.rate[0] = self.rates(model.step, 1)[0]  # a schedule of the user's may do anything
+            if not step.is_for(self.workers) or not step.take(X, y, model.step, model.seed):
+                return None
+            self.snapshot = 0, model.step
             started = time.perf_counter()
             done = step.do() == OK
             if done:

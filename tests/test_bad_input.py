@@ -76,6 +76,10 @@ BAD_X = {
     "ragged": ([[1.0, 2.0, 3.0], [1.0]], "X is ragged"),
     "a tensor that NumPy cannot read": (Tensor(), "X is a tensor (a Tensor); expected an array of numbers (no: "),
     "sparse": (Sparse(), "X is a sparse matrix; expected a dense array: pass X.toarray()"),
+    "stream": (
+        iter([np.ones((20, 3))]),
+        "expected an array of numbers: to learn from a stream, call model.train_on_ba",
+    ),
     "masked": (np.ma.masked_equal(np.ones((20, 3)), 1), "X is a masked array"),
 }
 

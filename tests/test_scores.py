@@ -168,6 +168,22 @@ def test_numbers_that_are_not_finite_and_no_rows(name):
         score([[np.nan, 1], [0, 1]], np.full((2, 2), 0.5))
 
 
+@pytest.mark.parametrize("name", [*ABOUT_CLASSES, "r2"])
+def test_arrays_of_objects_and_what_is_no_number(name):
+    score, true, predicted = getattr(scores, name), np.array([0.0, 1.0, 1.0, 0.0]), np.array([0.1, 0.8, 0.7, 0.4])
+    np.testing.assert_array_equal(score(true.astype(object), predicted.astype(object)), score(true, predicted))
+    for missing in (None, np.nan):
+        for side in (0, 1):
+            given = [true.astype(object), predicted.astype(object)]
+            given[side][1] = missing
+            with pytest.raises((ValueError, TypeError), match=r"y_pred has nan|y_true has nan|label nan"):
+                score(*given)
+    with pytest.raises(TypeError, match="y_pred holds complex numbers"):
+        score(true, predicted + 0j)
+    with pytest.raises(TypeError, match="y_true holds text"):
+        score(["no", "yes", "yes", "no"], predicted)
+
+
 def test_numbers_for_several_outputs_are_as_many():
     with pytest.raises(ValueError, match=r"y_true has shape \(5,\); expected \(5, 3\), because y_pred has"):
         scores.r2(np.arange(5.0), np.zeros((5, 3)))

@@ -108,6 +108,7 @@ def test_a_learning_rate_that_was_changed_between_two_fits_keeps_its_range():
         ):
             train([[1.0]], [1.0])
     assert model.step == 1
+    assert model.evaluate([[1.0]], [1.0], verbose=0)["loss"] >= 0  # which has no use for it
     model.optimizer.learning_rate = 1e-3
     model.train_on_batch([[1.0]], [1.0])
 

@@ -146,7 +146,7 @@ def larger(X):
 #: What happens between two steps: to the model, and how many of the three steps afterwards go the long way.
 BETWEEN = {
     "nothing": (lambda model: None, 0),
-    "another learning rate": (lambda model: setattr(model.optimizer, "learning_rate", 0.3), 1),
+    "another learning rate": (lambda model: setattr(model.optimizer, "learning_rate", 0.3), 0),
     "another setting": (lambda model: setattr(model.optimizer, "beta_1", 0.5), 2),
     "a frozen layer": (lambda model: setattr(model.layers[1], "trainable", False), 2),
     "a penalty": (lambda model: setattr(model.layers[1], "kernel_regularizer", fn.regularizers.L2(0.1)), 2),
@@ -160,7 +160,7 @@ BETWEEN = {
     "a fit": (lambda model: model.fit(larger(batches()[0]), larger(labels()[0]), 50, verbose=0), 2),
     "a weighted step": (lambda model: model.train_on_batch(batches()[0], labels()[0], np.linspace(0, 2, ROWS)), 0),
     "other targets": (lambda model: model.train_on_batch(batches()[0], np.eye(CLASSES)[labels()[0]]), 2),
-    "gradients": (lambda model: model.gradients(batches()[0], labels()[0]), 1),
+    "gradients": (lambda model: model.gradients(batches()[0], labels()[0]), 0),
     "compile": (lambda model: model.compile(fn.SGD(0.1), "cross_entropy"), 2),
 }
 
@@ -328,6 +328,53 @@ def test_the_number_of_workers_may_change(monkeypatch, long_ways):
     for X, y in zip(batches(), labels(), strict=True):
         assert model.train_on_batch(X, y) == expected.train_on_batch(X, y)
     assert long_ways == [0, 0, 1, 1, 2, 3, 4, 4, 5]
+    same(model, expected)
+
+
+@pytest.mark.parametrize("act", ["evaluate", "predict", "gradients", "train"])
+def test_a_schedule_may_use_the_model(act):
+    def rate(step):
+        model = models[-1]
+        if step % 4 == 3 and not busy:
+            busy.append(step)
+            if act == "evaluate":
+                model.evaluate(*rows, verbose=0)
+            elif act == "predict":
+                model.predict(np.repeat(rows[0], 5000, axis=0))
+            elif act == "gradients":
+                model.gradients(*rows)
+            else:
+                model.train_on_batch(*rows)
+            busy.clear()
+        return 0.01 / (1 + step)
+
+    rows, busy, models = (batches()[0], labels()[0]), [], []
+    for way in (lambda model: model, the_long_way):
+        models.append(way(network(optimizer=fn.SGD(rate))))
+        for X, y in zip(batches(12), labels(12), strict=True):
+            models[-1].train_on_batch(X, y)
+    same(*models)
+
+
+@pytest.mark.parametrize("kind", ["a number", "a schedule", "one without a length"])
+def test_another_learning_rate_counts_at_once(kind, long_ways):
+    rates = {
+        "a number": lambda: 0.5,
+        "a schedule": lambda: fn.StepDecay(0.5, 2),
+        "one without a length": fn.CosineDecay,
+    }
+    model, expected = network(), the_long_way(network())
+    for number, (X, y) in enumerate(zip(batches(), labels(), strict=True)):
+        if number == 4:
+            for each in (model, expected):
+                each.optimizer.learning_rate = rates[kind]()
+            del long_ways[:]
+            if kind == "one without a length":
+                with pytest.raises(ValueError, match="which leaves its length to fit"):
+                    model.train_on_batch(X, y)
+                return
+        assert model.train_on_batch(X, y) == expected.train_on_batch(X, y)
+    assert len(long_ways) == 2 + (kind == "a schedule")
     same(model, expected)
 
 
