@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # "as" tells them that a name is for users
         callbacks as callbacks,
         constraints as constraints,
         datasets as datasets,
+        estimators as estimators,
         files as files,
         history as history,
         inference as inference,
@@ -117,6 +118,9 @@ _MODULES = (
     "scores",
 )
 
+#: Public, too, but they need packages that fastnn does without, so that "import *" leaves them out.
+_FURTHER_MODULES = ("estimators",)
+
 _HOMES = {
     "files": ("ModelFileError",),
     "callbacks": (
@@ -187,7 +191,7 @@ if not TYPE_CHECKING:  # which else would take any name for known
     def __getattr__(name: str) -> Any:
         if name in _HOME_OF:
             value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
-        elif name in _MODULES:
+        elif name in _MODULES or name in _FURTHER_MODULES:
             value = importlib.import_module(f".{name}", __name__)
         else:
             raise _missing(name, sys._getframe(1).f_code.co_name == "_handle_fromlist")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,7 +15,8 @@ MODEL, LOGITS = "fn.Model([fn.Input(64), fn.Dense(10)])", "(from_logits=True)"
 
 #: Functions and classes, some in lower case.
 NAMES = {
-    **dict.fromkeys(("Sequential", "MLPClassifier", "MLPRegressor", "Module"), MODEL),
+    **dict.fromkeys(("Sequential", "Module"), MODEL),
+    **{name: f"fn.estimators.{name}, or {MODEL}" for name in ("MLPClassifier", "MLPRegressor")},
     "Linear": "fn.Dense(units)",
     "Flatten": "np.reshape(X, (len(X), -1))",
     "BCELoss": "fn.BinaryCrossEntropy()",
@@ -79,7 +81,7 @@ OF_MODEL = {
     "n_iter_": "epoch",
     **dict.fromkeys(
         ("classes_", "get_params", "set_params"),
-        "an estimator around the model: docs/how-to/from_scikit_learn.md of the source has one",
+        "fn.estimators.MLPClassifier or MLPRegressor, which has a model inside",
     ),
     **dict.fromkeys(("get_layer", "coefs_"), "layers[1] of the layers, which begin with the Input, and its W and b"),
 }
@@ -97,6 +99,8 @@ ARGUMENTS = {
     "div_factor": ("start_divisor",),
     "final_div_factor": ("end_divisor",),
     "max_grad_norm": ("clip_norm",),
+    **dict.fromkeys(("momentum", "nesterovs_momentum"), ("solver=fn.SGD(0.001, momentum=0.9, nesterov=True)",)),
+    **dict.fromkeys(("learning_rate", "power_t"), ("solver=fn.SGD(schedule) or learning_rate_init",)),
     **dict.fromkeys(("max_iter", "n_iter", "nb_epoch", "iterations"), ("epochs",)),
     **dict.fromkeys(("batch", "bs"), ("batch_size",)),
     "validation_fraction": ("validation_split",),
@@ -155,7 +159,7 @@ def instead_in_model(name: str, ours: Iterable[str]) -> str:
 def instead_in_call(name: str, ours: Iterable[str]) -> str:
     """The same for an argument of a call, or the arguments that it has."""
     ours = list(ours)
-    meant = [known for known in ARGUMENTS.get(name, ()) if known.split()[0] in ours]
+    meant = [known for known in ARGUMENTS.get(name, ()) if re.split("[ =]", known)[0] in ours]
     if meant or name in OF_OTHER_CALLS:
         return f"; expected {(meant or [OF_OTHER_CALLS[name]])[0]}"
     return nearest(name, ours) or (f"; expected {', '.join(ours)}" if ours else "")

@@ -17,6 +17,7 @@ KERNELS = sorted((ROOT / "kernels").rglob("*.py"))
 ORDER = (
     "__main__",
     "plots",
+    "estimators",
     "model",
     "gradient_check",
     "inference",

@@ -249,7 +249,7 @@ ELSEWHERE = {
     "MSELoss": "fn.MeanSquaredError()",
     "SparseCategoricalCrossentropy": "fn.CrossEntropy()",
     "load_model": "fn.load(path)",
-    "MLPClassifier": "fn.Model([fn.Input(64), fn.Dense(10)])",
+    "MLPClassifier": "fn.estimators.MLPClassifier, or fn.Model([fn.Input(64), fn.Dense(10)])",
 }
 NOT_HERE = ["Conv2D", "Conv1d", "MaxPooling2D", "BatchNormalization", "BatchNorm1d", "LSTM", "Embedding", "LayerNorm"]
 
