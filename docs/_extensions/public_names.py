@@ -17,8 +17,8 @@ import fastnn
 
 logger = logging.getLogger(__name__)
 
-#: Modules that are public, but are not attributes of ``fastnn`` before they are imported.
-FURTHER_MODULES = ("gradient_check",)
+#: Modules that are public, but not in ``fastnn.__all__``.
+FURTHER_MODULES = ("estimators", "gradient_check")
 
 #: "x : what it is; y : what that is", as the docstrings have it.
 NAMES = r"\*{0,2}[A-Za-z_]\w*(?:, [A-Za-z_]\w*)*"
