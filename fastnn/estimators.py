@@ -52,9 +52,6 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 if not TYPE_CHECKING:  # which else would take any name for known
     __getattr__ = missing_from(__name__)
 
-#: The settings that a network is built from: it cannot go on with others.
-BUILT_FROM = ("hidden_layer_sizes", "activation", "dropout", "dtype")
-
 #: The default of learning_rate_init, and the rows of a batch where batch_size is "auto", at most.
 RATE, MOST_ROWS = 0.001, 200
 
@@ -208,7 +205,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         if threads is None and get_active_backend()[0].nesting_level:
             threads = 1  # joblib gives the cores to several fits
         if not goes_on:
-            self._head, self._built_from = head, {name: getattr(self, name) for name in BUILT_FROM}
+            self._head, self._built_from = head, self._to_build_from()
             self.model_, self.loss_curve_ = self._built(X.shape[1], random), []
         model = self.model_
         if once and goes_on:
@@ -258,10 +255,12 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         """The optimizer that the settings ask for, or an error about one of them."""
         for name, check in CHECKS.items():
             check(name, getattr(self, name))
-        for name in BUILT_FROM if goes_on else ():
-            before, now = self._built_from[name], getattr(self, name)
-            if now != before:
-                raise ValueError(f"{name} is {shown(now)}, but the network to go on with has {shown(before)}")
+        for name, now in self._to_build_from().items() if goes_on else ():
+            if now != self._built_from[name]:
+                before = shown(self._built_from[name])
+                raise ValueError(
+                    f"{name} is {shown(now)}, but the network to go on with has {before}; expected the same"
+                )
         rate, solver = self.learning_rate_init, self.solver
         optimizer = copy.deepcopy(optimizers.get("solver", solver))  # whose rate may be changed, or its schedule begun
         lbfgs = isinstance(optimizer, optimizers.LBFGS)
@@ -278,6 +277,11 @@ class MLP(BaseEstimator):  # type: ignore[misc]
             setting = "solver is L-BFGS" if lbfgs else "early_stopping is True"
             raise ValueError(f"{setting}, for which partial_fit is no training; expected fit")
         return optimizer
+
+    def _to_build_from(self) -> dict[str, Any]:
+        """The settings of a network, which cannot go on with others."""
+        found = {name: getattr(self, name) for name in ("hidden_layer_sizes", "activation", "dropout", "dtype")}
+        return found | {"hidden_layer_sizes": hidden(self.hidden_layer_sizes), "dtype": np.dtype(self.dtype).name}
 
     def _built(self, inputs: int, random: np.random.RandomState) -> Model:
         """A new network, with initial weights as scikit-learn draws them (Glorot & Bengio 2010), the biases', too."""

@@ -24,7 +24,9 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
 from fastnn.estimators import MLPClassifier, MLPRegressor  # noqa: E402
+from fastnn.kernels.jit import COMPILED  # noqa: E402
 
+slow = pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 DIGITS = fn.datasets.digits()
@@ -43,6 +45,7 @@ def rounded(estimator):
     return {"check_sample_weight_equivalence_on_dense_data": "asks for 7 equal digits; float32 has as many, rounded"}
 
 
+@slow
 @parametrize_with_checks(
     [kind(**SMALL, dtype=dtype) for kind in (MLPClassifier, MLPRegressor) for dtype in ("float32", "float64")],
     expected_failed_checks=rounded,
@@ -129,6 +132,7 @@ def test_one_pass(kind):
     assert ours.n_iter_ == 1 and len(ours.loss_curve_) == 3 and ours.validation_scores_ is None
 
 
+@slow
 def test_the_same_minimum():
     settings = {"hidden_layer_sizes": (), "solver": "lbfgs", "alpha": 1.0, "max_iter": 5000, "tol": 1e-7}
     for ours, theirs, t in KINDS.values():
@@ -158,6 +162,7 @@ def quick(**settings):
     return MLPClassifier(**{"random_state": 0} | SMALL | settings)
 
 
+@slow
 def test_pipelines_and_searches():
     pipeline = make_pipeline(StandardScaler(), quick(threads=None))
     grid = {"mlpclassifier__hidden_layer_sizes": [(2,), (32,)], "mlpclassifier__solver": [fn.Adam(0.01), fn.SGD(0.1)]}
@@ -166,13 +171,15 @@ def test_pipelines_and_searches():
     assert search.best_params_["mlpclassifier__hidden_layer_sizes"] == (32,) and search.best_score_ > 0.8
     assert set(search.predict(X)) <= set(WORDS)
     assert cross_val_score(MLPRegressor(**SMALL), X, NUMBERS, cv=3).mean() > 0.3
-    with joblib.parallel_backend("threading", n_jobs=2):
-        bag = BaggingClassifier(quick(threads=None), 2, n_jobs=2).fit(X, y)
-    assert [network.model_.threads for network in bag.estimators_] == [1, 1]
+    for backend in ("threading", "loky"):
+        with joblib.parallel_backend(backend, n_jobs=2):
+            bag = BaggingClassifier(quick(threads=None), 2, n_jobs=2).fit(X, y)
+        assert [network.model_.threads for network in bag.estimators_] == [1, 1]
     assert quick(threads=None).fit(X, y).model_.threads is None
     assert quick(threads=2).fit(X, y).model_.threads == 2
 
 
+@slow
 def test_copies_and_files(tmp_path):
     network = quick(solver=fn.AdamW(0.01), learning_rate_init=0.001).fit(X, WORDS)
     again = clone(network)
@@ -237,10 +244,12 @@ def test_a_warm_start():
     network.set_params(max_iter=1, learning_rate_init=1e-9).fit(X, y)
     assert np.allclose(network.coefs_[0], weights, atol=1e-6) and network.n_iter_ == 1
     assert len(network.loss_curve_) == 6
-    with pytest.raises(ValueError, match=r"hidden_layer_sizes is \(3,\).*, but the network to go on with has \(10,\)"):
+    network.set_params(hidden_layer_sizes=np.array([10]), dtype=np.float32).fit(X, y)  # the same
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes is \[3\].*, but the network to go on with has \[10\]"):
         network.set_params(hidden_layer_sizes=(3,)).fit(X, y)
 
 
+@slow
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_early_stopping(solver):
     settings = SMALL | {"early_stopping": True, "n_iter_no_change": 3, "max_iter": 300, "random_state": 0}
