@@ -11,7 +11,7 @@ import pytest
 import fastnn as fn
 
 joblib = pytest.importorskip("joblib")
-pytest.importorskip("sklearn", minversion="1.6")
+pytest.importorskip("sklearn", minversion="1.7")
 
 from sklearn import neural_network  # noqa: E402
 from sklearn.base import clone  # noqa: E402
