@@ -28,6 +28,7 @@ ORDER = (
     "callbacks",
     "progress",
     "interrupt",
+    "single_step",
     "summary",
     "slow_path",
     "examples",
