@@ -300,7 +300,7 @@ def test_what_train_on_batch_keeps_goes_with_the_model():
         model.compile("adam", "cross_entropy", [metric])
         gc.disable()
         try:
-            for _ in range(2):
+            for _ in range(4):  # from the third one on, a short way
                 model.train_on_batch(X, y)
             held = weakref.ref(X)
             del X
@@ -310,7 +310,7 @@ def test_what_train_on_batch_keeps_goes_with_the_model():
             assert held() is None
         finally:
             gc.enable()
-    assert not np.array_equal(*outputs)  # a step's own array, which no later step overwrites
+    assert not np.array_equal(*outputs[:2])  # a step's own array, which no later step overwrites
 
 
 def test_a_step_within_a_step():
