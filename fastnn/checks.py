@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import inspect
 import math
 import numbers
@@ -38,18 +39,24 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
+@functools.cache
+def named_parameters(kind: type) -> list[inspect.Parameter]:
+    """The arguments of a class, without *these and **those."""
+    parameters = inspect.signature(kind).parameters.values()
+    return [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+
+
 def shown_object(value: object) -> str:
     """``value`` as the call that makes it: its class, and each argument that is not at its default."""
-    parameters = [
-        p for p in inspect.signature(type(value)).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
+    kind: type = type(value)
+    parameters = named_parameters(kind)
     given = [(p.name, getattr(value, p.name, p.default)) for p in parameters]
     settings = [
         f"{name}={found!r}"
         for (name, found), p in zip(given, parameters, strict=True)
         if repr(found) != repr(p.default)
     ]
-    return f"{type(value).__name__}({', '.join(settings)})"
+    return f"{kind.__name__}({', '.join(settings)})"
 
 
 def nearest(value: str, options: Iterable[str]) -> str:

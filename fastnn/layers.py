@@ -103,8 +103,8 @@ class Layer(Told):
         kind: type = type(self)
         known = name in vars(self) or hasattr(kind, name) or name in arguments(kind)
         # Once the base's __init__ is over: a misspelled argument would change nothing. Other names are the user's.
-        if not known and "_gradients" in vars(self) and of_fastnn(kind):
-            meant = [argument for argument in arguments(kind) if not name.startswith((argument, "_"))]
+        if not known and not name.startswith("_") and "_gradients" in vars(self) and of_fastnn(kind):
+            meant = [argument for argument in arguments(kind) if not name.startswith(argument)]
             close = difflib.get_close_matches(name, meant, n=1, cutoff=0.85)
             if close:
                 raise AttributeError(f"{kind.__name__} has no {name!r}; did you mean {close[0]!r}?")
@@ -342,6 +342,8 @@ class Dense(Layer):
 
     kind = "dense"
     fixed = (*Layer.fixed, "activation", "use_bias")
+    #: What ``backward`` has found, empty before.
+    dW = db = np.empty(0, np.float32)  # noqa: N815
 
     def __init__(
         self,
@@ -373,7 +375,6 @@ class Dense(Layer):
         self._parameters["W"] = np.empty((0, self.units), np.float32)
         if self.use_bias:
             self._parameters["b"] = np.empty(0, np.float32)
-        self.dW = self.db = np.empty(0, np.float32)
         self._x: np.ndarray | None = None
         self._a: np.ndarray | None = None  # xW + b
         self._y: np.ndarray | None = None

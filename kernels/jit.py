@@ -161,6 +161,7 @@ def _told(event: str, name: str) -> None:
 
 
 _entries: dict[Callable[..., Any], tuple[int, Any]] = {}
+_seen_on_disk: set[Callable[..., Any]] = set()
 _python_functions: list[Callable[..., Any]] = []
 
 
@@ -223,9 +224,15 @@ def compile_now(function: Any) -> None:
 
 def on_disk(function: Any) -> bool:
     """Whether what ``compile_now`` makes is there already: in this process, or on the disk."""
+    if function in _entries or function in _seen_on_disk:
+        return True
     if isinstance(function, Kernel):
-        return function.signature in function.overloads or function._cache.has(function.signature)
-    return function in _entries or KernelCache(function, _told).has(_signature(function))
+        found = function.signature in function.overloads or function._cache.has(function.signature)
+    else:
+        found = KernelCache(function, _told).has(_signature(function))
+    if found:  # a look at the disk takes a tenth of a millisecond, and a model asks for some functions
+        _seen_on_disk.add(function)
+    return bool(found)
 
 
 def at_address(ticket: int) -> Callable[..., Any]:
