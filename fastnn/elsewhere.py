@@ -100,6 +100,7 @@ ARGUMENTS = {
     "final_div_factor": ("end_divisor",),
     "max_grad_norm": ("clip_norm",),
     **dict.fromkeys(("momentum", "nesterovs_momentum"), ("solver=fn.SGD(0.001, momentum=0.9, nesterov=True)",)),
+    **dict.fromkeys(("beta_1", "beta_2", "epsilon"), ("solver=fn.Adam(0.001, beta_1=0.9)",)),
     **dict.fromkeys(("learning_rate", "power_t"), ("solver=fn.SGD(schedule) or learning_rate_init",)),
     **dict.fromkeys(("max_iter", "n_iter", "nb_epoch", "iterations"), ("epochs",)),
     **dict.fromkeys(("batch", "bs"), ("batch_size",)),

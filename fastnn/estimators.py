@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -29,7 +29,6 @@ from .initializers import Uniform
 from .keywords import tells
 from .layers import Dense, Dropout, Input, Layer
 from .model import Model
-from .progress import check_verbose
 from .regularizers import L2
 from .workers import check_threads
 
@@ -40,6 +39,7 @@ try:
     from sklearn.metrics import r2_score
     from sklearn.model_selection import train_test_split
     from sklearn.utils import check_random_state, column_or_1d
+    from sklearn.utils.metaestimators import available_if
     from sklearn.utils.multiclass import check_classification_targets, type_of_target
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as fault:
@@ -55,10 +55,24 @@ if not TYPE_CHECKING:  # which else would take any name for known
 #: The default of learning_rate_init, and the rows of a batch where batch_size is "auto", at most.
 RATE, MOST_ROWS = 0.001, 200
 
-#: What checks each setting; a random_state is scikit-learn's to check.
+
+def hidden(name: str, sizes: Any) -> list[int]:
+    """The units of each hidden layer, of hidden_layer_sizes, a number or several."""
+    if not isinstance(sizes, (Sequence, np.ndarray)) or np.ndim(sizes) == 0:
+        return [whole_number(name, sizes)]
+    return [whole_number(f"{name}[{index}]", units) for index, units in enumerate(sizes)]
+
+
+#: The settings that a network is built from: it cannot go on with others.
+BUILT_FROM = ("hidden_layer_sizes", "activation", "dropout", "dtype")
+
+#: The probability of one class from which on that of the other one is no longer taken as what is left of 1.
+SURE = 0.999
+
+#: What checks each setting, and gives it as it is meant; a random_state is scikit-learn's to check.
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "hidden_layer_sizes": lambda name, value: hidden(value),
-    "activation": lambda name, value: Dense(1, value),
+    "hidden_layer_sizes": hidden,
+    "activation": lambda name, value: Dense(1, value).activation,
     "solver": optimizers.get,
     "alpha": partial(number, least=0),
     "batch_size": lambda name, value: value == "auto" or whole_number(name, value),
@@ -66,7 +80,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_iter": whole_number,
     "shuffle": flag,
     "tol": partial(number, least=0),
-    "verbose": lambda name, value: check_verbose(value),
+    "verbose": lambda name, value: min(2, whole_number(name, int(value) if value in (True, False) else value, least=0)),
     "warm_start": flag,
     "early_stopping": flag,
     "validation_fraction": partial(number, above=0, below=1),
@@ -75,12 +89,6 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "dtype": checks.dtype,
     "threads": check_threads,
 }
-
-
-def hidden(sizes: Any) -> list[int]:
-    """The units of each hidden layer, of hidden_layer_sizes, a number or several."""
-    several = sizes if isinstance(sizes, Iterable) else [sizes]
-    return [whole_number(f"hidden_layer_sizes[{index}]", units) for index, units in enumerate(several)]
 
 
 class Head(NamedTuple):
@@ -175,15 +183,25 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         X : (rows, columns); y : (rows,), or (rows, outputs) where there are several; sample_weight : (rows,).
 
         Raises a ValueError or TypeError that names the argument or the setting, before any work, and a
-        FloatingPointError if the loss or a weight stops being finite.
+        FloatingPointError if the loss or a weight stops being finite; the estimator is then as it was.
         """
-        return self._train(X, y, sample_weight, goes_on=self.warm_start and hasattr(self, "model_"))
+        return self._train_or_leave(X, y, sample_weight, goes_on=self.warm_start and hasattr(self, "model_"))
+
+    def _train_or_leave(self, *arguments: Any, **further: Any) -> Self:
+        """``_train``, and where it fails, what was fitted before; a network that goes on keeps what it has learned."""
+        before = dict(vars(self))
+        try:
+            return self._train(*arguments, **further)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _train(self, X: Any, y: Any, sample_weight: Any, goes_on: Any, once: bool = False, classes: Any = None) -> Self:
         """goes_on : whether to train the network that there is; once : for one epoch, with the optimizer that there is;
         classes : all that y will ever have, or None for those that it has.
         """
-        optimizer = self._checked(goes_on, once)
+        optimizer, settings = self._checked(goes_on, once)
         numeric = isinstance(self, RegressorMixin)
         X, y = validate_data(self, X, y, dtype=self.dtype, multi_output=True, y_numeric=numeric, reset=not goes_on)
         weights = data.sample_weights("sample_weight", sample_weight, len(X))
@@ -205,7 +223,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         if threads is None and get_active_backend()[0].nesting_level:
             threads = 1  # joblib gives the cores to several fits
         if not goes_on:
-            self._head, self._built_from = head, self._to_build_from()
+            self._head, self._built_from = head, {name: settings[name] for name in BUILT_FROM}
             self.model_, self.loss_curve_ = self._built(X.shape[1], random), []
         model = self.model_
         if once and goes_on:
@@ -232,7 +250,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
             t,
             batch_size=size,
             epochs=1 if once else self.max_iter,
-            verbose=self.verbose,
+            verbose=settings["verbose"],
             callbacks=[] if once or (lbfgs and held_out is None) else [stop],
             validation_data=held_out,
             shuffle=self.shuffle,
@@ -241,25 +259,25 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         )
         self.n_iter_, self.loss_ = history.epochs, history["loss"][-1]
         self.loss_curve_ = self.loss_curve_ + history["loss"]
+        self.best_loss_ = None if scores else min(self.loss_curve_)
         self.validation_scores_ = scores or None
         self.best_validation_score_ = scores[stop.best_epoch] if scores else None
         if self.n_iter_ == self.max_iter and not (once or stop.stopped):
             warnings.warn(
                 f"max_iter is {self.max_iter}, before the fit had come to its end; expected more, or a larger tol",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return self
 
-    def _checked(self, goes_on: bool, once: bool) -> optimizers.Optimizer:
-        """The optimizer that the settings ask for, or an error about one of them."""
-        for name, check in CHECKS.items():
-            check(name, getattr(self, name))
-        for name, now in self._to_build_from().items() if goes_on else ():
-            if now != self._built_from[name]:
-                before = shown(self._built_from[name])
+    def _checked(self, goes_on: bool, once: bool) -> tuple[optimizers.Optimizer, dict[str, Any]]:
+        """The optimizer that the settings ask for, and what they mean; or an error about one of them."""
+        settings = {name: check(name, getattr(self, name)) for name, check in CHECKS.items()}
+        for name in BUILT_FROM if goes_on else ():
+            before, now = self._built_from[name], settings[name]
+            if now != before:
                 raise ValueError(
-                    f"{name} is {shown(now)}, but the network to go on with has {before}; expected the same"
+                    f"{name} is {shown(now)}, but the network to go on with has {shown(before)}; expected the same"
                 )
         rate, solver = self.learning_rate_init, self.solver
         optimizer = copy.deepcopy(optimizers.get("solver", solver))  # whose rate may be changed, or its schedule begun
@@ -276,19 +294,14 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         if once and (lbfgs or self.early_stopping):
             setting = "solver is L-BFGS" if lbfgs else "early_stopping is True"
             raise ValueError(f"{setting}, for which partial_fit is no training; expected fit")
-        return optimizer
-
-    def _to_build_from(self) -> dict[str, Any]:
-        """The settings of a network, which cannot go on with others."""
-        found = {name: getattr(self, name) for name in ("hidden_layer_sizes", "activation", "dropout", "dtype")}
-        return found | {"hidden_layer_sizes": hidden(self.hidden_layer_sizes), "dtype": np.dtype(self.dtype).name}
+        return optimizer, settings
 
     def _built(self, inputs: int, random: np.random.RandomState) -> Model:
         """A new network, with initial weights as scikit-learn draws them (Glorot & Bengio 2010), the biases', too."""
-        spread = 2 if self.activation in ("logistic", "sigmoid") else 6
+        sizes, between = self._built_from["hidden_layer_sizes"], self._built_from["activation"]
+        spread = 2 if between == "sigmoid" else 6
         layers: list[Layer] = [Input(inputs)]
-        ends = [(units, self.activation) for units in hidden(self.hidden_layer_sizes)]
-        for units, activation in [*ends, self._head[:2]]:
+        for units, activation in [*((units, between) for units in sizes), self._head[:2]]:
             if self.dropout and len(layers) > 1:
                 layers.append(Dropout(self.dropout))
             limit = float(np.sqrt(spread / (inputs + units)))
@@ -325,7 +338,31 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         """The network's outputs for X, and the type in which X came, or would have."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        return self.model_.predict(X, verbose=0), X.dtype
+        outputs = self.model_.predict(X, verbose=0)
+        if not np.isfinite(outputs).all():
+            raise FloatingPointError(f"the outputs of the network are not finite in {self.dtype}; expected a smaller X")
+        return outputs, X.dtype
+
+    def _may_pass(self) -> bool:
+        """Whether there is a partial_fit: scikit-learn asks by an AttributeError."""
+        if isinstance(self.solver, optimizers.LBFGS) or str(self.solver).lower() == "lbfgs":
+            raise AttributeError("the solver is L-BFGS, for which a pass over the rows is no training; expected fit")
+        return True
+
+    @property
+    def n_layers_(self) -> int:
+        """Hidden layers, and two: what comes in, and what goes out."""
+        return len(self.coefs_) + 1
+
+    @property
+    def n_outputs_(self) -> int:
+        """The network's outputs, one for two classes."""
+        return self.model_.outputs
+
+    @property
+    def out_activation_(self) -> str:
+        """The last activation, by scikit-learn's name."""
+        return {"linear": "identity", "sigmoid": "logistic"}.get(self._head.activation, self._head.activation)
 
     @property
     def coefs_(self) -> list[np.ndarray]:
@@ -370,13 +407,14 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     True
     """
 
+    @available_if(MLP._may_pass)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one pass over the rows; returns the estimator.
 
         X, y, sample_weight : as in ``fit``, which also says what is raised; classes : all that later calls may have, by
         default those of the first y.
         """
-        return self._train(X, y, sample_weight, hasattr(self, "model_"), once=True, classes=classes)
+        return self._train_or_leave(X, y, sample_weight, hasattr(self, "model_"), once=True, classes=classes)
 
     def _targets(self, y: Any, goes_on: bool, classes: Any) -> tuple[np.ndarray, Head]:
         check_classification_targets(y)
@@ -386,11 +424,15 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         several = kind == "multilabel-indicator"
         y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
         found = np.arange(y.shape[1]) if several else np.unique(y)
+        known = found if classes is None else np.unique(classes)
         if not goes_on:
-            known = found if classes is None or several else np.unique(classes)
             if len(known) < 2:
-                raise ValueError(f"y has one class, {shown(known.tolist()[0])}; expected two or more")
+                where = "y" if classes is None else "classes"
+                which = f"one class, {known[0]}" if len(known) else "no class"
+                raise ValueError(f"{where} has {which}; expected two or more")
             self.classes_ = known
+        elif classes is not None and not np.array_equal(known, self.classes_):
+            raise ValueError(f"classes is {shown(known.tolist())}; expected {shown(self.classes_.tolist())}, as before")
         unknown = np.setdiff1d(found, self.classes_)
         if len(unknown):
             all_known = shown(self.classes_.tolist())
@@ -424,7 +466,15 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probabilities of the classes, or of each label: (rows, classes), in the order of ``classes_``."""
         outputs, _ = self._outputs(X)
-        return np.hstack([1 - outputs, outputs]) if self._head.outputs == 1 else outputs
+        if self._head.outputs > 1:
+            return outputs
+        others, sure = 1 - outputs, outputs[:, 0] > SURE
+        if sure.any():  # there 1 - p keeps few digits: p is 1 / (1 + exp(-z)), and 1 - p is 1 / (1 + exp(z))
+            rows = validate_data(self, X, dtype=self.dtype, reset=False)[sure]
+            *_, before, last = self.model_.layers
+            z = self.model_.activations(rows)[before.name] @ last.parameters["W"] + last.parameters["b"]
+            others[sure] = np.exp(-np.logaddexp(0, z.astype(np.float64)))
+        return np.hstack([others, outputs])
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """The logarithms of ``predict_proba``."""
@@ -450,12 +500,13 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     (100,)
     """
 
+    @available_if(MLP._may_pass)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one pass over the rows, as a part of a longer training; returns the estimator.
 
         X, y, sample_weight : as in ``fit``, which also says what is raised.
         """
-        return self._train(X, y, sample_weight, hasattr(self, "model_"), once=True)
+        return self._train_or_leave(X, y, sample_weight, hasattr(self, "model_"), once=True)
 
     def _targets(self, y: Any, goes_on: bool, classes: Any) -> tuple[np.ndarray, Head]:
         outputs = 1 if y.ndim == 1 else y.shape[1]

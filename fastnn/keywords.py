@@ -30,14 +30,16 @@ def tells(method: Function) -> Function:
             name = next((name for name in named if known and name not in known), None)
             if name is None:
                 raise
-            raise missing(method, name, known) from None
+            raise missing(method, name, known, type(self)) from None
 
     return cast(Function, called)
 
 
-def missing(method: Callable[..., Any], name: str, known: Iterable[str]) -> TypeError:
-    """The error about an argument ``name`` that ``method`` does not have."""
-    what = method.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+def missing(method: Callable[..., Any], name: str, known: Iterable[str], kind: type | None = None) -> TypeError:
+    """The error about an argument ``name`` that ``method``, of an object of this kind, does not have."""
+    what = method.__name__
+    if what == "__init__" and kind is not None:
+        what = kind.__name__
     return TypeError(f"{what} has no argument {name!r}{instead_in_call(name, known)}")
 
 

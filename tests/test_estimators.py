@@ -16,7 +16,7 @@ pytest.importorskip("sklearn", minversion="1.7")
 from sklearn import neural_network  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 from sklearn.ensemble import BaggingClassifier  # noqa: E402
-from sklearn.exceptions import ConvergenceWarning  # noqa: E402
+from sklearn.exceptions import ConvergenceWarning, NotFittedError  # noqa: E402
 from sklearn.linear_model import Ridge  # noqa: E402
 from sklearn.model_selection import GridSearchCV, cross_val_score  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
@@ -47,7 +47,11 @@ def rounded(estimator):
 
 @slow
 @parametrize_with_checks(
-    [kind(**SMALL, dtype=dtype) for kind in (MLPClassifier, MLPRegressor) for dtype in ("float32", "float64")],
+    [
+        kind(**SMALL | settings)
+        for kind in (MLPClassifier, MLPRegressor)
+        for settings in ({}, {"dtype": "float64"}, {"dtype": "float64", "solver": "lbfgs", "learning_rate_init": 0.001})
+    ],
     expected_failed_checks=rounded,
 )
 def test_scikit_learn_s_own_checks(estimator, check):
@@ -322,14 +326,75 @@ def test_more_that_is_wrong():
         MLPClassifier(momentum=0.5)
     with pytest.raises(ValueError, match="early_stopping is True, for which partial_fit is no training"):
         quick(early_stopping=True).partial_fit(X, y)
-    with pytest.raises(ValueError, match="solver is L-BFGS, for which partial_fit is no training"):
-        quick(solver="lbfgs", learning_rate_init=0.001).partial_fit(X, y)
-    with pytest.raises(ValueError, match="y has one class, 3"):
+    for solver in ("lbfgs", fn.LBFGS()):  # as scikit-learn's own
+        assert not hasattr(MLPClassifier(solver=solver), "partial_fit")
+        assert not hasattr(MLPRegressor(solver=solver), "partial_fit")
+    with pytest.raises(ValueError, match="y has one class, 3; expected two or more"):
         quick().fit(X, np.full(300, 3))
+    for classes in ([], [0]):
+        with pytest.raises(ValueError, match=r"classes has (no class|one class, 0); expected two or more"):
+            quick().partial_fit(X, y, classes=classes)
+    network = quick().partial_fit(X, y)
+    with pytest.raises(ValueError, match=r"classes is .*; expected .*, as before"):
+        network.partial_fit(X, y, classes=range(11))
+    with pytest.raises(TypeError, match=r"MLPRegressor has no argument 'beta_1'; expected solver=fn.Adam"):
+        MLPRegressor(beta_1=0.5)
+    for sizes in (iter([3]), np.array(5.5)):
+        with pytest.raises(TypeError, match="hidden_layer_sizes is "):
+            quick(hidden_layer_sizes=sizes).fit(X, y)
+    with pytest.raises(FloatingPointError, match="the outputs of the network are not finite in float32"):
+        MLPRegressor((8,), max_iter=1, random_state=0).fit(X, y).predict(np.full_like(X, 3e38))
     with pytest.raises(ValueError, match=r"sample_weight has shape \(3,\); expected \(300,\)"):
         quick().fit(X, y, sample_weight=[1, 2, 3])
     with pytest.raises(AttributeError, match=re.escape("expected fn.estimators.MLPClassifier")):
         _ = fn.MLPClassifier
+
+
+BROKEN = {
+    "too few to hold out": (lambda network: network.set_params(early_stopping=True).fit(X[:4], list("qrst"))),
+    "weights of other rows": (lambda network: network.fit(X[:, :2], y, sample_weight=[1])),
+    "one class": (lambda network: network.fit(X[:, :2], 0 * y)),
+    "a loss that is not finite": (
+        lambda network: network.set_params(solver="sgd", learning_rate_init=1e30).fit(X, WORDS[::-1])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_fit_that_fails_leaves_what_was_there(name):
+    network = quick().fit(X, WORDS)
+    before, kept = network.predict(X), (network.n_iter_, network.loss_, network.loss_curve_[:])
+    with pytest.raises((ValueError, FloatingPointError)):
+        BROKEN[name](network)
+    np.testing.assert_array_equal(network.predict(X), before)
+    assert (network.n_iter_, network.loss_, network.loss_curve_) == kept
+    network = quick()
+    with pytest.raises((ValueError, FloatingPointError)):
+        BROKEN[name](network)
+    with pytest.raises(NotFittedError):
+        network.predict(X)
+
+
+def test_probabilities_of_the_other_class_are_no_rest():
+    network, exact = (quick(dtype=dtype).fit(X, y % 2) for dtype in ("float32", "float64"))
+    weights = [30 * w for w in network.model_.get_weights()]
+    for each in (network, exact):
+        each.model_.set_weights(weights)
+    found, expected = (each.predict_proba(X) for each in (network, exact))
+    assert found.dtype == np.float32 and expected.min() < 1e-20
+    np.testing.assert_allclose(found, np.maximum(expected, np.finfo(np.float32).tiny), rtol=0.01, atol=1e-37)
+    np.testing.assert_allclose(np.exp(exact.predict_log_proba(X)), expected, rtol=1e-12)
+
+
+def test_names_of_activations_may_be_written_otherwise():
+    weights = [
+        MLPClassifier((8,), name, max_iter=1, random_state=0).fit(X, y).coefs_ for name in ("logistic", "Sigmoid")
+    ]
+    np.testing.assert_array_equal(weights[0][0], weights[1][0])
+    network = quick(activation="logistic", warm_start=True).fit(X, y)
+    network.set_params(activation="sigmoid", verbose=np.False_).fit(X, y)
+    assert (network.n_layers_, network.n_outputs_, network.out_activation_) == (3, 10, "softmax")
+    assert network.best_loss_ == min(network.loss_curve_)
 
 
 def test_without_scikit_learn():
