@@ -191,15 +191,22 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         """``_train``, and where it fails, what was fitted before; a network that goes on keeps what it has learned."""
         before = dict(vars(self))
         try:
-            return self._train(*arguments, **further)
+            ended = self._train(*arguments, **further)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
+        if not ended:  # which may be an error to the user, and the fit counts
+            warnings.warn(
+                f"max_iter is {self.max_iter}, before the fit had come to its end; expected more, or a larger tol",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self
 
-    def _train(self, X: Any, y: Any, sample_weight: Any, goes_on: Any, once: bool = False, classes: Any = None) -> Self:
+    def _train(self, X: Any, y: Any, sample_weight: Any, goes_on: Any, once: bool = False, classes: Any = None) -> bool:
         """goes_on : whether to train the network that there is; once : for one epoch, with the optimizer that there is;
-        classes : all that y will ever have, or None for those that it has.
+        classes : all that y will ever have, or None for those that it has. Returns whether it has come to its end.
         """
         optimizer, settings = self._checked(goes_on, once)
         numeric = isinstance(self, RegressorMixin)
@@ -262,13 +269,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         self.best_loss_ = None if scores else min(self.loss_curve_)
         self.validation_scores_ = scores or None
         self.best_validation_score_ = scores[stop.best_epoch] if scores else None
-        if self.n_iter_ == self.max_iter and not (once or stop.stopped):
-            warnings.warn(
-                f"max_iter is {self.max_iter}, before the fit had come to its end; expected more, or a larger tol",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        return self
+        return self.n_iter_ < self.max_iter or once or stop.stopped
 
     def _checked(self, goes_on: bool, once: bool) -> tuple[optimizers.Optimizer, dict[str, Any]]:
         """The optimizer that the settings ask for, and what they mean; or an error about one of them."""

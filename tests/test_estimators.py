@@ -360,6 +360,15 @@ BROKEN = {
 }
 
 
+def test_a_warning_that_is_an_error_costs_no_fit():
+    network = MLPClassifier((8,), max_iter=2, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConvergenceWarning, match="max_iter is 2"):
+            network.fit(X, y)
+    assert network.n_iter_ == 2 and len(network.predict(X)) == len(X)
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_fit_that_fails_leaves_what_was_there(name):
     network = quick().fit(X, WORDS)
