@@ -189,20 +189,22 @@ class Trainer:
             if not step.is_for(self.workers) or not step.take(X, y, model.step, model.seed):
                 return None
             self.snapshot = 0, model.step
-            started = time.perf_counter()
-            done = step.do() == OK
-            if done:
-                model.step += 1
-                if not self.choice.fixed:
-                    self.choice.tell(time.perf_counter() - started, 1)
-            else:
+            started, done = time.perf_counter(), False
+            try:
+                done = step.do() == OK
+                model.step += int(done)
+            except BaseException:
                 self._restore(0)
-        except BaseException:
-            self._restore(0)
-            raise
+                raise
+            if not done:
+                self._restore(0)
+                return None
+            if not self.choice.fixed:
+                self.choice.tell(time.perf_counter() - started, 1)
+            found: list[float] = step.results[0].tolist()
+            return found
         finally:
             del self.model
-        return step.results[0].tolist() if done else None
 
     def prepare_again(self) -> None:
         """Have ready what ``again`` needs, after a step on the only batch."""

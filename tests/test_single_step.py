@@ -354,6 +354,23 @@ def test_a_schedule_may_use_the_model(act):
     same(*models)
 
 
+def test_a_schedule_that_fails_takes_no_step_back():
+    def rate(step):
+        if step == 4:
+            raise ZeroDivisionError
+        return 0.01
+
+    made = network(optimizer=fn.Adam(rate)), the_long_way(network(optimizer=fn.Adam(rate)))
+    for each in made:
+        for X, y in zip(batches(4), labels(4), strict=True):
+            each.train_on_batch(X, y)
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                each.train_on_batch(X, y)
+        assert each.step == 4
+    same(*made)
+
+
 @pytest.mark.parametrize("kind", ["a number", "a schedule", "one without a length"])
 def test_another_learning_rate_counts_at_once(kind, long_ways):
     rates = {
