@@ -292,9 +292,8 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         for name, other in (("batch_size", "auto"), ("dropout", 0)) if lbfgs else ():
             if getattr(self, name) != other:
                 raise ValueError(f"{name} is {getattr(self, name)}, but the solver is L-BFGS; expected {other!r}")
-        if once and (lbfgs or self.early_stopping):
-            setting = "solver is L-BFGS" if lbfgs else "early_stopping is True"
-            raise ValueError(f"{setting}, for which partial_fit is no training; expected fit")
+        if once and self.early_stopping:
+            raise ValueError("early_stopping is True, for which partial_fit is no training; expected fit")
         return optimizer, settings
 
     def _built(self, inputs: int, random: np.random.RandomState) -> Model:
@@ -335,14 +334,14 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         """That of the rows held out."""
         raise NotImplementedError
 
-    def _outputs(self, X: Any) -> tuple[np.ndarray, np.dtype[Any]]:
-        """The network's outputs for X, and the type in which X came, or would have."""
+    def _outputs(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The network's outputs for X, and X as an array of numbers, of the type in which it came if that is one."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         outputs = self.model_.predict(X, verbose=0)
         if not np.isfinite(outputs).all():
             raise FloatingPointError(f"the outputs of the network are not finite in {self.dtype}; expected a smaller X")
-        return outputs, X.dtype
+        return outputs, X
 
     def _may_pass(self) -> bool:
         """Whether there is a partial_fit: scikit-learn asks by an AttributeError."""
@@ -466,14 +465,13 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probabilities of the classes, or of each label: (rows, classes), in the order of ``classes_``."""
-        outputs, _ = self._outputs(X)
+        outputs, X = self._outputs(X)
         if self._head.outputs > 1:
             return outputs
         others, sure = 1 - outputs, outputs[:, 0] > SURE
         if sure.any():  # there 1 - p keeps few digits: p is 1 / (1 + exp(-z)), and 1 - p is 1 / (1 + exp(z))
-            rows = validate_data(self, X, dtype=self.dtype, reset=False)[sure]
             *_, before, last = self.model_.layers
-            z = self.model_.activations(rows)[before.name] @ last.parameters["W"] + last.parameters["b"]
+            z = self.model_.activations(X[sure])[before.name] @ last.parameters["W"] + last.parameters["b"]
             others[sure] = np.exp(-np.logaddexp(0, z.astype(np.float64)))
         return np.hstack([others, outputs])
 
@@ -518,8 +516,8 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
 
     def predict(self, X: Any) -> np.ndarray:
         """The numbers for each row, (rows,), or (rows, outputs) where y had several columns; float32 where X is."""
-        outputs, kind = self._outputs(X)
-        return (outputs[:, 0] if self._head.outputs == 1 else outputs).astype(kind, copy=False)
+        outputs, X = self._outputs(X)
+        return (outputs[:, 0] if self._head.outputs == 1 else outputs).astype(X.dtype, copy=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
