@@ -112,7 +112,10 @@ def read_csv(path: Path, target: str, task: str | None = None) -> Table:
         )
     for place, name in enumerate(header):
         if not name:
-            raise UserError(f"{path}: column {place + 1} has no name; expected a header with a name for each column")
+            raise UserError(
+                f"{path}: column {place + 1} has no name; expected a header with a name for each column "
+                "(to_csv of pandas writes the index without one: index=False leaves it out)"
+            )
         if name in header[:place]:
             raise UserError(f"{path}: the header names the column {name!r} twice; expected a name for each")
     for number, line in zip(numbers, lines, strict=True):

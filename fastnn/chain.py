@@ -58,7 +58,10 @@ def named(layers: Iterable[Layer]) -> list[Layer]:
                     "call; expected a layer of your own derived from Layer"
                 )
         if layer.owned:
-            raise ValueError(f"layers[{index}], {layer!r}, belongs to another model already; expected a new layer")
+            raise ValueError(
+                f"layers[{index}], {layer!r}, belongs to another model already, or is a copy of one that does; "
+                "expected a new layer, to which model.set_weights can give the weights of the old one"
+            )
         if any(layer is other for other in chain[:index]):
             raise ValueError(f"layers[{index}], {layer!r}, is in the list twice; expected a new layer each time")
         if index > 0 and isinstance(layer, Input):

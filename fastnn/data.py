@@ -278,11 +278,11 @@ def inputs(
 
 
 def column_names(value: Any) -> list[str] | None:
-    """The names of a data frame's columns where all are text, else None."""
+    """The names of a data frame's columns, as text; None where they only count the columns, as an array's would."""
     if not hasattr(value, "to_numpy") or not hasattr(value, "columns"):
         return None
     names = list(value.columns)
-    return names if names and all(isinstance(name, str) for name in names) else None
+    return None if names == list(range(len(names))) else list(map(str, names))
 
 
 def check_columns(name: str, value: Any, known: list[str] | None) -> None:
@@ -295,8 +295,10 @@ def check_columns(name: str, value: Any, known: list[str] | None) -> None:
     faults += [f"the column {', '.join(map(repr, further))}, which was not trained with"] if further else []
     faults = faults or ["its columns in another order than trained with, or one of them twice"]
     to_write = f"{name}.to_numpy() passes them by their places"
-    if not missing:
-        to_write = f"{name}[model.columns] has them in order, {to_write}"
+    if not missing and len(set(found)) == len(found):
+        text = all(isinstance(key, str) for key in value.columns)
+        frame = name if text else f"{name}.set_axis({name}.columns.map(str), axis=1)"
+        to_write = f"{frame}[model.columns] has them in order, {to_write}"
     raise ValueError(f"{name} has {' and '.join(faults)}; expected {shown(known)}: {to_write}")
 
 

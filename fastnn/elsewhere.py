@@ -9,7 +9,7 @@ from typing import Any
 
 from .checks import nearest
 
-__all__ = ["instead", "instead_in_call", "instead_in_model", "missing_from"]
+__all__ = ["NEEDED", "instead", "instead_in_call", "instead_in_model", "missing_from"]
 
 MODEL, LOGITS = "fn.Model([fn.Input(64), fn.Dense(10)])", "(from_logits=True)"
 
@@ -132,10 +132,17 @@ OF_OTHER_CALLS = {
     ),
     **dict.fromkeys(("seed", "random_state"), "fn.Model(layers, seed=0)"),
     "early_stopping": "callbacks=[fn.EarlyStopping()]",
-    **dict.fromkeys(("weight", "pos_weight", "class_weights", "loss_weights"), "class_weight or sample_weight in fit"),
+    **dict.fromkeys(
+        ("weight", "pos_weight", "class_weight", "class_weights", "loss_weights"),
+        "class_weight or sample_weight in fit",
+    ),
     **dict.fromkeys(("validation_batch_size", "validation_steps"), "none: all rows of the validation data count"),
     "hidden_layer_sizes": "a list of layers, such as [fn.Input(64), fn.Dense(32), fn.Dense(10)]",
 }
+
+
+#: What an error about an argument that a call lacks goes on to say.
+NEEDED = {"slope": ", with the derivative of value: fastnn does not differentiate functions"}
 
 
 def instead(name: str, ours: Iterable[str]) -> str:

@@ -11,12 +11,25 @@ from . import data, dispatch
 from .checks import number, shown, warn
 from .data import Examples
 from .layers import Dense
-from .losses import BinaryCrossEntropy, CrossEntropy, Loss
+from .losses import BinaryCrossEntropy, CrossEntropy, Loss, LossFunction
 
 if TYPE_CHECKING:
     from .model import Model
 
 __all__ = ["checked", "compiled_loss", "inputs", "look_at_scale", "weigh_classes", "with_validation"]
+
+#: Steps of a number's type within a column's standard deviation below which its differences are blurred.
+SPREAD = 100
+
+#: Between which numbers the outputs of an activation lie.
+RANGES = {
+    **dict.fromkeys(("sigmoid", "softmax"), (0, 1)),
+    **dict.fromkeys(("tanh", "softsign"), (-1, 1)),
+    **dict.fromkeys(("relu", "softplus"), (0, np.inf)),
+}
+
+#: Rows, evenly over the table, that are looked at for that.
+SAMPLE = 256
 
 #: Columns from which on a table of bytes is taken for images: the smallest have 8 x 8 pixels.
 PIXELS = 64
@@ -76,8 +89,14 @@ def targets(model: Model, loss: Loss, name: str, y: Any) -> data.Rows:
     return data.DeviceRows(name, rows, model.dtype, host)
 
 
-def look_at_scale(model: Model, x: data.Rows) -> None:
-    """Warn where the first rows of X look like images of bytes, with which a network trains badly without a word."""
+def look_at_scale(model: Model, examples: Examples) -> None:
+    """Warn of numbers with which a network trains badly without a word: images of bytes, numbers that the model's type
+    does not tell apart, and targets that the outputs cannot reach.
+    """
+    x = examples.x
+    look_at_digits(x)
+    look_at_digits(examples.t)
+    look_at_range(model, examples.t)
     array = x.given[:1000]
     if isinstance(array, np.ndarray) and array.dtype.kind in "iu" and x.width >= PIXELS:
         if isinstance(model.layers[1], Dense) and array.min() >= 0 and 127 < array.max() < 256:
@@ -85,6 +104,43 @@ def look_at_scale(model: Model, x: data.Rows) -> None:
                 f"{x.name} has whole numbers from {array.min()} to {array.max()}, like images; a network trains badly "
                 f"unless its inputs are of the size of 1: write {x.name} / 255, here and to predict"
             )
+
+
+def look_at_range(model: Model, t: data.Rows) -> None:
+    """Warn where numbers to predict lie beyond those that the last activation yields."""
+    activation = model.layers[-1].activation_name
+    own = isinstance(model.loss, LossFunction)  # whose targets may mean something else
+    if own or isinstance(model.loss, (BinaryCrossEntropy, CrossEntropy)) or activation not in RANGES:
+        return
+    least, most = RANGES[activation]
+    for first, block in t.blocks():
+        if block.min() < least or block.max() > most:
+            row, column = np.argwhere((block < least) | (block > most))[0]
+            between = f"from {least:g} to {most:g}" if most < np.inf else f"of at least {least:g}"
+            warn(
+                f"{t.name} has {block[row, column]:g} in row {first + row}, but the model ends in {activation}, which "
+                f"yields numbers {between}: expected a last layer without it for such targets"
+            )
+            return
+
+
+def look_at_digits(rows: data.Rows) -> None:
+    """Warn where numbers of a column are so large beside their differences that rounding to float32 blurs these."""
+    if not isinstance(rows.given, np.ndarray) or np.can_cast(rows.given.dtype, rows.dtype):
+        return
+    array = rows.given[:: max(1, len(rows) // SAMPLE)].reshape(-1, rows.width)
+    with np.errstate(all="ignore"):
+        largest, deviation = np.abs(array).max(axis=0), array.std(axis=0)
+        steps = np.spacing(largest.astype(rows.dtype))
+        blurred = np.flatnonzero((array.min(axis=0) < array.max(axis=0)) & (deviation < SPREAD * steps))
+    if len(blurred):
+        column = blurred[0]
+        where = f" in column {rows.columns[column]!r}" if rows.width > 1 else ""
+        warn(
+            f"{rows.name} has numbers like {array[0, column].item()!r}{where}, which differ by about "
+            f"{deviation[column]:.2g}; float32 keeps them in steps of {steps[column]:.2g}: "
+            'subtract their mean first, or make the model with dtype="float64"'
+        )
 
 
 def weigh_classes(model: Model, examples: Examples, class_weight: Any) -> None:
@@ -148,25 +204,27 @@ def with_validation(
     training, validation = examples.part(slice(0, count)), examples.part(slice(count, None))
     check_weights(training, "training")
     check_weights(validation, "validation")
-    compare_classes(model, training, validation)
+    compare_targets(model, training, validation)
     return training, validation
 
 
-def compare_classes(model: Model, training: Examples, validation: Examples) -> None:
+def compare_targets(model: Model, training: Examples, validation: Examples) -> None:
     """Warn where rows to validate on are of a class that no row to train on has, and where the rows are sorted."""
     yes_or_no = isinstance(model.loss, BinaryCrossEntropy) and model.outputs == 1
-    if yes_or_no or isinstance(model.loss, CrossEntropy):
-        labels = [data.labels_of(part.t) for part in (validation, training)]
-        found, known = [(part > 0.5 if yes_or_no else part).astype(np.int64) for part in labels]
-        missing, steps = np.setdiff1d(found, known), np.diff(np.concatenate(labels[::-1]).astype(np.float64))
-        several = len(known) > 9 and len(np.unique(known)) > 1
-        fault = ""
-        if len(missing):
-            fault = f"no row before them is of class {missing[0]}"
-        elif several and ((steps >= 0).all() or (steps <= 0).all()):
-            fault = "the rows are sorted by class"
-        if fault:
-            warn(
-                f"validation_split takes the last rows of y, and {fault}; shuffle the rows of X and y first, or pass "
-                "validation_data"
-            )
+    classes = yes_or_no or isinstance(model.loss, CrossEntropy)
+    if not classes and training.t.width > 1:
+        return
+    found, known = [data.labels_of(part.t) for part in (validation, training)]
+    steps = np.diff(np.concatenate([known, found]).astype(np.float64))
+    fault = ""
+    if len(known) > 9 and known.min() < known.max() and ((steps >= 0).all() or (steps <= 0).all()):
+        fault = f"the rows are sorted by {'class' if classes else 'y'}"
+    if classes:
+        found, known = ((part > 0.5 if yes_or_no else part).astype(np.int64) for part in (found, known))
+        missing = np.setdiff1d(found, known)
+        fault = f"no row before them is of class {missing[0]}" if len(missing) else fault
+    if fault:
+        warn(
+            f"validation_split takes the last rows of y, and {fault}; shuffle the rows of X and y first, or pass "
+            "validation_data"
+        )

@@ -1,4 +1,4 @@
-"""Errors about arguments that a call does not have: Python's name them, these say what to write, too."""
+"""Errors about arguments that a call does not have, or lacks: Python's name them, these say what to write, too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeVar, cast
 
-from .elsewhere import instead_in_call
+from .elsewhere import NEEDED, instead_in_call
 
 __all__ = ["Told", "hides_others", "refuse", "tells"]
 
@@ -15,7 +15,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def tells(method: Function) -> Function:
-    """``method``, with an error that says what to write where it is called with an argument that it does not have.
+    """``method``, with an error that says what to write where it is called with an argument that it does not have, or
+    without one that it needs.
 
     It keeps its signature. A call that is right costs one call more.
     """
@@ -26,20 +27,33 @@ def tells(method: Function) -> Function:
             return method(self, *arguments, **named)
         except TypeError as fault:
             inside = fault.__traceback__ is not None and fault.__traceback__.tb_next is not None
-            known = () if inside else list(inspect.signature(method).parameters)[1:]
-            name = next((name for name in named if known and name not in known), None)
-            if name is None:
+            error = None if inside else wrong_call(method, type(self), arguments, named)
+            if error is None:
                 raise
-            raise missing(method, name, known, type(self)) from None
+            raise error from None
 
     return cast(Function, called)
 
 
-def missing(method: Callable[..., Any], name: str, known: Iterable[str], kind: type | None = None) -> TypeError:
-    """The error about an argument ``name`` that ``method``, of an object of this kind, does not have."""
-    what = method.__name__
-    if what == "__init__" and kind is not None:
-        what = kind.__name__
+def wrong_call(
+    method: Callable[..., Any], kind: type, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> TypeError | None:
+    """The error about the first argument that ``method``, of an object of this kind, does not have, or lacks."""
+    what = kind.__name__ if method.__name__ == "__init__" else method.__name__
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    known = [parameter.name for parameter in parameters]
+    for name in named:
+        if known and name not in known:
+            return not_there(what, name, known)
+    needed = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
+    for name in known[len(arguments) :]:
+        if name in needed and name not in named:
+            return TypeError(f"{what} needs {name!r}; expected {what}({', '.join(needed)}){NEEDED.get(name, '')}")
+    return None
+
+
+def not_there(what: str, name: str, known: Iterable[str]) -> TypeError:
+    """The error about an argument ``name`` that a call does not have."""
     return TypeError(f"{what} has no argument {name!r}{instead_in_call(name, known)}")
 
 
@@ -56,7 +70,7 @@ def hides_others(method: Function) -> Function:
 
 def refuse(method: Callable[..., Any], others: dict[str, Any]) -> NoReturn:
     """Raise the error about the first of the arguments ``others`` that ``method`` does not have."""
-    raise missing(method, next(iter(others)), list(inspect.signature(method).parameters)[1:])
+    raise not_there(method.__name__, next(iter(others)), list(inspect.signature(method).parameters)[1:])
 
 
 class Told:

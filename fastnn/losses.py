@@ -320,6 +320,7 @@ class LossFunction(OwnFunction, Loss):
     """
 
     value_takes = slope_takes = ("y", "target")
+    hint = " (y, which comes first, is the prediction)"
 
     @property
     def formulas(self) -> tuple[Any, Any]:
@@ -427,5 +428,7 @@ def get(name: str, value: Any) -> Loss:
         if value.lower() in BY_NAME:
             return BY_NAME[value.lower()]()
         names = ", ".join(repr(loss.name) for loss in dict.fromkeys(BY_NAME.values()))
-        raise ValueError(f"{name} is {value!r}; expected one of {names}{nearest(value, BY_NAME)}")
+        raise ValueError(
+            f"{name} is {value!r}; expected one of {names}{nearest(value, BY_NAME)}, or LossFunction(value, slope)"
+        )
     raise TypeError(f"{name} is {shown(value)}; expected one of fastnn.losses, its name, or LossFunction(value, slope)")

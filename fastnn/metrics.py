@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks, losses, scores
-from .checks import nearest, shown, whole_number
+from .checks import counted, nearest, shown, whole_number
 from .data import Rows
 from .elsewhere import missing_from
 from .losses import BinaryCrossEntropy, CrossEntropy, Loss
@@ -152,7 +152,7 @@ class TopKAccuracy(_OfClasses):
     def check(self, loss: Loss, last_activation: str, outputs: int, target_width: int) -> None:
         if outputs <= self.k or isinstance(loss, BinaryCrossEntropy):
             raise ValueError(
-                f"metrics has {self.name!r}, but the model has {outputs} outputs"
+                f"metrics has {self.name!r}, but the model has {counted(outputs, 'output')}"
                 f"{' that are not exclusive' if outputs > self.k else ''}; expected more than {self.k} classes"
             )
 
@@ -214,7 +214,8 @@ class FunctionMetric(Metric):
             value = self.function(y_true, y_pred)
         except Exception as fault:
             fault.add_note(
-                f"in the metric {self.name!r}, for y_true of shape {y_true.shape} and y_pred of shape {y_pred.shape}"
+                f"in the metric {self.name!r}, for y_true of shape {y_true.shape} and y_pred of shape {y_pred.shape}, "
+                "the outputs; of probabilities, labels are y_pred.argmax(axis=1), or y_pred[:, 0] > 0.5 of a single one"
             )
             raise
         try:

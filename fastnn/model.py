@@ -175,8 +175,9 @@ class Model(Told):
 
     @property
     def columns(self) -> list[str] | None:
-        """The names of the columns of the data frame that was first trained with, which later ones must have in the
-        same order; None where that was an array. Arrays are taken as they are.
+        """The names, as text, of the columns of the data frame that was first trained with, which later ones must have
+        in the same order; None where that was an array, or its columns only counted, 0, 1, 2 ... Such are taken as they
+        are.
         """
         return None if self._columns is None else list(self._columns)
 
@@ -454,7 +455,7 @@ class Model(Told):
         verbose, shuffle = check_verbose(verbose), flag("shuffle", shuffle)
         watchers = Callbacks(callbacks)
         given = examples.checked(self, "fit", X, y, sample_weight)
-        examples.look_at_scale(self, given.x)
+        examples.look_at_scale(self, given)
         columns = self._columns or data.column_names(X)
         training, validation = examples.with_validation(self, given, validation_split, validation_data, columns)
         examples.weigh_classes(self, training, class_weight)

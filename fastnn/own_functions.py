@@ -65,6 +65,8 @@ class OwnFunction(Told):
 
     value_takes: tuple[str, ...] = ()
     slope_takes: tuple[str, ...] = ()
+    #: What an error about a slope that is wrong goes on to say.
+    hint = ""
 
     def __init__(self, value: Callable[..., Any], slope: Callable[..., Any], name: str | None = None):
         name = checks.name_or_none("name", name)
@@ -101,7 +103,7 @@ class OwnFunction(Told):
         for case in cases:
             mistake = self.mistake(*case)
             if mistake is not None:
-                raise ValueError(f"the slope of {self!r} is wrong: {mistake}")
+                raise ValueError(f"the slope of {self!r} is wrong: {mistake}{self.hint}")
         self._checked = True
 
     def mistake(self, places: Iterable[float], *others: float) -> str | None:

@@ -103,3 +103,26 @@ def test_names_in_a_file_are_checked(value):
     with pytest.raises(fn.ModelFileError, match=r"the model's columns are .*; expected 3 names"):
         files.column_names(value, 3)
     assert files.column_names(None, 3) is None
+
+
+def test_names_that_are_no_text_count_as_their_text():
+    spectra = FRAME.set_axis([400, 410.5, pandas.Timestamp("2026-01-01")], axis=1)
+    model = fn.Model([fn.Input(3), fn.Dense(1, "sigmoid")], seed=0)
+    model.compile("sgd", "binary_cross_entropy")
+    model.fit(spectra, Y, verbose=0)
+    assert model.columns == ["400", "410.5", "2026-01-01 00:00:00"]
+    others = spectra[spectra.columns[::-1]]
+    with pytest.raises(ValueError, match=r"X\.set_axis\(X\.columns\.map\(str\), axis=1\)\[model\.columns\] has them"):
+        model.predict(others)
+    in_order = others.set_axis(others.columns.map(str), axis=1)[model.columns]
+    assert np.array_equal(model.predict(in_order), model.predict(spectra))
+    assert np.array_equal(model.predict(FRAME.set_axis(range(3), axis=1)), model.predict(spectra))  # as an array
+
+
+def test_names_that_stand_twice_are_not_told_to_be_picked():
+    twice = FRAME.set_axis(["a", "a", "b"], axis=1)
+    model = fn.Model([fn.Input(3), fn.Dense(1, "sigmoid")], seed=0)
+    model.compile("sgd", "binary_cross_entropy")
+    model.fit(twice, Y, verbose=0)
+    with pytest.raises(ValueError, match=r"\(a list\): X\.to_numpy\(\) passes them by their places$"):
+        model.predict(FRAME.set_axis(["a", "b", "a"], axis=1))

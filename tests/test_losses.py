@@ -22,7 +22,7 @@ BITS = RANDOM.integers(0, 2, (ROWS, OUTPUTS))
 CASES = {
     "mse": ("mse", None, NUMBERS, "squared_error", 0.0),
     "mae": ("mae", None, NUMBERS, "absolute_error", 0.0),
-    "huber": ("huber", "tanh", NUMBERS, "huber", 1.0),
+    "huber": ("huber", "tanh", NUMBERS / 4, "huber", 1.0),
     "huber, delta": (fn.Huber(0.1), None, NUMBERS, "huber", 0.1),
     "quantile": ("quantile", None, NUMBERS, "pinball", 0.5),
     "quantile 0.9": (fn.Quantile(quantile=0.9), None, NUMBERS, "pinball", 0.9),

@@ -315,9 +315,64 @@ def test_arguments_of_other_libraries(call):
     assert ARGUMENTS[call] in str(caught.value)
 
 
+def test_a_call_that_lacks_an_argument_is_told_what_to_write():
+    for call, words in (
+        (fn.Dense, "Dense needs 'units'; expected Dense(units)"),
+        (lambda: fn.Dropout(name="a"), "Dropout needs 'rate'; expected Dropout(rate)"),
+        (
+            lambda: fn.LossFunction(lambda y, target: y),
+            "needs 'slope'; expected LossFunction(value, slope), with the deri",
+        ),
+        (lambda: fn.Penalty(slope=abs), "Penalty needs 'value'; expected Penalty(value, slope)"),
+        (lambda: model_for().fit(X), "fit needs 'y'; expected fit(X, y)"),
+    ):
+        refused(words, call)
+
+
+def test_a_copy_of_a_layer_of_a_model_is_told_how_it_gets_its_weights():
+    refused("or is a copy of one that does", lambda: fn.Model([fn.Input(3), copy.deepcopy(model_for().layers[1])]))
+
+
+def test_numbers_that_float32_does_not_tell_apart_are_told():
+    model = model_for("mse", 1, None)
+    days = 2_460_000.5 + np.arange(40)[:, None] / 100 * [0, 0, 1]
+    with pytest.warns(
+        UserWarning, match=r"X has numbers like 2460000.5 in column 2, which differ by about 0.12; float32 k"
+    ):
+        model.fit(days, LABELS)
+    with pytest.warns(
+        UserWarning, match=r"y has numbers like -40000.0, which differ by about 0.0012; float32 keeps them"
+    ):
+        model.fit(X, -40_000 + np.arange(40) * 1e-4)
+    pd = pytest.importorskip("pandas")
+    seconds = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "time": 1_700_000_000 + np.arange(40)})
+    with pytest.warns(UserWarning, match=r"X has numbers like 1700000000.0 in column 'time'"):
+        model.fit(seconds, LABELS)
+    model = model_for("mse", 1, None)  # a warning is an error in tests
+    model.fit(1 + X * 1e-3, 1e6 + 100 * LABELS)
+    model.fit(days.astype("float32"), LABELS)
+    double = fn.Model([fn.Input(3), fn.Dense(1)], dtype="float64")
+    double.compile("sgd", "mse")
+    double.fit(days - 2_460_000, LABELS)
+
+
+def test_targets_beyond_the_last_activation_are_told():
+    for last, y, words in (
+        ("sigmoid", LABELS, r"y has 2 in row \d+, but the model ends in sigmoid, which yields numbers from 0 to 1"),
+        ("tanh", -5.0 * LABELS, "ends in tanh, which yields numbers from -1 to 1: expected a last layer without it"),
+        ("softplus", LABELS - 1.0, "y has -1 in row .* yields numbers of at least 0"),
+    ):
+        with pytest.warns(UserWarning, match=words):
+            model_for("mse", 1, last).fit(X, y)
+    model_for("mse", 1, "relu").fit(X, LABELS)
+    own = fn.LossFunction(
+        lambda y, target: (y - target / 4) ** 2, lambda y, target: 2 * (y - target / 4), "of quarters"
+    )
+    model_for(own, 1, "sigmoid").fit(X, LABELS)
+
+
 def test_what_is_wrong_with_a_call_otherwise_is_python_s_to_say():
     for call, words in (
-        (fn.Dense, "missing 1 required positional argument: 'units'"),
         (lambda: fn.Adam(0.1, 2, 3, 4, 5, 6), "positional arguments but 7 were given"),
         (lambda: fn.Dense("8"), "units is '8'; expected a whole number"),
     ):
@@ -792,7 +847,9 @@ def test_a_validation_split_of_sorted_rows_is_told(one_hot):
         X, np.eye(4)[LABELS] if one_hot else LABELS, validation_split=0.25
     )  # a warning is an error in tests
     model_for().fit(X, np.zeros_like(LABELS), validation_split=0.25)
-    model_for("mse", 1, None).fit(X, y, validation_split=0.25)
+    with pytest.warns(UserWarning, match="last rows of y, and the rows are sorted by y; shuffle"):
+        model_for("mse", 1, None).fit(X, y, validation_split=0.25)
+    model_for("mse", 1, None).fit(X, LABELS, validation_split=0.25)
     detector().fit(X, np.linspace(0, 0.9, 40) + 0.1 * (LABELS == 0), validation_split=0.25)
 
 
@@ -825,7 +882,11 @@ def test_a_metric_that_fails_is_named():
 
     with pytest.raises(ValueError, match="shapes differ") as caught:
         model_for(metrics=[strict]).fit(X, LABELS)
-    assert caught.value.__notes__ == ["in the metric 'strict', for y_true of shape (40,) and y_pred of shape (40, 4)"]
+    (note,) = caught.value.__notes__
+    assert note.startswith(
+        "in the metric 'strict', for y_true of shape (40,) and y_pred of shape (40, 4), the outputs; "
+    )
+    assert "labels are y_pred.argmax(axis=1)" in note
 
 
 def test_whole_numbers_beyond_floats_are_no_crash():

@@ -324,7 +324,9 @@ def test_wrong_slopes_of_losses_are_told(name, action):
     with pytest.raises(ValueError) as caught:
         getattr(model, action)(X, y)
     pattern = r"the slope of LossFunction\('mine'\) is wrong: at y = (\S+) for the target (\S+), slope\(y, target\) is "
-    pattern += r"(\S+), but central differences of value\(y, target\) give (\S+)$"
+    pattern += (
+        r"(\S+), but central differences of value\(y, target\) give (\S+) \(y, which comes first, is the prediction\)$"
+    )
     place, target, found, expected = map(float, re.match(pattern, str(caught.value)).groups())
     assert found == pytest.approx(float(slope(place, target)), rel=1e-3)
     assert found != pytest.approx(expected, rel=1e-3)
