@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # "as" tells them that a name is for users
         datasets as datasets,
         estimators as estimators,
         files as files,
+        gradient_check as gradient_check,
         history as history,
         inference as inference,
         initializers as initializers,
@@ -97,86 +98,30 @@ if TYPE_CHECKING:  # "as" tells them that a name is for users
 
 __version__ = "0.1.0"
 
-_MODULES = (
-    "files",
-    "callbacks",
-    "constraints",
-    "datasets",
-    "history",
-    "inference",
-    "initializers",
-    "layers",
-    "losses",
-    "metrics",
-    "model",
-    "optimizers",
-    "own_functions",
-    "plan",
-    "plots",
-    "regularizers",
-    "schedules",
-    "scores",
-)
+#: The public names at the top, by the modules that they live in.
+_HOMES = {
+    "files": "ModelFileError",
+    "callbacks": "CSVLogger Callback EarlyStopping LambdaCallback ModelCheckpoint ReduceLROnPlateau TimeLimit",
+    "constraints": "MaxNorm",
+    "gradient_check": "GradientReport",
+    "history": "History",
+    "initializers": "Constant GlorotNormal GlorotUniform HeNormal HeUniform Initializer "
+    "LecunNormal LecunUniform Normal Orthogonal Uniform Zeros",
+    "layers": "Activation Dense Dropout Input Layer",
+    "losses": "BinaryCrossEntropy CrossEntropy Huber Loss LossFunction MeanAbsoluteError MeanSquaredError Quantile",
+    "model": "Model load",
+    "metrics": "Metric",
+    "optimizers": "LBFGS SGD Adagrad Adam AdamW Optimizer RMSprop",
+    "own_functions": "ActivationFunction",
+    "schedules": "ConstantRate CosineDecay ExponentialDecay OneCycle PiecewiseConstantDecay Schedule StepDecay Warmup",
+    "regularizers": "L1 L1L2 L2 Penalty Regularizer",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+_MODULES = (*_HOMES, "datasets", "inference", "plan", "plots", "scores")
 
 #: Public, too, but they need packages that fastnn does without, so that "import *" leaves them out.
 _FURTHER_MODULES = ("estimators",)
-
-_HOMES = {
-    "files": ("ModelFileError",),
-    "callbacks": (
-        "CSVLogger",
-        "Callback",
-        "EarlyStopping",
-        "LambdaCallback",
-        "ModelCheckpoint",
-        "ReduceLROnPlateau",
-        "TimeLimit",
-    ),
-    "constraints": ("MaxNorm",),
-    "gradient_check": ("GradientReport",),
-    "history": ("History",),
-    "initializers": (
-        "Constant",
-        "GlorotNormal",
-        "GlorotUniform",
-        "HeNormal",
-        "HeUniform",
-        "Initializer",
-        "LecunNormal",
-        "LecunUniform",
-        "Normal",
-        "Orthogonal",
-        "Uniform",
-        "Zeros",
-    ),
-    "layers": ("Activation", "Dense", "Dropout", "Input", "Layer"),
-    "losses": (
-        "BinaryCrossEntropy",
-        "CrossEntropy",
-        "Huber",
-        "Loss",
-        "LossFunction",
-        "MeanAbsoluteError",
-        "MeanSquaredError",
-        "Quantile",
-    ),
-    "model": ("Model", "load"),
-    "metrics": ("Metric",),
-    "optimizers": ("LBFGS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"),
-    "own_functions": ("ActivationFunction",),
-    "schedules": (
-        "ConstantRate",
-        "CosineDecay",
-        "ExponentialDecay",
-        "OneCycle",
-        "PiecewiseConstantDecay",
-        "Schedule",
-        "StepDecay",
-        "Warmup",
-    ),
-    "regularizers": ("L1", "L1L2", "L2", "Penalty", "Regularizer"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [*_HOME_OF, *_MODULES, "__version__"]  # noqa: PLE0604
 

@@ -40,22 +40,17 @@ def counted(number: int, noun: str) -> str:
 
 
 @functools.cache
-def named_parameters(kind: type) -> list[inspect.Parameter]:
-    """The arguments of a class, without *these and **those."""
-    parameters = inspect.signature(kind).parameters.values()
-    return [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+def arguments(kind: type) -> dict[str, inspect.Parameter]:
+    """The arguments of a class by name, without *these and **those."""
+    parameters = inspect.signature(kind).parameters
+    return {name: each for name, each in parameters.items() if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
 
 
 def shown_object(value: object) -> str:
     """``value`` as the call that makes it: its class, and each argument that is not at its default."""
     kind: type = type(value)
-    parameters = named_parameters(kind)
-    given = [(p.name, getattr(value, p.name, p.default)) for p in parameters]
-    settings = [
-        f"{name}={found!r}"
-        for (name, found), p in zip(given, parameters, strict=True)
-        if repr(found) != repr(p.default)
-    ]
+    given = {name: repr(getattr(value, name, each.default)) for name, each in arguments(kind).items()}
+    settings = [f"{name}={found}" for name, found in given.items() if found != repr(arguments(kind)[name].default)]
     return f"{kind.__name__}({', '.join(settings)})"
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import inspect
 import io
 import json
 import math
@@ -119,10 +118,9 @@ def describe(value: Any, classes: Mapping[str, type], own: dict[str, Any]) -> An
 
 def _arguments(value: Any, classes: Mapping[str, type], own: dict[str, Any]) -> dict[str, Any]:
     """The arguments that make an equal object: each is kept as the attribute of its name."""
+    kind: type = type(value)
     found = {}
-    for name, parameter in inspect.signature(type(value)).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
+    for name in checks.arguments(kind):
         attribute = "given_name" if name == "name" and hasattr(value, "given_name") else name
         if not hasattr(value, attribute):
             raise TypeError(

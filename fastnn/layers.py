@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from . import checks, constraints, data, initializers, regularizers
-from .checks import choice, flag, number, shown, whole_number
+from .checks import arguments, choice, flag, number, shown, whole_number
 from .elsewhere import missing_from
 from .keywords import Told
 from .own_functions import ActivationFunction
 from .plan import Builder
-from .settings import arguments, changes, of_fastnn
+from .settings import changes, of_fastnn
 
 __all__ = ["ACTIVATIONS", "Activation", "Dense", "Dropout", "Input", "Layer"]
 

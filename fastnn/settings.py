@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import shown_object
+from .checks import arguments, shown_object
 from .elsewhere import instead_in_call
 from .keywords import Told
 
@@ -20,12 +19,6 @@ __all__ = ["Checked", "Closed", "changes", "check_rounded", "of_fastnn"]
 #: follows from such parts may be kept for as long as it stays the same. Nothing follows from the learning rate: each
 #: step asks for it.
 changes = SimpleNamespace(last=object())
-
-
-@functools.cache
-def arguments(kind: type) -> tuple[str, ...]:
-    """The names of the arguments of a class."""
-    return tuple(inspect.signature(kind).parameters)
 
 
 @functools.cache

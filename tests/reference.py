@@ -87,26 +87,11 @@ def smoothed(target, smoothing, classes):
     return target * (1 - smoothing) + smoothing / classes
 
 
-def binary_cross_entropy(y, target, smoothing, scale):
-    y, target = np.float64(y), smoothed(np.float64(target), smoothing, 2)
-    with np.errstate(divide="ignore"):
-        losses = -target * np.maximum(np.log(y), -100) - (1 - target) * np.maximum(np.log1p(-y), -100)
-    slope = (y - target) / np.maximum(y * (1 - y), 1e-12)
-    return np.mean(losses, axis=1), slope * scale / y.shape[1]
-
-
 def probabilities(target, smoothing, classes):
     """Labels as one row of zeros and a one each; probabilities as they are; smoothed."""
     if target.shape[1] == 1 and classes > 1:
         target = np.eye(classes)[target[:, 0].astype(int)]
     return smoothed(np.float64(target), smoothing, classes)
-
-
-def cross_entropy(y, target, smoothing, scale):
-    y, target = np.float64(y), probabilities(target, smoothing, y.shape[1])
-    with np.errstate(divide="ignore"):
-        losses = -np.sum(target * np.maximum(np.log(y), -100), axis=1)
-    return losses, -target / np.maximum(y, 1e-12) * scale
 
 
 def sigmoid_cross_entropy(z, target, smoothing, scale):

@@ -493,25 +493,6 @@ def test_prediction_leaves_dropout_out_and_equals_the_layers():
     np.testing.assert_array_equal(model.predict(X), x)
 
 
-def test_fused_loss_agrees_with_the_formulas_apart():
-    """Sigmoid, then cross-entropy of probabilities, as two operations: the same loss and gradients."""
-    from fastnn.kernels.cpu import activations, losses
-    from fastnn.kernels.formulas import losses as formulas
-
-    generator = np.random.default_rng(0)
-    z, target = generator.standard_normal((50, 3)), generator.uniform(0, 1, (50, 3))
-    values, y, dz, dy = np.empty(50), np.empty_like(z), np.empty_like(z), np.empty_like(z)
-    losses.sigmoid_cross_entropy(values, y, dz, z, target, 0.1, 1 / 50, 0, 1)
-    forward, backward = activations.kernels_of("sigmoid")
-    apart, y_apart, dz_apart = np.empty(50), np.empty_like(z), np.empty_like(z)
-    forward(y_apart, z, 0, 1)
-    pair = formulas.binary_cross_entropy, formulas.binary_cross_entropy_slope
-    losses.elementwise_loss(*pair)(apart, dy, y_apart, target, 0.1, 1 / 50, 0, 1)
-    backward(dz_apart, dy, z, y_apart, 0, 1)
-    np.testing.assert_allclose(values, apart, rtol=1e-12)
-    np.testing.assert_allclose(dz, dz_apart, rtol=1e-9)
-
-
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_loss_that_is_not_finite_stops_all_workers_before_the_update(workers):
     model, X, y, batch_size = problem(SMALL, "float32")

@@ -18,7 +18,7 @@ import fastnn
 logger = logging.getLogger(__name__)
 
 #: Modules that are public, but not in ``fastnn.__all__``.
-FURTHER_MODULES = ("estimators", "gradient_check")
+FURTHER_MODULES = ("estimators",)
 
 #: "x : what it is; y : what that is", as the docstrings have it.
 NAMES = r"\*{0,2}[A-Za-z_]\w*(?:, [A-Za-z_]\w*)*"

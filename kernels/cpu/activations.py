@@ -280,7 +280,7 @@ def plan_activation_backward(slope, real):
 
 def formulas_of(activation):
     """The formulas (value, slope) of an activation: its name, or an object with ``formulas`` of its own."""
-    return ACTIVATIONS[activation][1:3] if isinstance(activation, str) else activation.formulas
+    return ACTIVATIONS[activation][:2] if isinstance(activation, str) else activation.formulas
 
 
 def kernels_of(activation):

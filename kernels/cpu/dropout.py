@@ -43,46 +43,6 @@ __all__ = [
 
 
 @kernel
-def dropout_forward(y, x, threshold, scale, seed, step, layer, first_row, rank, size):
-    """y = x * mask * scale, where the mask drops a unit with the given probability (Srivastava et al. 2014).
-
-    y, x : (rows, width), possibly the same memory; threshold : probability as a 32-bit integer;
-    scale : 1 / (1 - probability); first_row : this block's first row in the batch. The mask depends on
-    (seed, step, layer, row, column) alone, so backward draws it again. A dropped unit is 0, whatever it
-    was: a NaN too.
-    """
-    real = x.dtype.type
-    zero, scale, threshold = real(0), real(scale), np.uint32(threshold)
-    width = x.shape[1]
-    first, last = share(x.shape[0], rank, size)
-    y, x = y[first:last], x[first:last]
-    for row in range(y.shape[0]):
-        # First a copy, then one array alone: where y is x itself, a loop over both would not use vectors.
-        for column in range(width):
-            y[row, column] = x[row, column]
-        counter = first_row + first + row
-        for group in range(width // 4):  # the four words of one counter
-            column = 4 * group
-            r0, r1, r2, r3 = random_words(seed, step, layer, counter, group)
-            y[row, column] = y[row, column] * scale if r0 >= threshold else zero
-            y[row, column + 1] = y[row, column + 1] * scale if r1 >= threshold else zero
-            y[row, column + 2] = y[row, column + 2] * scale if r2 >= threshold else zero
-            y[row, column + 3] = y[row, column + 3] * scale if r3 >= threshold else zero
-        for column in range(width // 4 * 4, width):
-            kept = random_bits(seed, step, layer, counter, column) >= threshold
-            y[row, column] = y[row, column] * scale if kept else zero
-
-
-@kernel
-def dropout_backward(dx, dy, threshold, scale, seed, step, layer, first_row, rank, size):
-    """dx = dy * mask * scale, with the mask of ``dropout_forward`` of the same (seed, step, layer).
-
-    dx, dy : (rows, width), possibly the same memory; the rest as in ``dropout_forward``.
-    """
-    dropout_forward(dx, dy, threshold, scale, seed, step, layer, first_row, rank, size)
-
-
-@kernel
 @interleaved
 def dropout_mask(mask, threshold, scale, seed, step, layer, first_row, rank, size):
     """mask = 0 where ``dropout_forward`` drops a unit, else scale.
@@ -135,6 +95,29 @@ def apply_mask(y, x, mask, rank, size):
     else:
         for i in range(count):
             outputs[i] = inputs[i] * factors[i] if factors[i] != zero else zero
+
+
+@kernel
+@interleaved
+def dropout_forward(y, x, threshold, scale, seed, step, layer, first_row, rank, size):
+    """y = x * mask * scale, where the mask drops a unit with the given probability (Srivastava et al. 2014).
+
+    y, x : (rows, width), their rows side by side, not the same memory; threshold : probability as a 32-bit integer;
+    scale : 1 / (1 - probability); first_row : this block's first row in the batch. The mask depends on
+    (seed, step, layer, row, column) alone, so backward draws it again. A dropped unit is 0, whatever it
+    was: a NaN too.
+    """
+    dropout_mask(y, threshold, scale, seed, step, layer, first_row, rank, size)
+    apply_mask(y, x, y, rank, size)
+
+
+@kernel
+def dropout_backward(dx, dy, threshold, scale, seed, step, layer, first_row, rank, size):
+    """dx = dy * mask * scale, with the mask of ``dropout_forward`` of the same (seed, step, layer).
+
+    dx, dy : (rows, width), not the same memory; the rest as in ``dropout_forward``.
+    """
+    dropout_forward(dx, dy, threshold, scale, seed, step, layer, first_row, rank, size)
 
 
 @functools.cache

@@ -37,7 +37,6 @@ from ..memory import item_size, line, matrix, vector
 from .row_functions import is_label, label_of, row_maximum, row_means, row_sum
 
 __all__ = [
-    "cross_entropy",
     "elementwise_loss",
     "plan_elementwise_loss",
     "plan_fused_loss",
@@ -170,41 +169,6 @@ def softmax_cross_entropy(losses, y, dz, z, target, smoothing, scale, rank, size
             for column in range(classes):
                 t = formulas.smoothed(target[row, column], smoothing, uniform)
                 dz[row, column] = (y[row, column] * weight - t) * factor
-    return status_of(losses)
-
-
-@kernel
-def cross_entropy(losses, dy, y, target, smoothing, scale, rank, size):
-    """losses = -sum(t * log(y)), with logarithms of at least -100; dy = -t / y * scale.
-
-    losses : (rows,) float64; dy, y : (rows, classes), y probabilities; target, smoothing and t : as in
-    ``softmax_cross_entropy``.
-    """
-    real = y.dtype.type
-    classes = y.shape[1]
-    zero, one, factor = real(0), real(1), real(scale)
-    smoothing, uniform = real(smoothing), real(smoothing / classes)
-    certain = formulas.smoothed(one, smoothing, uniform)
-    first, last = share(y.shape[0], rank, size)
-    losses, dy, y, target = losses[first:last], dy[first:last], y[first:last], target[first:last]
-    if is_label(y, target):
-        for row in range(losses.shape[0]):
-            label = label_of(target, row, classes)
-            losses[row] = 0.0 if label >= 0 else np.nan
-            for column in range(classes):
-                t = certain if column == label else uniform
-                dy[row, column] = formulas.cross_entropy_slope(y[row, column], t) * factor if t != zero else zero
-                losses[row] += formulas.cross_entropy(y[row, column], t) if t != zero else zero
-    else:
-        flat_dy, flat_y, flat_target = line(dy, 0, dy.size), line(y, 0, y.size), line(target, 0, target.size)
-        for i in range(flat_y.shape[0]):  # the values stand in dy for a while
-            t = formulas.smoothed(flat_target[i], smoothing, uniform)
-            flat_dy[i] = formulas.cross_entropy(flat_y[i], t)
-        for row in range(losses.shape[0]):
-            losses[row] = row_sum(dy, row, 0.0)
-        for i in range(flat_y.shape[0]):
-            t = formulas.smoothed(flat_target[i], smoothing, uniform)
-            flat_dy[i] = formulas.cross_entropy_slope(flat_y[i], t) * factor
     return status_of(losses)
 
 

@@ -56,6 +56,11 @@ __all__ = [
 NEIGHBORS = 256
 
 
+sum_of_squares = sum_in_lanes(
+    formula(lambda column, p, g, row, l1, double_l2: squared_slope(p[row, column], g[row, column], l1, double_l2))
+)
+
+
 @kernel
 def squared_norms(norms, p, g, l1, l2, rank, size):
     """norms = the sum over each row of slope**2, with the slope of the loss and its penalties.
@@ -66,16 +71,7 @@ def squared_norms(norms, p, g, l1, l2, rank, size):
     double_l2 = 2 * l2
     first, last = share(p.shape[0], rank, size)
     for row in range(first, last):
-        a0, a1, a2, a3 = 0.0, 0.0, 0.0, 0.0
-        whole = p.shape[1] // 4 * 4
-        for column in range(0, whole, 4):
-            a0 += squared_slope(p[row, column], g[row, column], l1, double_l2)
-            a1 += squared_slope(p[row, column + 1], g[row, column + 1], l1, double_l2)
-            a2 += squared_slope(p[row, column + 2], g[row, column + 2], l1, double_l2)
-            a3 += squared_slope(p[row, column + 3], g[row, column + 3], l1, double_l2)
-        for column in range(whole, p.shape[1]):
-            a0 += squared_slope(p[row, column], g[row, column], l1, double_l2)
-        norms[row] = (a0 + a2) + (a1 + a3)
+        norms[row] = sum_of_squares(p.shape[1], 0.0, (p, g, row, l1, double_l2))
 
 
 @kernel

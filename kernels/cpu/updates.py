@@ -90,10 +90,11 @@ def shrink_by_root(p, square, reach, epsilon):
 
 
 def in_blocks(update_block):
-    """The update of a worker's share of the parameters, block by block, by a formula for one block.
+    """What updates a worker's share of the parameters, block by block, made from a formula for one block.
 
     ``update_block(p, first_slot, second_slot, g, settings)`` returns what ``noted`` found. A slot may be empty.
     """
+    update_block = formula(update_block)
 
     @formula
     def update(p, first_slot, second_slot, g, settings, rank, size):
@@ -119,8 +120,8 @@ def fetch_block(array, first, last):
         fetch_to_write(array.ctypes.data + place)
 
 
-@formula
-def sgd_block(p, first_slot, second_slot, g, settings):
+@in_blocks
+def update_by_sgd(p, first_slot, second_slot, g, settings):
     rate, threshold, l2, scale, limit = settings
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
@@ -134,9 +135,6 @@ def sgd_block(p, first_slot, second_slot, g, settings):
     return bad
 
 
-update_by_sgd = in_blocks(sgd_block)
-
-
 @kernel
 def sgd_update(p, g, rate, scale, limit, l1, l2, rank, size):
     """Gradient descent: p -= rate * slope, then the soft threshold.
@@ -148,8 +146,8 @@ def sgd_update(p, g, rate, scale, limit, l1, l2, rank, size):
     return update_by_sgd(p, p[:0], p[:0], g, settings, rank, size)
 
 
-@formula
-def momentum_block(p, velocity, _, g, settings):
+@in_blocks
+def update_by_momentum(p, velocity, _, g, settings):
     rate, momentum, nesterov, threshold, l2, scale, limit = settings
     real = p.dtype.type
     direct = momentum if nesterov else real(1)
@@ -174,9 +172,6 @@ def momentum_block(p, velocity, _, g, settings):
     return bad
 
 
-update_by_momentum = in_blocks(momentum_block)
-
-
 @kernel
 def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, l2, rank, size):
     """Gradient descent with momentum: v = momentum * v - rate * slope; p += v, then the soft threshold.
@@ -190,8 +185,8 @@ def momentum_update(p, velocity, g, rate, momentum, nesterov, scale, limit, l1, 
     return update_by_momentum(p, velocity, p[:0], g, settings, rank, size)
 
 
-@formula
-def adagrad_block(p, total, _, g, settings):
+@in_blocks
+def update_by_adagrad(p, total, _, g, settings):
     rate, epsilon, reach, l2, scale, limit = settings
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
@@ -201,9 +196,6 @@ def adagrad_block(p, total, _, g, settings):
         bad = noted(noted(bad, new), new_total)
     shrink_by_root(p, total, reach, epsilon)
     return bad
-
-
-update_by_adagrad = in_blocks(adagrad_block)
 
 
 @kernel
@@ -218,8 +210,8 @@ def adagrad_update(p, total, g, rate, epsilon, scale, limit, l1, l2, rank, size)
     return update_by_adagrad(p, total, p[:0], g, settings, rank, size)
 
 
-@formula
-def rmsprop_block(p, mean, velocity, g, settings):
+@in_blocks
+def update_by_rmsprop(p, mean, velocity, g, settings):
     rate, rho, rest, momentum, epsilon, reach, l2, scale, limit = settings
     remembers = velocity.shape[0] > 0
     form_slopes(g, p, l2, scale, limit)
@@ -248,9 +240,6 @@ def rmsprop_block(p, mean, velocity, g, settings):
     return bad
 
 
-update_by_rmsprop = in_blocks(rmsprop_block)
-
-
 @kernel
 def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, limit, l1, l2, rank, size):
     """RMSprop: mean = rho * mean + (1 - rho) * slope**2; v = momentum * v + rate * slope / sqrt(mean + epsilon);
@@ -265,8 +254,8 @@ def rmsprop_update(p, mean, velocity, g, rate, rho, momentum, epsilon, scale, li
     return update_by_rmsprop(p, mean, velocity, g, settings, rank, size)
 
 
-@formula
-def adam_block(p, m, v, g, settings):
+@in_blocks
+def update_by_adam(p, m, v, g, settings):
     rate, correction, beta_1, rest_1, beta_2, rest_2, epsilon, kept, reach, l2, scale, limit = settings
     form_slopes(g, p, l2, scale, limit)
     bad = np.int32(0)
@@ -280,9 +269,6 @@ def adam_block(p, m, v, g, settings):
         for i in range(p.shape[0]):
             p[i] = soft_threshold(p[i], by_corrected_root(reach, v[i], correction, epsilon))
     return bad
-
-
-update_by_adam = in_blocks(adam_block)
 
 
 @formula

@@ -150,17 +150,14 @@ def of_losses(real):
     number, flat, matrix = types_of(real)
     status = int64[::1]
     fused = flat, matrix, matrix, matrix, matrix, number, number, number, status
-    plain = flat, matrix, matrix, matrix, number, number, number, status
     for lanes in lanes_for(real):
-        for name in ("squared_error", "absolute_error", "huber", "pinball", "binary_cross_entropy"):
+        for name in ("squared_error", "absolute_error", "huber", "pinball"):
             kernel = losses.elementwise_kernel(*losses.formulas_of(name), lanes, real)
             yield f"{name}_{lanes}", kernel, (flat, matrix, matrix, matrix, number, number, status), THREADS
         yield f"sigmoid_cross_entropy_{lanes}", losses.sigmoid_kernel(lanes, real), fused, THREADS
         for labels, kind in ((True, "labels"), (False, "probabilities")):
             softmax = losses.softmax_kernel(labels, lanes, real)
             yield f"softmax_cross_entropy_{kind}_{lanes}", softmax, fused, THREADS
-            entropy = losses.cross_entropy_kernel(labels, lanes, real)
-            yield f"cross_entropy_{kind}_{lanes}", entropy, plain, THREADS
 
 
 def of_metrics(real):

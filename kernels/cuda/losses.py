@@ -18,7 +18,7 @@ from ..layout import NOT_FINITE
 from .launch import FOUND, THREADS, device, kernel
 from .reduce import group_maximum, group_sum, launch_rows, number_of, position
 
-__all__ = ["cross_entropy", "elementwise_loss", "formulas_of", "sigmoid_cross_entropy", "softmax_cross_entropy"]
+__all__ = ["elementwise_loss", "formulas_of", "sigmoid_cross_entropy", "softmax_cross_entropy"]
 
 
 @device
@@ -184,47 +184,3 @@ def softmax_cross_entropy(losses, y, dz, z, target, smoothing, scale, stream):
 def is_label(y, target):
     """Whether the target is a class number and not a probability for each class."""
     return target.shape[1] == 1 and y.shape[1] > 1
-
-
-@functools.cache
-def cross_entropy_kernel(labels, lanes, real):
-    """labels : the targets are numbers of classes, and not probabilities."""
-    number, zero, one, nothing = number_of(real), real(0), real(1), real(np.nan)
-
-    @kernel
-    def loss(losses, dy, y, target, smoothing, uniform, factor, status):
-        room = cuda.shared.array(THREADS, number)
-        t, lane, row = position(lanes)
-        inside, classes = row < y.shape[0], y.shape[1]
-        label, certain = -1, formulas.smoothed(one, smoothing, uniform)
-        total = zero
-        if inside:
-            if labels:
-                label = label_of(target, row, real(classes))
-            for column in range(lane, classes, lanes):
-                if labels:
-                    wanted = certain if column == label else uniform
-                else:
-                    wanted = formulas.smoothed(target[row, column], smoothing, uniform)
-                if labels and wanted == zero:
-                    dy[row, column] = zero
-                else:
-                    total += formulas.cross_entropy(y[row, column], wanted)
-                    dy[row, column] = formulas.cross_entropy_slope(y[row, column], wanted) * factor
-        total = group_sum(room, t, lane, lanes, total)
-        if inside and lane == 0:
-            keep_loss(losses, row, total if not labels or label >= 0 else nothing, status)
-
-    return loss
-
-
-def cross_entropy(losses, dy, y, target, smoothing, scale, stream):
-    """losses = -sum(t * log(y)), with logarithms of at least -100; dy = -t / y * scale.
-
-    losses : (rows,); dy, y : (rows, classes), y probabilities; target, smoothing and t : as in
-    ``softmax_cross_entropy``.
-    """
-    real = np.dtype(y.dtype).type
-    numbers = real(smoothing), real(smoothing / y.shape[1]), real(scale)
-    factory = functools.partial(cross_entropy_kernel, is_label(y, target))
-    launch_rows(factory, *y.shape, real, stream, losses, dy, y, target, *numbers, stream.status)

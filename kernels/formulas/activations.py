@@ -37,7 +37,6 @@ class Activation(NamedTuple):
     ``from_output`` says that the slope looks at y alone; then y may overwrite x.
     """
 
-    name: str
     value: Callable[..., Any]
     slope: Callable[..., Any]
     from_output: bool = False
@@ -221,15 +220,15 @@ def gelu_slope(x, y):
 
 #: Every activation by name, with the default parameters of Keras 3.
 ACTIVATIONS = {
-    "linear": Activation("linear", linear, linear_slope, from_output=True),
-    "sigmoid": Activation("sigmoid", sigmoid, sigmoid_slope),
-    "tanh": Activation("tanh", tanh, tanh_slope),
-    "relu": Activation("relu", relu, relu_slope, from_output=True),
-    "leaky_relu": Activation("leaky_relu", leaky_relu, leaky_relu_slope, from_output=True),
-    "elu": Activation("elu", elu, elu_slope),
-    "selu": Activation("selu", selu, selu_slope),
-    "softplus": Activation("softplus", softplus, softplus_slope),
-    "softsign": Activation("softsign", softsign, softsign_slope),
-    "silu": Activation("silu", silu, silu_slope),
-    "gelu": Activation("gelu", gelu, gelu_slope),
+    "linear": Activation(linear, linear_slope, from_output=True),
+    "sigmoid": Activation(sigmoid, sigmoid_slope),
+    "tanh": Activation(tanh, tanh_slope),
+    "relu": Activation(relu, relu_slope, from_output=True),
+    "leaky_relu": Activation(leaky_relu, leaky_relu_slope, from_output=True),
+    "elu": Activation(elu, elu_slope),
+    "selu": Activation(selu, selu_slope),
+    "softplus": Activation(softplus, softplus_slope),
+    "softsign": Activation(softsign, softsign_slope),
+    "silu": Activation(silu, silu_slope),
+    "gelu": Activation(gelu, gelu_slope),
 }

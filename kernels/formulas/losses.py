@@ -6,15 +6,11 @@ ignore it.
 """
 
 from ..jit import formula
-from .elementary import at_least, at_most, exp, log, log1p
+from .elementary import at_least, at_most, exp, log1p
 
 __all__ = [
     "absolute_error",
     "absolute_error_slope",
-    "binary_cross_entropy",
-    "binary_cross_entropy_slope",
-    "cross_entropy",
-    "cross_entropy_slope",
     "huber",
     "huber_slope",
     "pinball",
@@ -90,50 +86,6 @@ def pinball_slope(y, target, quantile):
 def smoothed(target, smoothing, uniform):
     """target * (1 - smoothing) + uniform, with uniform = smoothing / classes (Szegedy et al. 2016, section 7)."""
     return target * (type(target)(1) - smoothing) + uniform
-
-
-@formula
-def clipped(logarithm):
-    """A logarithm of a probability, not below -100: so a loss stays finite where the probability is 0.
-
-    The bound is that of PyTorch's ``binary_cross_entropy``.
-    """
-    lowest = type(logarithm)(-100)
-    return lowest if logarithm < lowest else logarithm
-
-
-@formula
-def nonzero(denominator):
-    """A denominator, not below 1e-12: so a slope stays finite where the probability is 0 (as in PyTorch)."""
-    least = type(denominator)(1e-12)
-    return least if denominator < least else denominator
-
-
-@formula
-def binary_cross_entropy(y, target, smoothing):
-    """-t * log(y) - (1 - t) * log(1 - y), with logarithms of at least -100. y : probability; t : smoothed target."""
-    one = type(y)(1)
-    target = smoothed(target, smoothing, smoothing * type(y)(0.5))
-    return -(target * clipped(log(y)) + (one - target) * clipped(log(one - y)))
-
-
-@formula
-def binary_cross_entropy_slope(y, target, smoothing):
-    """(y - t) / (y * (1 - y)), with a denominator of at least 1e-12. t : smoothed target."""
-    target = smoothed(target, smoothing, smoothing * type(y)(0.5))
-    return (y - target) / nonzero(y * (type(y)(1) - y))
-
-
-@formula
-def cross_entropy(y, target):
-    """-target * log(y), with a logarithm of at least -100. y, target : probability of one class."""
-    return -(target * clipped(log(y)))
-
-
-@formula
-def cross_entropy_slope(y, target):
-    """-target / y, with a denominator of at least 1e-12."""
-    return -target / nonzero(y)
 
 
 @formula

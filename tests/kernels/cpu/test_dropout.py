@@ -60,12 +60,9 @@ def test_forward_and_backward_are_the_twins(real, shape, rate, first_row, size):
     expected = reference.dropout_forward(x, *options)
     for function in (dropout_forward, dropout_backward):
         y = np.full_like(x, np.nan)
-        in_place = x.copy()
         for rank in range(size):
             function(y, x, *options, rank, size)
-            function(in_place, in_place, *options, rank, size)
         np.testing.assert_array_equal(y, expected, strict=True)
-        np.testing.assert_array_equal(in_place, expected, strict=True)
 
 
 @pytest.mark.parametrize("real", REALS)
