@@ -22,8 +22,6 @@ from .layers import Dense, Dropout, Input
 from .model import Model
 from .optimizers import Adam, AdamW
 
-__all__ = ["build_model", "main"]
-
 #: The main job's settings: they reach 97.5 % and more on digits in five-fold cross-validation.
 HIDDEN, EPOCHS, BATCH_SIZE, LEARNING_RATE, DROPOUT = (64, 64), 100, 32, 1e-3, 0.2
 

@@ -11,8 +11,6 @@ from . import checks
 from .checks import shown
 from .layers import Dense, Dropout, Input, Layer
 
-__all__ = ["OF_A_SLOT", "build"]
-
 #: How the names of the optimizer's slots begin in files; a layer may be named "optimizer", too.
 OF_A_SLOT = re.compile(r"optimizer\.\d+\.")
 

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["choice", "flag", "function", "model_file", "nearest", "number", "path", "shown", "warn", "whole_number"]
-
 #: How far from 1 the numbers of a row may sum up to, to be taken for probabilities of classes.
 SUM_TOLERANCE = 1e-3
 

@@ -18,8 +18,6 @@ import numpy as np
 from . import dispatch
 from .checks import SUM_TOLERANCE, number, shown
 
-__all__ = ["Examples", "Rows", "check_columns", "class_weights", "column_names", "inputs", "sample_weights"]
-
 #: An array up to this many bytes is converted at once, a larger one in blocks of about this size.
 BLOCK_BYTES = 1 << 25
 

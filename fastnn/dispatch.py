@@ -17,20 +17,6 @@ from .checks import choice, warn
 if TYPE_CHECKING:
     from .plan import Plan
 
-__all__ = [
-    "DEVICES",
-    "PRECISIONS",
-    "check_plan",
-    "choose_device",
-    "device_empty",
-    "device_rows",
-    "device_shape",
-    "first_not_finite",
-    "on_gpu",
-    "path_of",
-    "prepare",
-]
-
 DEVICES = ("auto", "cpu", "cuda")
 
 #: How the matrix products of a float32 model are computed on a GPU.

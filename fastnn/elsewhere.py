@@ -9,8 +9,6 @@ from typing import Any
 
 from .checks import nearest
 
-__all__ = ["NEEDED", "instead", "instead_in_call", "instead_in_model", "missing_from"]
-
 MODEL, LOGITS = "fn.Model([fn.Input(64), fn.Dense(10)])", "(from_logits=True)"
 
 #: Functions and classes, some in lower case.

@@ -20,8 +20,6 @@ from .workers import choose_workers
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["evaluate", "infer"]
-
 
 def evaluate(
     model: Model,

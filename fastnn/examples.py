@@ -16,8 +16,6 @@ from .losses import BinaryCrossEntropy, CrossEntropy, Loss, LossFunction
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["checked", "compiled_loss", "inputs", "look_at_scale", "weigh_classes", "with_validation"]
-
 #: Steps of a number's type within a column's standard deviation below which its differences are blurred.
 SPREAD = 100
 

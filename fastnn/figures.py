@@ -23,21 +23,6 @@ try:
 except ImportError as fault:
     raise ImportError('pictures need matplotlib: python -m pip install "fastnn[plot]"') from fault
 
-__all__ = [
-    "COLORS",
-    "GRAY",
-    "MARKERS",
-    "Picture",
-    "blend",
-    "class_colors",
-    "new_figure",
-    "one_axes",
-    "panels",
-    "stack",
-    "title",
-    "two_colors",
-]
-
 #: Colors that people with any color vision tell apart (Okabe and Ito 2008, "Color universal design"),
 #: and a marker for each.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F0E442", "#56B4E9", "#E69F00", "#000000")

@@ -7,8 +7,6 @@ import threading
 from types import FrameType
 from typing import Any
 
-__all__ = ["DeferredInterrupt"]
-
 
 class DeferredInterrupt:
     """After ``hold``, Ctrl-C waits until ``check`` is called, so that no step is left half counted.

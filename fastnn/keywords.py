@@ -9,8 +9,6 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from .elsewhere import NEEDED, instead_in_call
 
-__all__ = ["Told", "hides_others", "refuse", "tells"]
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

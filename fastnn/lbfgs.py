@@ -12,8 +12,6 @@ from .training import EndOfEpoch, Trainer, losses_text
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["check", "minimize"]
-
 
 def check(model: Model) -> None:
     """Raise an error where L-BFGS cannot train the model: it needs one smooth function, the same at every call."""

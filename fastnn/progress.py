@@ -13,8 +13,6 @@ from typing import Any
 from .checks import shown
 from .history import number_text
 
-__all__ = ["Progress", "check_verbose"]
-
 #: Seconds before the line or the bar appears, and between two of its states.
 DELAY, INTERVAL = 0.5, 0.1
 

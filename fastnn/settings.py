@@ -12,9 +12,6 @@ from .checks import arguments, shown_object
 from .elsewhere import instead_in_call
 from .keywords import Told
 
-__all__ = ["Checked", "Closed", "changes", "check_rounded", "of_fastnn"]
-
-
 #: Another object as ``last`` whenever an attribute of a layer, a loss or another such part changes, of any model: what
 #: follows from such parts may be kept for as long as it stays the same. Nothing follows from the learning rate: each
 #: step asks for it.

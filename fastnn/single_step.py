@@ -16,8 +16,6 @@ from .kernels.conventions import OK, Data
 if TYPE_CHECKING:
     from .losses import Loss
 
-__all__ = ["SingleStep"]
-
 
 class SingleStep:
     """The step of a runner of the CPU's on ``rows`` rows that stand in two arrays of NumPy's.

@@ -16,8 +16,6 @@ import numpy as np
 from .kernels.conventions import CONVERGED, NOT_FINITE, NOWHERE, OK, OPTIMIZER_OPTIONS, PREDICTIONS
 from .plan import Operation, Parameter, Plan
 
-__all__ = ["SlowPath"]
-
 
 class SlowPath:
     """Runs a plan as ``kernels.cpu.runner.Runner`` does, one kernel after another, as worker 0 of 1."""

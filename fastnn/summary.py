@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from .model import Model
     from .plan import Plan
 
-__all__ = ["summary"]
-
 
 def summary(model: Model, batch_size: int) -> str:
     """The layers of a model, its parameters, and what a training step on ``batch_size`` rows takes.

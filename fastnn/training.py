@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from .model import Model
     from .progress import Progress
 
-__all__ = ["Callbacks", "EndOfEpoch", "Trainer", "curves", "logs", "run_fit"]
-
 #: Seconds of work in a slice.
 SLICE_SECONDS = 0.1
 

@@ -7,8 +7,6 @@ from typing import Any
 from .checks import whole_number
 from .kernels.cores import LARGEST_NUMBER, cores, number_in_environment
 
-__all__ = ["FLOPS_PER_WORKER", "WorkerChoice", "asked_for", "check_threads", "choose_workers"]
-
 #: Floating-point operations that make one more worker worth its barriers, two a step or more: surely, about 20 µs of
 #: work, and where the other cores are idle.
 FLOPS_PER_WORKER, LEAST_FLOPS_PER_WORKER = 2_000_000, 90_000

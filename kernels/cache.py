@@ -37,8 +37,6 @@ from numba.core.runtime import rtsys
 
 from . import target
 
-__all__ = ["KernelCache"]
-
 _TREE = Path(__file__).parent
 _PACKAGE = __name__.rpartition(".")[0]
 

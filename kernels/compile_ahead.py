@@ -31,8 +31,6 @@ from . import jit
 from .cache import folder, in_tree, stamp, writable
 from .cores import cores, number_in_environment
 
-__all__ = ["compile_ahead"]
-
 #: More processes gain nothing: one function alone takes a fifth of the time.
 MOST_PROCESSES = 4
 

@@ -20,8 +20,6 @@ from numba.core.lowering import Lower
 from numba.core.typed_passes import IRLegalization, NativeLowering, NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes, WithLifting
 
-__all__ = ["FormulaCompiler", "KernelCompiler", "PartCompiler"]
-
 #: Vectors that an ``interleaved`` loop takes at a time: more would not fit into 16 registers.
 INTERLEAVED = 4
 

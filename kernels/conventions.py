@@ -4,19 +4,6 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = [
-    "ABORTED",
-    "CACHE_LINE",
-    "CONVERGED",
-    "FAULT",
-    "NOT_FINITE",
-    "NOWHERE",
-    "OK",
-    "OPTIMIZER_OPTIONS",
-    "PREDICTIONS",
-    "Data",
-]
-
 #: Statuses of a plan's function, and of a worker. An exception that leaves a C function is swallowed and reads as 0.
 #: NOT_FINITE: a number is infinite or not a number; CONVERGED: the gradient is as small as was asked for; ABORTED: it
 #: left a barrier because another worker failed or never started.

@@ -7,8 +7,6 @@ import math
 import os
 from pathlib import Path, PurePosixPath
 
-__all__ = ["LARGEST_NUMBER", "cores", "number_in_environment"]
-
 #: More threads or processes than this is a mistake.
 LARGEST_NUMBER = 1024
 

@@ -27,19 +27,6 @@ from numba.core.registry import CPUDispatcher
 from .cache import KernelCache
 from .compiler import FormulaCompiler, KernelCompiler
 
-__all__ = [
-    "COMPILED",
-    "FLAGS",
-    "address",
-    "at_address",
-    "c_function",
-    "contracted",
-    "formula",
-    "inlined",
-    "interleaved",
-    "kernel",
-]
-
 #: Whether functions are compiled at all (``NUMBA_DISABLE_JIT`` unset).
 COMPILED = not config.DISABLE_JIT
 

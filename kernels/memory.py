@@ -16,20 +16,6 @@ from numba.np.arrayobj import populate_array
 from .conventions import CACHE_LINE
 from .jit import COMPILED, PLAN_SIGNATURE, at_address, formula
 
-__all__ = [
-    "CACHE_LINE",
-    "aligned_zeros",
-    "call",
-    "fetch",
-    "fetch_to_write",
-    "item_size",
-    "line",
-    "matrix",
-    "prefetch",
-    "stack_vector",
-    "vector",
-]
-
 
 def aligned_zeros(length: int, real) -> np.ndarray:
     """A zeroed flat array of ``length`` numbers of type ``real`` that begins at a cache line."""

@@ -13,8 +13,6 @@ from numba import types
 
 from .jit import formula, kernel
 
-__all__ = ["SHUFFLE", "philox", "random_bits", "random_words", "shuffled_order"]
-
 _MASK = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _MULTIPLIER_0 = np.uint64(0xD2511F53)

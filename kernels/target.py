@@ -6,8 +6,6 @@
 import llvmlite.binding as llvm
 from numba.core import codegen, config
 
-__all__ = ["ARM64", "X86", "features", "name"]
-
 #: Its family; neither : another one.
 X86 = llvm.get_process_triple().startswith(("x86", "i686", "amd64"))
 ARM64 = llvm.get_process_triple().startswith(("aarch64", "arm64"))

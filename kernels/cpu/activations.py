@@ -6,22 +6,11 @@ included; ``plan_...`` make the functions that the engine calls by address.
 
 import functools
 
+from .. import layout as at
 from ..formulas.activations import ACTIVATIONS
 from ..formulas.elementary import exp, log
 from ..jit import formula, interleaved, kernel
-from ..layout import (
-    DX,
-    DY,
-    INPUTS,
-    OK,
-    X,
-    Y,
-    activation,
-    derivative,
-    operation_record,
-    run_record,
-    share,
-)
+from ..layout import OK, activation, derivative, operation_record, run_record, share
 from ..memory import line
 from .row_functions import row_maximum, row_product, row_sum
 
@@ -237,9 +226,9 @@ def plan_forward(kernel_of, real):
 
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        width = operation[INPUTS]
-        y = activation(run, operation[Y], width, first, last, real)
-        x = activation(run, operation[X], width, first, last, real)
+        width = operation[at.INPUTS]
+        y = activation(run, operation[at.Y], width, first, last, real)
+        x = activation(run, operation[at.X], width, first, last, real)
         kernel_of(y, x, 0, 1)
         return OK
 
@@ -252,11 +241,11 @@ def plan_backward(kernel_of, real):
 
     def backward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        width = operation[INPUTS]
-        dx = derivative(run, operation[DX], width, first, last, real)
-        dy = derivative(run, operation[DY], width, first, last, real)
-        x = activation(run, operation[X], width, first, last, real)
-        y = activation(run, operation[Y], width, first, last, real)
+        width = operation[at.INPUTS]
+        dx = derivative(run, operation[at.DX], width, first, last, real)
+        dy = derivative(run, operation[at.DY], width, first, last, real)
+        x = activation(run, operation[at.X], width, first, last, real)
+        y = activation(run, operation[at.Y], width, first, last, real)
         kernel_of(dx, dy, x, y, 0, 1)
         return OK
 

@@ -22,19 +22,6 @@ from numba.extending import intrinsic
 from .. import target
 from .vectors import INTEGER, VECTOR_BYTES, Vectors
 
-__all__ = [
-    "PIECE_BYTES",
-    "TILE_BYTES",
-    "TILE_DEPTH",
-    "TILE_SIDE",
-    "available",
-    "configure",
-    "finish_block",
-    "multiply_block",
-    "release",
-    "split_line",
-]
-
 #: Rows of a tile of A, and columns of one of B; numbers of the depth in both.
 TILE_SIDE, TILE_DEPTH = 16, 32
 

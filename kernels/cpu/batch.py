@@ -2,10 +2,9 @@
 
 import numpy as np
 
+from .. import layout as at
 from ..jit import kernel
-from ..layout import NOT_FINITE, OK, RUN_FIELDS, SEED, SOURCE, STEP, TARGET_SOURCE
-
-__all__ = ["take_batch"]
+from ..layout import NOT_FINITE, OK, RUN_FIELDS
 
 
 @kernel
@@ -18,8 +17,8 @@ def take_batch(x, t, prepared, records, step, seed, least, most, whole, toleranc
     for i in range(len(records)):
         records[i] = prepared[i]
     run = records[:RUN_FIELDS]
-    run[SOURCE], run[TARGET_SOURCE] = x.ctypes.data, t.ctypes.data
-    run[STEP], run[SEED] = step, seed
+    run[at.SOURCE], run[at.TARGET_SOURCE] = x.ctypes.data, t.ctypes.data
+    run[at.STEP], run[at.SEED] = step, seed
     good = True
     for row in range(t.shape[0]):
         total = 0.0

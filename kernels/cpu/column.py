@@ -16,8 +16,6 @@ from .gemm import plain_multiplication
 from .tile import SCALARS, rectify, repeat, row_places
 from .vectors import INTEGER, REGISTERS, VECTOR_BYTES, Vectors
 
-__all__ = ["multiply_column"]
-
 #: Vectors that hold the lanes of a row.
 _VECTORS = CACHE_LINE // VECTOR_BYTES
 

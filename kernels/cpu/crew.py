@@ -17,8 +17,6 @@ from ..layout import ABORTED, OK
 from ..memory import CACHE_LINE, aligned_zeros, call, vector
 from .workers import abort, load_acquire, pause, spin, store_release, take_core
 
-__all__ = ["end_idle", "run_together"]
-
 # A box, the memory between a thread and its caller: two cache lines, of which each writes one.
 (
     POSTED,  # how many calls have been posted

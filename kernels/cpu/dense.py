@@ -7,35 +7,9 @@ Each worker brings its own part of a ``workspace``: it packs blocks of the matri
 
 import functools
 
+from .. import layout as at
 from ..jit import formula, kernel
-from ..layout import (
-    BATCH_ROWS,
-    DW_OF_PIECES,
-    DX,
-    DX_COLUMNS,
-    DY,
-    DY_IN_PIECES,
-    GRADIENTS,
-    INPUTS,
-    OF_PIECES,
-    OK,
-    OUTPUTS,
-    PARAMETERS,
-    RECTIFIED,
-    SUMMED_FIRST,
-    SUMMED_ROWS,
-    WORKSPACE,
-    Y_COLUMNS,
-    B,
-    W,
-    X,
-    Y,
-    activation_address,
-    derivative_address,
-    operation_record,
-    run_record,
-    share,
-)
+from ..layout import OK, activation_address, derivative_address, operation_record, run_record, share
 from ..memory import item_size
 from .column import multiply_column
 from .gemm import column_sums, multiply
@@ -135,8 +109,8 @@ def dense_backward_weights(dW, db, dy, x, workspace, rank, size):
     )  # fmt: skip
     first, last = share(db.shape[0], rank, size)
     if first < last:
-        at, place = db.ctypes.data + first * db.itemsize, dy.ctypes.data + first * dy.itemsize
-        column_sums(at, place, _row_length(dy), dy.shape[0], last - first, db.dtype.type)
+        sums, place = db.ctypes.data + first * db.itemsize, dy.ctypes.data + first * dy.itemsize
+        column_sums(sums, place, _row_length(dy), dy.shape[0], last - first, db.dtype.type)
 
 
 @formula
@@ -145,7 +119,7 @@ def _rows_and_columns(run, shared, columns, first, last):
     ``shared``, these columns of all rows of the batch.
     """
     if shared != 0:
-        return 0, run[BATCH_ROWS], first, last - first
+        return 0, run[at.BATCH_ROWS], first, last - first
     return first, last - first, 0, columns
 
 
@@ -158,15 +132,15 @@ def plan_dense_forward(real):
 
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
-        row, rows, column, columns = _rows_and_columns(run, operation[Y_COLUMNS], units, first, last)
-        y = activation_address(run, operation[Y], units, row, real) + size * column
-        x = activation_address(run, operation[X], inputs, row, real)
-        weights = run[PARAMETERS] + size * (operation[W] + column)
-        bias = run[PARAMETERS] + size * (operation[B] + column) if operation[B] >= 0 else 0
+        inputs, units, size = operation[at.INPUTS], operation[at.OUTPUTS], item_size(real)
+        row, rows, column, columns = _rows_and_columns(run, operation[at.Y_COLUMNS], units, first, last)
+        y = activation_address(run, operation[at.Y], units, row, real) + size * column
+        x = activation_address(run, operation[at.X], inputs, row, real)
+        weights = run[at.PARAMETERS] + size * (operation[at.W] + column)
+        bias = run[at.PARAMETERS] + size * (operation[at.B] + column) if operation[at.B] >= 0 else 0
         _multiply_forward(
-            run[WORKSPACE], y, units, x, inputs, weights, units, bias, rows, inputs, columns, operation[RECTIFIED],
-            operation[OF_PIECES], real,
+            run[at.WORKSPACE], y, units, x, inputs, weights, units, bias, rows, inputs, columns,
+            operation[at.RECTIFIED], operation[at.OF_PIECES], real,
         )  # fmt: skip
         return OK
 
@@ -179,14 +153,14 @@ def plan_dense_backward(real):
 
     def backward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
-        row, rows, column, columns = _rows_and_columns(run, operation[DX_COLUMNS], inputs, first, last)
-        dx = derivative_address(run, operation[DX], inputs, row, real) + size * column
-        dy = derivative_address(run, operation[DY], units, row, real)
-        weights = run[PARAMETERS] + size * (operation[W] + column * units)
+        inputs, units, size = operation[at.INPUTS], operation[at.OUTPUTS], item_size(real)
+        row, rows, column, columns = _rows_and_columns(run, operation[at.DX_COLUMNS], inputs, first, last)
+        dx = derivative_address(run, operation[at.DX], inputs, row, real) + size * column
+        dy = derivative_address(run, operation[at.DY], units, row, real)
+        weights = run[at.PARAMETERS] + size * (operation[at.W] + column * units)
         _multiply_backward(
-            run[WORKSPACE], dx, inputs, dy, units, weights, units, rows, columns, units, run[BATCH_ROWS],
-            operation[OF_PIECES], real,
+            run[at.WORKSPACE], dx, inputs, dy, units, weights, units, rows, columns, units, run[at.BATCH_ROWS],
+            operation[at.OF_PIECES], real,
         )  # fmt: skip
         return OK
 
@@ -199,18 +173,18 @@ def plan_dense_weights(real):
 
     def weights(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        inputs, units, size = operation[INPUTS], operation[OUTPUTS], item_size(real)
-        gradient = run[GRADIENTS] + size * (operation[W] + first * units)
-        x = activation_address(run, operation[X], inputs, run[SUMMED_FIRST], real) + size * first
-        dy = derivative_address(run, operation[DY], units, run[SUMMED_FIRST], real)
+        inputs, units, size = operation[at.INPUTS], operation[at.OUTPUTS], item_size(real)
+        gradient = run[at.GRADIENTS] + size * (operation[at.W] + first * units)
+        x = activation_address(run, operation[at.X], inputs, run[at.SUMMED_FIRST], real) + size * first
+        dy = derivative_address(run, operation[at.DY], units, run[at.SUMMED_FIRST], real)
         dy_row = units
-        if operation[DW_OF_PIECES] != 0:  # dy is split once, for the first rows of dW
-            if run[DY_IN_PIECES] == operation_address:
+        if operation[at.DW_OF_PIECES] != 0:  # dy is split once, for the first rows of dW
+            if run[at.DY_IN_PIECES] == operation_address:
                 dy_row = IN_PIECES
-            run[DY_IN_PIECES] = operation_address
+            run[at.DY_IN_PIECES] = operation_address
         _multiply_weights(
-            run[WORKSPACE], gradient, units, x, inputs, dy, dy_row, run[SUMMED_ROWS], last - first, units,
-            operation[DW_OF_PIECES],
+            run[at.WORKSPACE], gradient, units, x, inputs, dy, dy_row, run[at.SUMMED_ROWS], last - first, units,
+            operation[at.DW_OF_PIECES],
         )  # fmt: skip
         return OK
 
@@ -223,10 +197,10 @@ def plan_dense_bias(real):
 
     def bias(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        units, size = operation[OUTPUTS], item_size(real)
-        dy = derivative_address(run, operation[DY], units, run[SUMMED_FIRST], real) + size * first
-        sums = run[GRADIENTS] + size * (operation[B] + first)
-        column_sums(sums, dy, units, run[SUMMED_ROWS], last - first, real)
+        units, size = operation[at.OUTPUTS], item_size(real)
+        dy = derivative_address(run, operation[at.DY], units, run[at.SUMMED_FIRST], real) + size * first
+        sums = run[at.GRADIENTS] + size * (operation[at.B] + first)
+        column_sums(sums, dy, units, run[at.SUMMED_ROWS], last - first, real)
         return OK
 
     return bias

@@ -9,26 +9,9 @@ import functools
 
 import numpy as np
 
+from .. import layout as at
 from ..jit import interleaved, kernel
-from ..layout import (
-    DX,
-    DY,
-    INPUTS,
-    LAYER,
-    NOWHERE,
-    OK,
-    OPTION,
-    SEED,
-    STEP,
-    X,
-    Y,
-    activation,
-    derivative,
-    operation_record,
-    option_at,
-    run_record,
-    share,
-)
+from ..layout import NOWHERE, OK, activation, derivative, operation_record, option_at, run_record, share
 from ..memory import line
 from ..random import random_bits, random_words
 
@@ -126,13 +109,13 @@ def plan_dropout_forward(real):
 
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        width, option = operation[INPUTS], operation[OPTION]
-        y = activation(run, operation[Y], width, first, last, real)
-        x = activation(run, operation[X], width, first, last, real)
+        width, option = operation[at.INPUTS], operation[at.OPTION]
+        y = activation(run, operation[at.Y], width, first, last, real)
+        x = activation(run, operation[at.X], width, first, last, real)
         threshold, scale = np.uint32(option_at(run, option)), option_at(run, option + 1)
         # Where nobody asks for dx, y has room for its own mask: it is not x.
-        mask = derivative(run, operation[DX], width, first, last, real) if operation[DX] != NOWHERE else y
-        dropout_mask(mask, threshold, scale, run[SEED], run[STEP], operation[LAYER], first, 0, 1)
+        mask = derivative(run, operation[at.DX], width, first, last, real) if operation[at.DX] != NOWHERE else y
+        dropout_mask(mask, threshold, scale, run[at.SEED], run[at.STEP], operation[at.LAYER], first, 0, 1)
         apply_mask(y, x, mask, 0, 1)
         return OK
 
@@ -145,9 +128,9 @@ def plan_dropout_backward(real):
 
     def backward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        width = operation[INPUTS]
-        dx = derivative(run, operation[DX], width, first, last, real)
-        dy = derivative(run, operation[DY], width, first, last, real)
+        width = operation[at.INPUTS]
+        dx = derivative(run, operation[at.DX], width, first, last, real)
+        dy = derivative(run, operation[at.DY], width, first, last, real)
         apply_mask(dx, dy, dx, 0, 1)
         return OK
 

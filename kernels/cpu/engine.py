@@ -17,97 +17,18 @@ for any number of workers.
 
 import numpy as np
 
+from .. import layout as at
 from ..formulas.elementary import not_finite
 from ..jit import formula, kernel
 from ..layout import (
-    ARENA_LINES,
-    BACKWARD,
-    BACKWARD_FIRST,
-    BARRIER,
-    BATCH_ROWS,
-    BATCH_SIZE,
-    BEGUN,
-    BLOCK,
-    CAPACITY,
-    COLUMNS,
-    COMBINE,
-    CONSTRAINED,
-    CONSTRAINT,
     CONVERGED,
-    DW_OF_PIECES,
-    DX_COLUMNS,
-    DY_IN_PIECES,
     FIELD_BYTES,
-    FIRST_BATCH,
-    FIRST_SLOT,
-    FORM_PARTS,
-    FORWARD,
-    GATHER,
-    GATHER_OPERATION,
-    GRADIENT,
-    GRADIENT_ROOM,
-    GRADIENTS,
-    INPUT,
-    INPUT_ROW_BYTES,
-    ITEM_BYTES,
-    KEEP,
-    KEPT,
-    LAST_BATCH,
-    LENGTH,
-    LOOK,
-    LOSS,
-    LOSSES,
-    METRIC_COUNT,
-    METRIC_OPERATIONS,
-    METRICS,
-    NORM,
-    NORM_COUNT,
-    NORM_LIMITS,
-    NORMS,
     NOT_FINITE,
-    OFFSET,
     OK,
-    OPERATION,
-    OPERATION_COUNT,
     OPERATION_FIELDS,
-    OPERATIONS,
-    ORDER,
-    OUTPUT,
-    OUTPUT_ROW_BYTES,
-    PARAMETER_COUNT,
     PARAMETER_FIELDS,
-    PARAMETER_RECORDS,
-    PARAMETERS,
-    PART_ROWS,
-    PENALTIES,
     PENALTY_CHUNK,
-    PENALTY_CHUNKS,
-    PENALTY_SLOPE,
-    PENALTY_VALUE,
-    RATE,
-    RATES,
-    RESULTS,
-    ROW_ORDER,
-    ROWS,
-    ROWS_BEFORE,
-    SAVED,
-    SCALE,
-    SECOND_SLOT,
-    SOURCE,
-    SOURCE_ROW_STRIDE,
-    STEP,
-    SUMMED_FIRST,
-    SUMMED_ROWS,
-    SYNC,
-    TARGET,
-    TARGET_ROW_BYTES,
-    TARGET_SOURCE,
-    TURN_ROWS,
-    UPDATE,
     UPDATE_CHUNK,
-    WEIGH,
-    WEIGHTS,
-    Y_COLUMNS,
     operation_record,
     parameter_record,
     program_record,
@@ -121,8 +42,6 @@ from .shares import share_of_columns
 from .subnormal import restore_subnormal, without_subnormal
 from .workers import barrier
 
-__all__ = ["infer", "train"]
-
 
 @kernel
 def sum_in_order(address, length):
@@ -133,8 +52,8 @@ def sum_in_order(address, length):
 @formula
 def meet(run, program, rank, size, status):
     """Wait until all workers are here; returns their common status."""
-    run[BARRIER] += 1
-    return barrier(program[SYNC], rank, size, run[BARRIER], status)
+    run[at.BARRIER] += 1
+    return barrier(program[at.SYNC], rank, size, run[at.BARRIER], status)
 
 
 @formula
@@ -161,14 +80,14 @@ def go_through(run_address, program, operation, function, columns, first, last, 
 @formula
 def forward_rows(run_address, program, first, last, rank, size):
     """Take rows ``first`` to ``last`` of the batch through the operations, the loss and the metrics."""
-    for function in (program[GATHER], program[LOOK]):
+    for function in (program[at.GATHER], program[at.LOOK]):
         if function != 0:
-            status = call(function, run_address, program[GATHER_OPERATION], first, last)
+            status = call(function, run_address, program[at.GATHER_OPERATION], first, last)
             if status != OK:
                 return status
-    operation, complete = program[OPERATIONS], program[GATHER] == 0  # what is not gathered is there
-    for _ in range(program[OPERATION_COUNT]):
-        function, columns = operation_record(operation)[FORWARD], operation_record(operation)[Y_COLUMNS]
+    operation, complete = program[at.OPERATIONS], program[at.GATHER] == 0  # what is not gathered is there
+    for _ in range(program[at.OPERATION_COUNT]):
+        function, columns = operation_record(operation)[at.FORWARD], operation_record(operation)[at.Y_COLUMNS]
         status, complete = go_through(
             run_address, program, operation, function, columns, first, last, rank, size, complete
         )
@@ -176,14 +95,14 @@ def forward_rows(run_address, program, first, last, rank, size):
             return status
         operation += FIELD_BYTES * OPERATION_FIELDS
     status = OK
-    if program[LOSS] != 0:
-        for function in (operation_record(program[LOSS])[FORWARD], program[WEIGH], program[KEEP]):
+    if program[at.LOSS] != 0:
+        for function in (operation_record(program[at.LOSS])[at.FORWARD], program[at.WEIGH], program[at.KEEP]):
             if function != 0 and status == OK:
-                status = call(function, run_address, program[LOSS], first, last)
-        metric = program[METRIC_OPERATIONS]
-        for _ in range(program[METRIC_COUNT]):
+                status = call(function, run_address, program[at.LOSS], first, last)
+        metric = program[at.METRIC_OPERATIONS]
+        for _ in range(program[at.METRIC_COUNT]):
             if status == OK:
-                status = call(operation_record(metric)[FORWARD], run_address, metric, first, last)
+                status = call(operation_record(metric)[at.FORWARD], run_address, metric, first, last)
             metric += FIELD_BYTES * OPERATION_FIELDS
     return status
 
@@ -192,9 +111,9 @@ def forward_rows(run_address, program, first, last, rank, size):
 def backward_rows(run_address, program, first, last, rank, size):
     """Take the derivative of the loss back through the operations, for rows ``first`` to ``last``."""
     complete = False
-    for index in range(program[OPERATION_COUNT] - 1, program[BACKWARD_FIRST] - 1, -1):
-        operation = program[OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * index
-        function, columns = operation_record(operation)[BACKWARD], operation_record(operation)[DX_COLUMNS]
+    for index in range(program[at.OPERATION_COUNT] - 1, program[at.BACKWARD_FIRST] - 1, -1):
+        operation = program[at.OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * index
+        function, columns = operation_record(operation)[at.BACKWARD], operation_record(operation)[at.DX_COLUMNS]
         status, complete = go_through(
             run_address, program, operation, function, columns, first, last, rank, size, complete
         )
@@ -206,14 +125,14 @@ def backward_rows(run_address, program, first, last, rank, size):
 @formula
 def penalty_terms(run_address, program, rank, size):
     """This worker's share of the terms of the penalty that regularizers add to the loss."""
-    for index in range(program[PARAMETER_COUNT]):
-        address = program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
+    for index in range(program[at.PARAMETER_COUNT]):
+        address = program[at.PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
-        if parameter[PENALTY_VALUE] != 0:
-            length = parameter[LENGTH] * parameter[COLUMNS]
+        if parameter[at.PENALTY_VALUE] != 0:
+            length = parameter[at.LENGTH] * parameter[at.COLUMNS]
             first, last = share((length + PENALTY_CHUNK - 1) // PENALTY_CHUNK, rank, size)
             if first < last:
-                status = call(parameter[PENALTY_VALUE], run_address, address, first, last)
+                status = call(parameter[at.PENALTY_VALUE], run_address, address, first, last)
                 if status != OK:
                     return status
     return OK
@@ -228,37 +147,37 @@ def update_weights(run_address, program, rank, size, forms, updates):
     which stays in the cache, and the parameters are updated from there.
     """
     run = run_record(run_address)
-    arena, room = run[GRADIENTS], run[GRADIENT_ROOM]
-    run[DY_IN_PIECES], status = 0, OK
-    for index in range(program[PARAMETER_COUNT]):
-        address = program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
+    arena, room = run[at.GRADIENTS], run[at.GRADIENT_ROOM]
+    run[at.DY_IN_PIECES], status = 0, OK
+    for index in range(program[at.PARAMETER_COUNT]):
+        address = program[at.PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
-        columns = parameter[COLUMNS]
+        columns = parameter[at.COLUMNS]
         # Rows that fill about a cache line, so that workers share few of them.
-        together = max(1, CACHE_LINE // (program[ITEM_BYTES] * columns))
-        first, last = share((parameter[LENGTH] + together - 1) // together, rank, size)
-        first, last = first * together, min(last * together, parameter[LENGTH])
-        operation = program[OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * parameter[OPERATION]
-        fused = forms and updates and parameter[UPDATE] != 0 and columns <= UPDATE_CHUNK
-        rows = parameter[LENGTH]
+        together = max(1, CACHE_LINE // (program[at.ITEM_BYTES] * columns))
+        first, last = share((parameter[at.LENGTH] + together - 1) // together, rank, size)
+        first, last = first * together, min(last * together, parameter[at.LENGTH])
+        operation = program[at.OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * parameter[at.OPERATION]
+        fused = forms and updates and parameter[at.UPDATE] != 0 and columns <= UPDATE_CHUNK
+        rows = parameter[at.LENGTH]
         if fused:
-            rows = update_rows(last - first, columns, operation_record(operation)[DW_OF_PIECES])
+            rows = update_rows(last - first, columns, operation_record(operation)[at.DW_OF_PIECES])
         for start in range(first, last, rows):
             end = min(start + rows, last)
             if fused:
-                run[GRADIENTS] = room - program[ITEM_BYTES] * (parameter[OFFSET] + start * columns)
+                run[at.GRADIENTS] = room - program[at.ITEM_BYTES] * (parameter[at.OFFSET] + start * columns)
             if forms and status == OK:
-                if program[FORM_PARTS] != 0:
-                    status = call(program[COMBINE], run_address, address, start * columns, end * columns)
+                if program[at.FORM_PARTS] != 0:
+                    status = call(program[at.COMBINE], run_address, address, start * columns, end * columns)
                 else:
-                    status = call(parameter[GRADIENT], run_address, operation, start, end)
-                if status == OK and parameter[PENALTY_SLOPE] != 0:
-                    status = call(parameter[PENALTY_SLOPE], run_address, address, start * columns, end * columns)
-                if status == OK and program[NORM] != 0:
-                    status = call(program[NORM], run_address, address, start, end)
-            if updates and parameter[UPDATE] != 0 and status == OK:
-                status = call(parameter[UPDATE], run_address, address, start * columns, end * columns)
-            run[GRADIENTS] = arena
+                    status = call(parameter[at.GRADIENT], run_address, operation, start, end)
+                if status == OK and parameter[at.PENALTY_SLOPE] != 0:
+                    status = call(parameter[at.PENALTY_SLOPE], run_address, address, start * columns, end * columns)
+                if status == OK and program[at.NORM] != 0:
+                    status = call(program[at.NORM], run_address, address, start, end)
+            if updates and parameter[at.UPDATE] != 0 and status == OK:
+                status = call(parameter[at.UPDATE], run_address, address, start * columns, end * columns)
+            run[at.GRADIENTS] = arena
     return status
 
 
@@ -269,9 +188,9 @@ def look_at_norm(run, program):
     Returns OK, CONVERGED where the norm says that the training has come to its end, or NOT_FINITE. All workers find
     the same.
     """
-    norm = np.sqrt(sum_in_order(run[NORMS], program[NORM_COUNT]))
-    limits = vector(program[NORM_LIMITS], 2, np.float64)
-    scale = vector(run[SCALE], 1, np.float64)
+    norm = np.sqrt(sum_in_order(run[at.NORMS], program[at.NORM_COUNT]))
+    limits = vector(program[at.NORM_LIMITS], 2, np.float64)
+    scale = vector(run[at.SCALE], 1, np.float64)
     scale[0] = limits[0] / norm if norm > limits[0] else 1.0
     if norm <= limits[1]:
         return CONVERGED
@@ -281,9 +200,9 @@ def look_at_norm(run, program):
 @formula
 def constrain_weights(run_address, program, rank, size):
     """This worker's share of the columns of the parameters that have a constraint."""
-    for index in range(program[PARAMETER_COUNT]):
-        address = program[PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
-        function = parameter_record(address)[CONSTRAINT]
+    for index in range(program[at.PARAMETER_COUNT]):
+        address = program[at.PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
+        function = parameter_record(address)[at.CONSTRAINT]
         if function != 0:
             status = call(function, run_address, address, rank, size)
             if status != OK:
@@ -294,15 +213,15 @@ def constrain_weights(run_address, program, rank, size):
 @formula
 def save(run, program, rank, size):
     """Copy this worker's share of the parameters and the slots to where they are saved."""
-    first, last = share(program[ARENA_LINES], rank, size)
-    length, saved = (last - first) * (CACHE_LINE // FIELD_BYTES), program[SAVED]
-    for arena in (run[PARAMETERS], run[FIRST_SLOT], run[SECOND_SLOT]):
+    first, last = share(program[at.ARENA_LINES], rank, size)
+    length, saved = (last - first) * (CACHE_LINE // FIELD_BYTES), program[at.SAVED]
+    for arena in (run[at.PARAMETERS], run[at.FIRST_SLOT], run[at.SECOND_SLOT]):
         if arena != 0:
             numbers = vector(arena + CACHE_LINE * first, length, np.int64)
             copies = vector(saved + CACHE_LINE * first, length, np.int64)
             for i in range(length):
                 copies[i] = numbers[i]
-            saved += CACHE_LINE * program[ARENA_LINES]
+            saved += CACHE_LINE * program[at.ARENA_LINES]
 
 
 def train(run_address, program_address, rank, size):
@@ -321,82 +240,82 @@ def train(run_address, program_address, rank, size):
 def train_on_batches(run_address, program_address, rank, size):
     """The same, with subnormal numbers as the calling thread takes them."""
     run, program = run_record(run_address), program_record(program_address)
-    first_batch, last_batch = program[FIRST_BATCH], program[LAST_BATCH]
-    results = matrix(program[RESULTS], last_batch - first_batch, 1 + program[METRIC_COUNT], np.float64)
-    source, target_source, weights, kept = run[SOURCE], run[TARGET_SOURCE], run[WEIGHTS], run[KEPT]
-    batches = (program[ROWS] + program[BATCH_SIZE] - 1) // program[BATCH_SIZE]
-    run[BARRIER] = 0
-    if program[SAVED] != 0:
+    first_batch, last_batch = program[at.FIRST_BATCH], program[at.LAST_BATCH]
+    results = matrix(program[at.RESULTS], last_batch - first_batch, 1 + program[at.METRIC_COUNT], np.float64)
+    source, target_source, weights, kept = run[at.SOURCE], run[at.TARGET_SOURCE], run[at.WEIGHTS], run[at.KEPT]
+    batches = (program[at.ROWS] + program[at.BATCH_SIZE] - 1) // program[at.BATCH_SIZE]
+    run[at.BARRIER] = 0
+    if program[at.SAVED] != 0:
         save(run, program, rank, size)
     for batch in range(first_batch, last_batch):
-        start = batch % batches * program[BATCH_SIZE]
-        rows = min(program[BATCH_SIZE], program[ROWS] - start)
-        run[BATCH_ROWS] = rows
-        run[RATE] = program[RATES] + FIELD_BYTES * (batch - first_batch)
-        if program[ROW_ORDER] != 0:
-            run[ORDER] = program[ROW_ORDER] + FIELD_BYTES * (batch // batches * program[ROWS] + start)
+        start = batch % batches * program[at.BATCH_SIZE]
+        rows = min(program[at.BATCH_SIZE], program[at.ROWS] - start)
+        run[at.BATCH_ROWS] = rows
+        run[at.RATE] = program[at.RATES] + FIELD_BYTES * (batch - first_batch)
+        if program[at.ROW_ORDER] != 0:
+            run[at.ORDER] = program[at.ROW_ORDER] + FIELD_BYTES * (batch // batches * program[at.ROWS] + start)
         else:
             locate(run, program, source, target_source, weights, start)
-        run[KEPT] = kept + start * program[OUTPUT_ROW_BYTES]
+        run[at.KEPT] = kept + start * program[at.OUTPUT_ROW_BYTES]
 
-        run[SUMMED_FIRST], run[SUMMED_ROWS], part_rows = 0, rows, run[PART_ROWS]
+        run[at.SUMMED_FIRST], run[at.SUMMED_ROWS], part_rows = 0, rows, run[at.PART_ROWS]
         first, last = share((rows + part_rows - 1) // part_rows, rank, size)  # parts, or rows
         status = OK
         # Blocks of about equal height: few rows left over would read all weights for themselves.
-        blocks = max(1, (part_rows * (last - first) + program[BLOCK] // 2) // program[BLOCK])
+        blocks = max(1, (part_rows * (last - first) + program[at.BLOCK] // 2) // program[at.BLOCK])
         for number_of_block in range(blocks):
             start_of_block, end_of_block = share(last - first, number_of_block, blocks)
             block, end = part_rows * (first + start_of_block), min(part_rows * (first + end_of_block), rows)
-            if program[TURN_ROWS] != 0:  # of a block only its gradients stay, and the next one gets its places
-                run[ROWS_BEFORE] = block - rank * program[TURN_ROWS]
+            if program[at.TURN_ROWS] != 0:  # of a block only its gradients stay, and the next one gets its places
+                run[at.ROWS_BEFORE] = block - rank * program[at.TURN_ROWS]
             if status == OK:
                 status = forward_rows(run_address, program, block, end, rank, size)
             if status == OK:
                 status = backward_rows(run_address, program, block, end, rank, size)
-            if status == OK and program[FORM_PARTS] != 0:
-                status = call(program[FORM_PARTS], run_address, program_address, block, end)
-        if program[PENALTY_CHUNKS] > 0 and status == OK:
+            if status == OK and program[at.FORM_PARTS] != 0:
+                status = call(program[at.FORM_PARTS], run_address, program_address, block, end)
+        if program[at.PENALTY_CHUNKS] > 0 and status == OK:
             status = penalty_terms(run_address, program, rank, size)
 
         status = meet(run, program, rank, size, status)
         if status != OK:
             return status
-        if program[SAVED] != 0:
-            program[BEGUN] = 1
+        if program[at.SAVED] != 0:
+            program[at.BEGUN] = 1
         if rank == 0:
-            penalty = sum_in_order(run[PENALTIES], program[PENALTY_CHUNKS])
-            results[batch - first_batch, 0] = sum_in_order(run[LOSSES], rows) / rows + penalty
-            for metric in range(program[METRIC_COUNT]):
-                values = run[METRICS] + FIELD_BYTES * metric * run[CAPACITY]
+            penalty = sum_in_order(run[at.PENALTIES], program[at.PENALTY_CHUNKS])
+            results[batch - first_batch, 0] = sum_in_order(run[at.LOSSES], rows) / rows + penalty
+            for metric in range(program[at.METRIC_COUNT]):
+                values = run[at.METRICS] + FIELD_BYTES * metric * run[at.CAPACITY]
                 results[batch - first_batch, 1 + metric] = sum_in_order(values, rows) / rows
-        status = update_weights(run_address, program, rank, size, True, program[NORM] == 0)
+        status = update_weights(run_address, program, rank, size, True, program[at.NORM] == 0)
 
         status = meet(run, program, rank, size, status)
-        if program[NORM] != 0 and status == OK:
+        if program[at.NORM] != 0 and status == OK:
             status = look_at_norm(run, program)
             if status == OK:
                 status = update_weights(run_address, program, rank, size, False, True)
                 status = meet(run, program, rank, size, status)
-        if program[CONSTRAINED] != 0 and status == OK:
+        if program[at.CONSTRAINED] != 0 and status == OK:
             status = constrain_weights(run_address, program, rank, size)
             status = meet(run, program, rank, size, status)
         if status != OK:
             return status
-        run[STEP] += 1
+        run[at.STEP] += 1
     return OK
 
 
 @formula
 def locate(run, program, source, target_source, weights, row):
     """Point the run record at the data from ``row`` on, for data that is read in the order it stands."""
-    run[WEIGHTS] = weights + FIELD_BYTES * row if weights != 0 else 0
-    targets = target_source + row * program[TARGET_ROW_BYTES] if target_source != 0 else 0
-    if program[GATHER] != 0:
-        run[SOURCE] = source + row * run[SOURCE_ROW_STRIDE]
-        run[TARGET_SOURCE] = targets
+    run[at.WEIGHTS] = weights + FIELD_BYTES * row if weights != 0 else 0
+    targets = target_source + row * program[at.TARGET_ROW_BYTES] if target_source != 0 else 0
+    if program[at.GATHER] != 0:
+        run[at.SOURCE] = source + row * run[at.SOURCE_ROW_STRIDE]
+        run[at.TARGET_SOURCE] = targets
     else:
-        run[INPUT] = source + row * program[INPUT_ROW_BYTES]
-        run[TARGET] = targets
+        run[at.INPUT] = source + row * program[at.INPUT_ROW_BYTES]
+        run[at.TARGET] = targets
 
 
 def infer(run_address, program_address, rank, size):
@@ -406,25 +325,25 @@ def infer(run_address, program_address, rank, size):
     from ``rank * BLOCK`` to itself and its own blocks, so nobody waits.
     """
     run, program = run_record(run_address), program_record(program_address)
-    blocks = (program[ROWS] + program[BLOCK] - 1) // program[BLOCK]
-    results = matrix(program[RESULTS], blocks, 1 + program[METRIC_COUNT], np.float64)
-    source, target_source, output = run[SOURCE], run[TARGET_SOURCE], run[OUTPUT]
-    weights, kept = run[WEIGHTS], run[KEPT]
-    own = rank * program[BLOCK]
+    blocks = (program[at.ROWS] + program[at.BLOCK] - 1) // program[at.BLOCK]
+    results = matrix(program[at.RESULTS], blocks, 1 + program[at.METRIC_COUNT], np.float64)
+    source, target_source, output = run[at.SOURCE], run[at.TARGET_SOURCE], run[at.OUTPUT]
+    weights, kept = run[at.WEIGHTS], run[at.KEPT]
+    own = rank * program[at.BLOCK]
     first, last = share(blocks, rank, size)
     for block in range(first, last):
-        start = block * program[BLOCK]
-        rows = min(program[BLOCK], program[ROWS] - start)
-        run[BATCH_ROWS] = rows
+        start = block * program[at.BLOCK]
+        rows = min(program[at.BLOCK], program[at.ROWS] - start)
+        run[at.BATCH_ROWS] = rows
         locate(run, program, source, target_source, weights, start - own)
-        run[OUTPUT] = output + (start - own) * program[OUTPUT_ROW_BYTES]
-        run[KEPT] = kept + (start - own) * program[OUTPUT_ROW_BYTES]
+        run[at.OUTPUT] = output + (start - own) * program[at.OUTPUT_ROW_BYTES]
+        run[at.KEPT] = kept + (start - own) * program[at.OUTPUT_ROW_BYTES]
         status = forward_rows(run_address, program, own, own + rows, 0, 1)
         if status != OK:
             return status
-        if program[LOSS] != 0:
-            results[block, 0] = sum_in_order(run[LOSSES] + FIELD_BYTES * own, rows)
-            for metric in range(program[METRIC_COUNT]):
-                values = run[METRICS] + FIELD_BYTES * (metric * run[CAPACITY] + own)
+        if program[at.LOSS] != 0:
+            results[block, 0] = sum_in_order(run[at.LOSSES] + FIELD_BYTES * own, rows)
+            for metric in range(program[at.METRIC_COUNT]):
+                values = run[at.METRICS] + FIELD_BYTES * (metric * run[at.CAPACITY] + own)
                 results[block, 1 + metric] = sum_in_order(values, rows)
     return OK

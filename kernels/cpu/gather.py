@@ -4,24 +4,10 @@ import functools
 
 import numpy as np
 
+from .. import layout as at
 from ..jit import formula
-from ..layout import (
-    INPUT,
-    INPUTS,
-    OK,
-    ORDER,
-    OUTPUTS,
-    SOURCE,
-    SOURCE_COLUMN_STRIDE,
-    SOURCE_ROW_STRIDE,
-    TARGET,
-    TARGET_SOURCE,
-    operation_record,
-    run_record,
-)
+from ..layout import OK, operation_record, run_record
 from ..memory import CACHE_LINE, fetch, item_size, vector
-
-__all__ = ["plan_gather"]
 
 
 @formula
@@ -45,13 +31,13 @@ FETCHED_ROWS, FETCHED_BYTES = 3, 1024
 @formula
 def row_number(run, row):
     """The place in the data of row ``row`` of the batch."""
-    return vector(run[ORDER] + 8 * row, 1, np.int64)[0] if run[ORDER] != 0 else row
+    return vector(run[at.ORDER] + 8 * row, 1, np.int64)[0] if run[at.ORDER] != 0 else row
 
 
 @formula
 def fetch_row(run, row, width):
     """Ask for the inputs of row ``row`` of the batch, ``width`` bytes."""
-    source = run[SOURCE] + row_number(run, row) * run[SOURCE_ROW_STRIDE]
+    source = run[at.SOURCE] + row_number(run, row) * run[at.SOURCE_ROW_STRIDE]
     for start in range(0, width, CACHE_LINE):
         fetch(source + start)
     fetch(source + width - 1)
@@ -67,23 +53,23 @@ def plan_gather(real):
 
     def gather(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        input_bytes = operation[INPUTS] * item_size(real)
-        target_bytes = operation[OUTPUTS] * item_size(real)
+        input_bytes = operation[at.INPUTS] * item_size(real)
+        target_bytes = operation[at.OUTPUTS] * item_size(real)
         ahead = FETCHED_ROWS + FETCHED_BYTES // input_bytes
-        side_by_side = run[SOURCE] != 0 and run[SOURCE_COLUMN_STRIDE] == item_size(real)
+        side_by_side = run[at.SOURCE] != 0 and run[at.SOURCE_COLUMN_STRIDE] == item_size(real)
         fetched = first if side_by_side else last  # the first row that is not on its way
         for row in range(first, last):
             while fetched < min(row + ahead, last):
                 fetch_row(run, fetched, input_bytes)
                 fetched += 1
             number = row_number(run, row)
-            if run[SOURCE] != 0:
-                source = run[SOURCE] + number * run[SOURCE_ROW_STRIDE]
-                destination = run[INPUT] + row * input_bytes
-                copy_row(destination, source, operation[INPUTS], run[SOURCE_COLUMN_STRIDE], real)
-            if run[TARGET_SOURCE] != 0:
-                source = run[TARGET_SOURCE] + number * target_bytes
-                copy_row(run[TARGET] + row * target_bytes, source, operation[OUTPUTS], item_size(real), real)
+            if run[at.SOURCE] != 0:
+                source = run[at.SOURCE] + number * run[at.SOURCE_ROW_STRIDE]
+                destination = run[at.INPUT] + row * input_bytes
+                copy_row(destination, source, operation[at.INPUTS], run[at.SOURCE_COLUMN_STRIDE], real)
+            if run[at.TARGET_SOURCE] != 0:
+                source = run[at.TARGET_SOURCE] + number * target_bytes
+                copy_row(run[at.TARGET] + row * target_bytes, source, operation[at.OUTPUTS], item_size(real), real)
         return OK
 
     return gather

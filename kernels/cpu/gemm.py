@@ -34,16 +34,6 @@ from .tile import (
     vector_length,
 )
 
-__all__ = [
-    "column_sums",
-    "layer_workspace",
-    "multiplication",
-    "multiply",
-    "pieces_workspace",
-    "plain_multiplication",
-    "workspace",
-]
-
 #: Products that are summed in registers before the sum goes to memory, at most; a longer depth is cut evenly. A panel
 #: of B of this depth (192 KB with AVX-512, 48 KB with AVX2) stays in the second-level cache while all tiles of
 #: a block of rows pass.

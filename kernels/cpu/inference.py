@@ -4,24 +4,11 @@ thread, with activations of its own.
 
 import numpy as np
 
+from .. import layout as at
 from ..formulas.elementary import not_finite
 from ..jit import formula, kernel
-from ..layout import (
-    BATCH_ROWS,
-    CAPACITY,
-    FAULT,
-    INPUT,
-    INPUT_ROW_BYTES,
-    ITEM_BYTES,
-    NOT_FINITE,
-    OK,
-    OUTPUT,
-    OUTPUT_ROW_BYTES,
-    RUN_FIELDS,
-)
+from ..layout import FAULT, NOT_FINITE, OK, RUN_FIELDS
 from .engine import forward_rows
-
-__all__ = ["predict_into"]
 
 
 @formula
@@ -42,8 +29,8 @@ def predict_into(y, x, state):
     do not fit, and 2 where x has a number that is not finite: y then is as it was.
     """
     run, program = state[:RUN_FIELDS], state[RUN_FIELDS:]
-    rows, item = x.shape[0], program[ITEM_BYTES]
-    fits = _fits(x, item, program[INPUT_ROW_BYTES]) and _fits(y, item, program[OUTPUT_ROW_BYTES])
+    rows, item = x.shape[0], program[at.ITEM_BYTES]
+    fits = _fits(x, item, program[at.INPUT_ROW_BYTES]) and _fits(y, item, program[at.OUTPUT_ROW_BYTES])
     if not fits or y.shape[0] != rows:
         return FAULT
     bad = False
@@ -52,11 +39,11 @@ def predict_into(y, x, state):
             bad |= not_finite(x[row, column])
     if bad:
         return NOT_FINITE
-    for start in range(0, rows, run[CAPACITY]):
-        run[BATCH_ROWS] = min(run[CAPACITY], rows - start)
-        run[INPUT] = x.ctypes.data + start * program[INPUT_ROW_BYTES]
-        run[OUTPUT] = y.ctypes.data + start * program[OUTPUT_ROW_BYTES]
-        status = forward_rows(run.ctypes.data, program, 0, run[BATCH_ROWS], 0, 1)
+    for start in range(0, rows, run[at.CAPACITY]):
+        run[at.BATCH_ROWS] = min(run[at.CAPACITY], rows - start)
+        run[at.INPUT] = x.ctypes.data + start * program[at.INPUT_ROW_BYTES]
+        run[at.OUTPUT] = y.ctypes.data + start * program[at.OUTPUT_ROW_BYTES]
+        status = forward_rows(run.ctypes.data, program, 0, run[at.BATCH_ROWS], 0, 1)
         if status != OK:
             return status
     return OK

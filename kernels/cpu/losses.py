@@ -9,30 +9,12 @@ import functools
 
 import numpy as np
 
+from .. import layout as at
 from ..formulas import losses as formulas
 from ..formulas.activations import sigmoid
 from ..formulas.elementary import exp, log, not_finite
 from ..jit import formula, kernel
-from ..layout import (
-    BATCH_ROWS,
-    DX,
-    DY,
-    INPUTS,
-    LOSSES,
-    NOT_FINITE,
-    OK,
-    OPTION,
-    OUTPUTS,
-    TARGET,
-    X,
-    Y,
-    activation,
-    derivative,
-    operation_record,
-    option_at,
-    run_record,
-    share,
-)
+from ..layout import NOT_FINITE, OK, activation, derivative, operation_record, option_at, run_record, share
 from ..memory import item_size, line, matrix, vector
 from .row_functions import is_label, label_of, row_maximum, row_means, row_sum
 
@@ -182,7 +164,7 @@ def formulas_of(loss):
 @formula
 def targets(run, width, first, last, real):
     """Rows first .. last of the batch's targets."""
-    return matrix(run[TARGET] + first * width * item_size(real), last - first, width, real)
+    return matrix(run[at.TARGET] + first * width * item_size(real), last - first, width, real)
 
 
 @functools.cache
@@ -195,11 +177,11 @@ def plan_elementwise_loss(value, slope, real):
 
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        losses = vector(run[LOSSES] + 8 * first, last - first, np.float64)
-        dy = derivative(run, operation[DY], operation[INPUTS], first, last, real)
-        y = activation(run, operation[Y], operation[INPUTS], first, last, real)
-        target = targets(run, operation[OUTPUTS], first, last, real)
-        return loss(losses, dy, y, target, option_at(run, operation[OPTION]), 1 / run[BATCH_ROWS], 0, 1)
+        losses = vector(run[at.LOSSES] + 8 * first, last - first, np.float64)
+        dy = derivative(run, operation[at.DY], operation[at.INPUTS], first, last, real)
+        y = activation(run, operation[at.Y], operation[at.INPUTS], first, last, real)
+        target = targets(run, operation[at.OUTPUTS], first, last, real)
+        return loss(losses, dy, y, target, option_at(run, operation[at.OPTION]), 1 / run[at.BATCH_ROWS], 0, 1)
 
     return measure
 
@@ -213,11 +195,11 @@ def plan_fused_loss(loss, real):
 
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        losses = vector(run[LOSSES] + 8 * first, last - first, np.float64)
-        y = activation(run, operation[Y], operation[INPUTS], first, last, real)
-        dz = derivative(run, operation[DX], operation[INPUTS], first, last, real)
-        z = activation(run, operation[X], operation[INPUTS], first, last, real)
-        target = targets(run, operation[OUTPUTS], first, last, real)
-        return loss(losses, y, dz, z, target, option_at(run, operation[OPTION]), 1 / run[BATCH_ROWS], 0, 1)
+        losses = vector(run[at.LOSSES] + 8 * first, last - first, np.float64)
+        y = activation(run, operation[at.Y], operation[at.INPUTS], first, last, real)
+        dz = derivative(run, operation[at.DX], operation[at.INPUTS], first, last, real)
+        z = activation(run, operation[at.X], operation[at.INPUTS], first, last, real)
+        target = targets(run, operation[at.OUTPUTS], first, last, real)
+        return loss(losses, y, dz, z, target, option_at(run, operation[at.OPTION]), 1 / run[at.BATCH_ROWS], 0, 1)
 
     return measure

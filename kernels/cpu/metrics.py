@@ -4,21 +4,9 @@ import functools
 
 import numpy as np
 
+from .. import layout as at
 from ..jit import formula, kernel
-from ..layout import (
-    CAPACITY,
-    INPUTS,
-    METRICS,
-    OK,
-    OPTION,
-    OUTPUTS,
-    Y,
-    activation,
-    operation_record,
-    option_at,
-    run_record,
-    share,
-)
+from ..layout import OK, activation, operation_record, option_at, run_record, share
 from ..memory import vector
 from .losses import targets
 from .row_functions import class_of
@@ -117,10 +105,10 @@ def absolute_error(values, y, target, rank, size):
 @formula
 def _rows(run, operation, first, last, real):
     """values, y and target of rows first .. last; the first option says which metric of the batch it is."""
-    number = int(option_at(run, operation[OPTION]))
-    values = vector(run[METRICS] + 8 * (number * run[CAPACITY] + first), last - first, np.float64)
-    y = activation(run, operation[Y], operation[INPUTS], first, last, real)
-    return values, y, targets(run, operation[OUTPUTS], first, last, real)
+    number = int(option_at(run, operation[at.OPTION]))
+    values = vector(run[at.METRICS] + 8 * (number * run[at.CAPACITY] + first), last - first, np.float64)
+    y = activation(run, operation[at.Y], operation[at.INPUTS], first, last, real)
+    return values, y, targets(run, operation[at.OUTPUTS], first, last, real)
 
 
 @functools.cache
@@ -146,7 +134,7 @@ def plan_top_k_accuracy(real):
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         values, y, target = _rows(run, operation, first, last, real)
-        k = int(option_at(run, operation[OPTION] + 1))
+        k = int(option_at(run, operation[at.OPTION] + 1))
         top_k_accuracy(values, y, target, k, 0, 1)
         return OK
 

@@ -8,8 +8,6 @@ from numba.extending import intrinsic
 from .tile import PANEL_VECTORS, SCALARS, TILE_VECTORS, repeat
 from .vectors import INTEGER, Vectors
 
-__all__ = ["copy_panel", "outer_product", "sum_rows", "transpose_panel"]
-
 _ADDRESS = types.intp
 
 

@@ -8,32 +8,12 @@ import functools
 
 import numpy as np
 
+from .. import layout as at
 from ..formulas.elementary import not_finite
 from ..formulas.own import own_formula
 from ..formulas.penalties import own_term, penalty_term, squared_slope
 from ..jit import formula, kernel
-from ..layout import (
-    COLUMNS,
-    CONSTRAINT_OPTION,
-    FIRST_CHUNK,
-    FIRST_NORM,
-    GRADIENTS,
-    LENGTH,
-    NORMS,
-    NOT_FINITE,
-    OFFSET,
-    OK,
-    PARAMETERS,
-    PENALTIES,
-    PENALTY,
-    PENALTY_CHUNK,
-    PENALTY_SLOPE,
-    elements,
-    option_at,
-    parameter_record,
-    run_record,
-    share,
-)
+from ..layout import NOT_FINITE, OK, PENALTY_CHUNK, elements, option_at, parameter_record, run_record, share
 from ..memory import item_size, line, matrix, stack_vector, vector
 from .row_functions import sum_in_lanes
 
@@ -153,9 +133,9 @@ def own_penalty_slope(slope):
 @formula
 def l1_and_l2(run, parameter):
     """l1 and l2 of a parameter, as far as updates apply them themselves."""
-    if parameter[PENALTY] < 0 or parameter[PENALTY_SLOPE] != 0:
+    if parameter[at.PENALTY] < 0 or parameter[at.PENALTY_SLOPE] != 0:
         return 0.0, 0.0
-    return option_at(run, parameter[PENALTY]), option_at(run, parameter[PENALTY] + 1)
+    return option_at(run, parameter[at.PENALTY]), option_at(run, parameter[at.PENALTY] + 1)
 
 
 @functools.cache
@@ -164,11 +144,11 @@ def plan_squared_norms(real):
 
     def norms(run_address, parameter_address, first, last):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
-        columns = parameter[COLUMNS]
-        offset = parameter[OFFSET] + first * columns
-        p = matrix(run[PARAMETERS] + offset * item_size(real), last - first, columns, real)
-        g = matrix(run[GRADIENTS] + offset * item_size(real), last - first, columns, real)
-        found = vector(run[NORMS] + 8 * (parameter[FIRST_NORM] + first), last - first, np.float64)
+        columns = parameter[at.COLUMNS]
+        offset = parameter[at.OFFSET] + first * columns
+        p = matrix(run[at.PARAMETERS] + offset * item_size(real), last - first, columns, real)
+        g = matrix(run[at.GRADIENTS] + offset * item_size(real), last - first, columns, real)
+        found = vector(run[at.NORMS] + 8 * (parameter[at.FIRST_NORM] + first), last - first, np.float64)
         l1, l2 = l1_and_l2(run, parameter)
         squared_norms(found, p, g, l1, l2, 0, 1)
         return OK
@@ -182,9 +162,9 @@ def plan_max_norm(real):
 
     def constrain(run_address, parameter_address, rank, size):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
-        address = run[PARAMETERS] + parameter[OFFSET] * item_size(real)
-        p = matrix(address, parameter[LENGTH], parameter[COLUMNS], real)
-        return max_norm(p, option_at(run, parameter[CONSTRAINT_OPTION]), rank, size)
+        address = run[at.PARAMETERS] + parameter[at.OFFSET] * item_size(real)
+        p = matrix(address, parameter[at.LENGTH], parameter[at.COLUMNS], real)
+        return max_norm(p, option_at(run, parameter[at.CONSTRAINT_OPTION]), rank, size)
 
     return constrain
 
@@ -195,13 +175,13 @@ def plan_penalty(real, total=penalty_sum):
 
     def penalty(run_address, parameter_address, first, last):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
-        length = parameter[LENGTH] * parameter[COLUMNS]
+        length = parameter[at.LENGTH] * parameter[at.COLUMNS]
         l1, l2 = l1_and_l2(run, parameter)
-        penalties = vector(run[PENALTIES] + 8 * parameter[FIRST_CHUNK], last, np.float64)
+        penalties = vector(run[at.PENALTIES] + 8 * parameter[at.FIRST_CHUNK], last, np.float64)
         for chunk in range(first, last):
             start = chunk * PENALTY_CHUNK
             rest = min(PENALTY_CHUNK, length - start)
-            p = elements(run[PARAMETERS], parameter[OFFSET] + start, rest, real)
+            p = elements(run[at.PARAMETERS], parameter[at.OFFSET] + start, rest, real)
             penalties[chunk] = total(p, l1, l2)
         return OK
 
@@ -220,8 +200,8 @@ def plan_own_penalty_slope(slope, real):
 
     def add(run_address, parameter_address, first, last):
         run, parameter = run_record(run_address), parameter_record(parameter_address)
-        p = elements(run[PARAMETERS], parameter[OFFSET] + first, last - first, real)
-        g = elements(run[GRADIENTS], parameter[OFFSET] + first, last - first, real)
+        p = elements(run[at.PARAMETERS], parameter[at.OFFSET] + first, last - first, real)
+        g = elements(run[at.GRADIENTS], parameter[at.OFFSET] + first, last - first, real)
         add_slope(g, p, 0, 1)
         return OK
 

@@ -33,8 +33,6 @@ from .amx import (
 from .panels import transpose_panel
 from .shares import by_columns
 
-__all__ = ["IN_PIECES", "multiplication", "of_pieces", "room_bytes"]
-
 #: Inputs and units of a layer whose products gain from pieces. (Measured, as the next two. With more units there would
 #: be no room for 16 rows of dW: ``layout.update_rows``.)
 LEAST_SIDE, MOST_SIDE = 128, 4096

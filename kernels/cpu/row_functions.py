@@ -7,18 +7,6 @@ import numpy as np
 from ..jit import formula
 from ..memory import line
 
-__all__ = [
-    "class_of",
-    "column_of_largest",
-    "is_label",
-    "label_of",
-    "row_maximum",
-    "row_means",
-    "row_product",
-    "row_sum",
-    "sum_in_lanes",
-]
-
 
 @functools.cache
 def sum_in_lanes(term):

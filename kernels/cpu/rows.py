@@ -6,25 +6,11 @@ import functools
 
 import numpy as np
 
+from .. import layout as at
 from ..formulas.elementary import not_finite
 from ..formulas.updates import noted
 from ..jit import kernel
-from ..layout import (
-    DY,
-    INPUTS,
-    KEPT,
-    LOSSES,
-    NOT_FINITE,
-    NOWHERE,
-    OK,
-    WEIGHTS,
-    Y,
-    activation,
-    derivative,
-    operation_record,
-    run_record,
-    share,
-)
+from ..layout import NOT_FINITE, NOWHERE, OK, activation, derivative, operation_record, run_record, share
 from ..memory import item_size, line, matrix, vector
 from .gather import row_number
 
@@ -64,7 +50,7 @@ def plan_look_at_rows(real):
 
     def look(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        x = activation(run, NOWHERE, operation[INPUTS], first, last, real)
+        x = activation(run, NOWHERE, operation[at.INPUTS], first, last, real)
         numbers, bad = line(x, 0, x.size), np.int32(0)
         for i in range(numbers.shape[0]):
             bad = noted(bad, numbers[i])
@@ -79,11 +65,11 @@ def plan_weigh_rows(real):
 
     def weigh(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        losses = vector(run[LOSSES], last, np.float64)
-        dy = derivative(run, operation[DY], operation[INPUTS], 0, last, real)
+        losses = vector(run[at.LOSSES], last, np.float64)
+        dy = derivative(run, operation[at.DY], operation[at.INPUTS], 0, last, real)
         status = OK
         for row in range(first, last):
-            weight = vector(run[WEIGHTS] + 8 * row_number(run, row), 1, np.float64)
+            weight = vector(run[at.WEIGHTS] + 8 * row_number(run, row), 1, np.float64)
             status = max(status, weigh_rows(losses[row : row + 1], dy[row : row + 1], weight, 0, 1))
         return status
 
@@ -96,9 +82,9 @@ def plan_keep_rows(real):
 
     def keep(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        width = operation[INPUTS]
-        kept = matrix(run[KEPT] + first * width * item_size(real), last - first, width, real)
-        keep_rows(kept, activation(run, operation[Y], width, first, last, real), 0, 1)
+        width = operation[at.INPUTS]
+        kept = matrix(run[at.KEPT] + first * width * item_size(real), last - first, width, real)
+        keep_rows(kept, activation(run, operation[at.Y], width, first, last, real), 0, 1)
         return OK
 
     return keep

@@ -8,10 +8,17 @@ from functools import cache, cached_property, partial
 
 import numpy as np
 
-from .. import layout
+from .. import layout as at
 from ..compile_ahead import compile_ahead
 from ..jit import address, c_function
-from ..layout import PENALTY_CHUNK
+from ..layout import (
+    OPERATION_FIELDS,
+    PARAMETER_FIELDS,
+    PENALTY_CHUNK,
+    PIECES_UPDATE_CHUNK,
+    PROGRAM_FIELDS,
+    RUN_FIELDS,
+)
 from ..memory import CACHE_LINE, aligned_zeros
 from ..random import shuffled_order
 from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, pieces, rows, updates
@@ -19,8 +26,6 @@ from .crew import post, run_together, serve, wait
 from .engine import infer, train
 from .shares import by_columns
 from .workers import new_sync
-
-__all__ = ["Runner"]
 
 #: What a worker has at SCALE before its first step, a cache line: the factor of the gradient, and zeros.
 FIRST_SCALE = np.array([1.0, *[0.0] * (CACHE_LINE // 8 - 1)])
@@ -87,9 +92,9 @@ class Runner:
         self.fixed_run = None
         penalized = [parameter.size for parameter in plan.parameters if parameter.penalized]
         self.chunks = sum(-(-size // PENALTY_CHUNK) for size in penalized)
-        self.gather_operation = np.zeros(layout.OPERATION_FIELDS, np.int64)
-        self.gather_operation[layout.INPUTS] = plan.inputs
-        self.gather_operation[layout.OUTPUTS] = plan.target_width
+        self.gather_operation = np.zeros(OPERATION_FIELDS, np.int64)
+        self.gather_operation[at.INPUTS] = plan.inputs
+        self.gather_operation[at.OUTPUTS] = plan.target_width
         self.penalties = np.zeros(max(1, self.chunks))
         self.norms = np.zeros(max(1, sum(parameter.shape[0] for parameter in plan.parameters)))
         self.parts = np.zeros(0, self.real)
@@ -98,8 +103,8 @@ class Runner:
         self.workers = self.pieces_bytes = 0
         self.marked_for = None  # what ``_mark_products`` was called for
         #: The records of the call that runs, and their addresses.
-        self.records = np.zeros(layout.RUN_FIELDS + layout.PROGRAM_FIELDS, np.int64)
-        self.run, self.program = self.records[: layout.RUN_FIELDS], self.records[layout.RUN_FIELDS :]
+        self.records = np.zeros(RUN_FIELDS + PROGRAM_FIELDS, np.int64)
+        self.run, self.program = self.records[:RUN_FIELDS], self.records[RUN_FIELDS:]
         self.addresses = self.run.ctypes.data, self.program.ctypes.data
         #: The records of the last call of the plan's operations by their name, each with the form of its data.
         self.filled: dict[str, tuple[tuple, np.ndarray]] = {}
@@ -156,20 +161,20 @@ class Runner:
         """
         if name not in self.tables:
             operations = list(self._operations(name))
-            table = np.zeros((len(operations), layout.OPERATION_FIELDS), np.int64)
+            table = np.zeros((len(operations), OPERATION_FIELDS), np.int64)
             for number, (operation, forward, backward) in enumerate(operations):
                 record = table[number]
                 if forward is None:
-                    table[number - 1, [layout.RECTIFIED, layout.Y]] = 1, operation.y
+                    table[number - 1, [at.RECTIFIED, at.Y]] = 1, operation.y
                 else:
-                    record[layout.FORWARD] = address(forward())
+                    record[at.FORWARD] = address(forward())
                 if backward is not None:
-                    record[layout.BACKWARD] = address(backward())
-                record[layout.INPUTS], record[layout.OUTPUTS] = operation.inputs, operation.outputs
-                record[layout.X], record[layout.Y] = operation.x, operation.y
-                record[layout.DX], record[layout.DY] = operation.dx, operation.dy
-                record[layout.W], record[layout.B] = operation.weights, operation.bias
-                record[layout.LAYER], record[layout.OPTION] = operation.layer, operation.option
+                    record[at.BACKWARD] = address(backward())
+                record[at.INPUTS], record[at.OUTPUTS] = operation.inputs, operation.outputs
+                record[at.X], record[at.Y] = operation.x, operation.y
+                record[at.DX], record[at.DY] = operation.dx, operation.dy
+                record[at.W], record[at.B] = operation.weights, operation.bias
+                record[at.LAYER], record[at.OPTION] = operation.layer, operation.option
             self.tables[name] = table
         return self.tables[name]
 
@@ -179,30 +184,30 @@ class Runner:
         plan, real = self.plan, self.real
         update = address(update_call(plan, real)()) if plan.update is not None else 0
         norms = chunks = 0
-        table = np.zeros((len(plan.parameters), layout.PARAMETER_FIELDS), np.int64)
+        table = np.zeros((len(plan.parameters), PARAMETER_FIELDS), np.int64)
         for record, parameter in zip(table, plan.parameters, strict=True):
-            record[layout.GRADIENT] = address(GRADIENTS[parameter.role](real))
-            record[layout.UPDATE] = update
-            record[layout.OFFSET] = parameter.offset
-            record[layout.LENGTH] = parameter.shape[0]
-            record[layout.COLUMNS] = parameter.shape[1] if len(parameter.shape) > 1 else 1
-            record[layout.OPERATION] = parameter.operation
-            record[layout.PENALTY] = parameter.penalty
-            record[layout.DECAY] = parameter.decay
-            record[layout.FIRST_NORM] = norms
+            record[at.GRADIENT] = address(GRADIENTS[parameter.role](real))
+            record[at.UPDATE] = update
+            record[at.OFFSET] = parameter.offset
+            record[at.LENGTH] = parameter.shape[0]
+            record[at.COLUMNS] = parameter.shape[1] if len(parameter.shape) > 1 else 1
+            record[at.OPERATION] = parameter.operation
+            record[at.PENALTY] = parameter.penalty
+            record[at.DECAY] = parameter.decay
+            record[at.FIRST_NORM] = norms
             norms += parameter.shape[0]
             if parameter.own_penalty is not None:
                 value, slope = parameter.own_penalty
-                record[layout.PENALTY_VALUE] = address(penalties.plan_own_penalty(value, real))
-                record[layout.PENALTY_SLOPE] = address(penalties.plan_own_penalty_slope(slope, real))
+                record[at.PENALTY_VALUE] = address(penalties.plan_own_penalty(value, real))
+                record[at.PENALTY_SLOPE] = address(penalties.plan_own_penalty_slope(slope, real))
             elif parameter.penalty >= 0:
-                record[layout.PENALTY_VALUE] = address(penalties.plan_penalty(real))
-            if record[layout.PENALTY_VALUE] != 0:
-                record[layout.FIRST_CHUNK] = chunks
+                record[at.PENALTY_VALUE] = address(penalties.plan_penalty(real))
+            if record[at.PENALTY_VALUE] != 0:
+                record[at.FIRST_CHUNK] = chunks
                 chunks += -(-parameter.size // PENALTY_CHUNK)
             if parameter.constraint >= 0 and update != 0:  # without an update the weights stay as they are
-                record[layout.CONSTRAINT] = address(penalties.plan_max_norm(real))
-                record[layout.CONSTRAINT_OPTION] = parameter.constraint
+                record[at.CONSTRAINT] = address(penalties.plan_max_norm(real))
+                record[at.CONSTRAINT_OPTION] = parameter.constraint
         return table
 
     def _of_pieces(self, rows, parts):
@@ -223,17 +228,17 @@ class Runner:
         if self.marked_for != (rows, parts, workers):
             self.marked_for = None  # Ctrl-C may end this anywhere
             marks, room, table = self._of_pieces(rows, parts), 0, self._table("operations")
-            table[:, [layout.OF_PIECES, layout.DW_OF_PIECES]] = marks
-            table[:, [layout.Y_COLUMNS, layout.DX_COLUMNS]] = 0
+            table[:, [at.OF_PIECES, at.DW_OF_PIECES]] = marks
+            table[:, [at.Y_COLUMNS, at.DX_COLUMNS]] = 0
             for record, each, (with_W, of_dW) in zip(table, self.plan.operations, marks, strict=True):
                 if with_W or of_dW:
                     room = max(room, pieces.room_bytes(rows if of_dW else 0, each.inputs, each.outputs))
                 if each.kind == "dense" and not parts:
                     if by_columns(each.inputs, each.outputs, rows, workers):
-                        record[layout.Y_COLUMNS] = each.outputs
+                        record[at.Y_COLUMNS] = each.outputs
                     if by_columns(each.outputs, each.inputs, rows, workers) and each.dx >= 0:
-                        record[layout.DX_COLUMNS] = each.inputs
-            self.bytes_of_pieces, self.whole = room, bool(table[:, [layout.Y_COLUMNS, layout.DX_COLUMNS]].any())
+                        record[at.DX_COLUMNS] = each.inputs
+            self.bytes_of_pieces, self.whole = room, bool(table[:, [at.Y_COLUMNS, at.DX_COLUMNS]].any())
             self.marked_for = rows, parts, workers
         return self.bytes_of_pieces
 
@@ -262,7 +267,7 @@ class Runner:
             workers, pieces_bytes = max(workers, self.workers), max(pieces_bytes, self.pieces_bytes)
             self.scales = aligned_zeros(workers * CACHE_LINE // 8, np.float64).reshape(workers, -1)  # a line for each
             self.workspace = gemm.workspace(self.real, workers, pieces_bytes).reshape(workers, -1)
-            self.gradient_rooms = aligned_zeros(workers * layout.PIECES_UPDATE_CHUNK, self.real).reshape(workers, -1)
+            self.gradient_rooms = aligned_zeros(workers * PIECES_UPDATE_CHUNK, self.real).reshape(workers, -1)
             self.workers, self.pieces_bytes = workers, pieces_bytes
 
     def _forget_places(self):
@@ -272,24 +277,24 @@ class Runner:
 
     def _fixed_run_record(self):
         """What is the same in the run records of all calls, until more room is made."""
-        run = np.zeros(layout.RUN_FIELDS, np.int64)
+        run = np.zeros(RUN_FIELDS, np.int64)
         arenas = self.arenas
-        run[layout.PARAMETERS] = arenas.parameters.ctypes.data
-        run[layout.GRADIENTS] = arenas.gradients.ctypes.data
-        for field, slot in zip((layout.FIRST_SLOT, layout.SECOND_SLOT), arenas.slots, strict=False):
+        run[at.PARAMETERS] = arenas.parameters.ctypes.data
+        run[at.GRADIENTS] = arenas.gradients.ctypes.data
+        for field, slot in zip((at.FIRST_SLOT, at.SECOND_SLOT), arenas.slots, strict=False):
             run[field] = slot.ctypes.data
-        run[layout.ACTIVATIONS] = self.activations.ctypes.data
-        run[layout.DERIVATIVES] = self.derivatives.ctypes.data
-        run[layout.ARENA_ROWS], run[layout.CAPACITY] = self.arena_rows, self.capacity
-        run[layout.INPUT], run[layout.TARGET] = self.inputs.ctypes.data, self.targets.ctypes.data
-        run[layout.LOSSES], run[layout.METRICS] = self.row_losses.ctypes.data, self.row_metrics.ctypes.data
-        run[layout.OPTIONS] = self.options.ctypes.data
-        run[layout.PENALTIES] = self.penalties.ctypes.data
-        run[layout.NORMS] = self.norms.ctypes.data
-        run[layout.SCALE] = self.scales.ctypes.data
-        run[layout.WORKSPACE] = self.workspace.ctypes.data
-        run[layout.GRADIENT_ROOM] = self.gradient_rooms.ctypes.data
-        run[layout.PARTS], run[layout.PART_LENGTH] = self.parts.ctypes.data, self.plan.length
+        run[at.ACTIVATIONS] = self.activations.ctypes.data
+        run[at.DERIVATIVES] = self.derivatives.ctypes.data
+        run[at.ARENA_ROWS], run[at.CAPACITY] = self.arena_rows, self.capacity
+        run[at.INPUT], run[at.TARGET] = self.inputs.ctypes.data, self.targets.ctypes.data
+        run[at.LOSSES], run[at.METRICS] = self.row_losses.ctypes.data, self.row_metrics.ctypes.data
+        run[at.OPTIONS] = self.options.ctypes.data
+        run[at.PENALTIES] = self.penalties.ctypes.data
+        run[at.NORMS] = self.norms.ctypes.data
+        run[at.SCALE] = self.scales.ctypes.data
+        run[at.WORKSPACE] = self.workspace.ctypes.data
+        run[at.GRADIENT_ROOM] = self.gradient_rooms.ctypes.data
+        run[at.PARTS], run[at.PART_LENGTH] = self.parts.ctypes.data, self.plan.length
         return run
 
     def _run_record(self, data, kept=None):
@@ -297,52 +302,52 @@ class Runner:
         if self.fixed_run is None:
             self.fixed_run = self._fixed_run_record()
         run = self.fixed_run.copy()
-        run[layout.SOURCE_ROW_STRIDE], run[layout.SOURCE_COLUMN_STRIDE] = data.inputs.strides
+        run[at.SOURCE_ROW_STRIDE], run[at.SOURCE_COLUMN_STRIDE] = data.inputs.strides
         self._point(run, data, kept)
         return run
 
     def _point(self, run, data, kept):
         """Put the addresses of the arrays of one call into its run record."""
-        run[layout.SOURCE], run[layout.TARGET_SOURCE], run[layout.WEIGHTS] = data.addresses
-        run[layout.KEPT] = 0 if kept is None else kept.ctypes.data
+        run[at.SOURCE], run[at.TARGET_SOURCE], run[at.WEIGHTS] = data.addresses
+        run[at.KEPT] = 0 if kept is None else kept.ctypes.data
 
     def _fixed_program(self, name, with_loss):
         """What is the same in all programs of the plan's operations ``name``."""
         plan, item = self.plan, np.dtype(self.real).itemsize
-        program = np.zeros(layout.PROGRAM_FIELDS, np.int64)
+        program = np.zeros(PROGRAM_FIELDS, np.int64)
         operations = self._table(name)
-        program[layout.OPERATIONS] = operations.ctypes.data
-        program[layout.OPERATION_COUNT] = len(operations)
-        program[layout.BACKWARD_FIRST] = plan.backward_first
+        program[at.OPERATIONS] = operations.ctypes.data
+        program[at.OPERATION_COUNT] = len(operations)
+        program[at.BACKWARD_FIRST] = plan.backward_first
         if name == "operations":
-            program[layout.PARAMETER_RECORDS] = self.parameters.ctypes.data
-            program[layout.PARAMETER_COUNT] = len(self.parameters)
-            program[layout.CONSTRAINED] = any(self.parameters[:, layout.CONSTRAINT])
-        program[layout.GATHER_OPERATION] = self.gather_operation.ctypes.data
-        program[layout.INPUT_ROW_BYTES] = item * plan.inputs
-        program[layout.TARGET_ROW_BYTES] = item * plan.target_width
-        program[layout.OUTPUT_ROW_BYTES] = item * plan.outputs
-        program[layout.ITEM_BYTES] = item
-        program[layout.BLOCK] = plan.block
-        program[layout.PENALTY_CHUNKS] = self.chunks
+            program[at.PARAMETER_RECORDS] = self.parameters.ctypes.data
+            program[at.PARAMETER_COUNT] = len(self.parameters)
+            program[at.CONSTRAINED] = any(self.parameters[:, at.CONSTRAINT])
+        program[at.GATHER_OPERATION] = self.gather_operation.ctypes.data
+        program[at.INPUT_ROW_BYTES] = item * plan.inputs
+        program[at.TARGET_ROW_BYTES] = item * plan.target_width
+        program[at.OUTPUT_ROW_BYTES] = item * plan.outputs
+        program[at.ITEM_BYTES] = item
+        program[at.BLOCK] = plan.block
+        program[at.PENALTY_CHUNKS] = self.chunks
         if with_loss:
-            program[layout.LOSS] = self._table("loss").ctypes.data
-            program[layout.METRIC_OPERATIONS] = self._table("metrics").ctypes.data
-            program[layout.METRIC_COUNT] = len(plan.metrics)
+            program[at.LOSS] = self._table("loss").ctypes.data
+            program[at.METRIC_OPERATIONS] = self._table("metrics").ctypes.data
+            program[at.METRIC_COUNT] = len(plan.metrics)
         return program
 
     def _program(self, data, kept, name, with_loss, gathered):
         if name not in self.fixed_programs:
             self.fixed_programs[name] = self._fixed_program(name, with_loss)
         program = self.fixed_programs[name].copy()
-        program[layout.ROWS] = len(data.inputs)
+        program[at.ROWS] = len(data.inputs)
         if with_loss and data.weights is not None:
-            program[layout.WEIGH] = address(rows.plan_weigh_rows(self.real))
+            program[at.WEIGH] = address(rows.plan_weigh_rows(self.real))
         if kept is not None:
-            program[layout.KEEP] = address(rows.plan_keep_rows(self.real))
+            program[at.KEEP] = address(rows.plan_keep_rows(self.real))
         item = data.inputs.itemsize
         if gathered or data.inputs.strides != (item * self.plan.inputs, item):
-            program[layout.GATHER] = address(gather.plan_gather(self.real))
+            program[at.GATHER] = address(gather.plan_gather(self.real))
         return program
 
     def _fill_records(self, name, data, kept, with_loss=True, gathered=False):
@@ -362,11 +367,11 @@ class Runner:
 
     def forget(self):
         """Until the next training ``has_changed`` says no."""
-        self.program[layout.BEGUN] = 0
+        self.program[at.BEGUN] = 0
 
     def has_changed(self):
         """Whether the last training, if it saved what it changes, has begun to change it."""
-        return self.program[layout.BEGUN] != 0
+        return self.program[at.BEGUN] != 0
 
     def train(
         self,
@@ -391,9 +396,9 @@ class Runner:
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
         batches = batch_size, first_batch, last_batch
         self.prepare(data, order, batches, rates, results, workers, kept, tolerance, saved)
-        self.run[layout.STEP], self.run[layout.SEED] = step, seed
+        self.run[at.STEP], self.run[at.SEED] = step, seed
         status = self._call(train, workers)
-        return status, int(self.run[layout.STEP]) - step, results
+        return status, int(self.run[at.STEP]) - step, results
 
     def prepare(self, data, order, batches, rates, results, workers, kept=None, tolerance=-1.0, saved=None, look=False):
         """Make the records of the next call those of a training, at step 0 with the seed 0.
@@ -414,24 +419,24 @@ class Runner:
         self._fill_records("operations", data, kept, gathered=order is not None)
         run, program = self.run, self.program
         if tolerance >= 0 or self.plan.clip_norm < np.inf:
-            program[layout.NORM] = address(penalties.plan_squared_norms(self.real))
-            program[layout.NORM_COUNT] = len(self.norms)
+            program[at.NORM] = address(penalties.plan_squared_norms(self.real))
+            program[at.NORM_COUNT] = len(self.norms)
             self.norm_limits[1] = tolerance
-            program[layout.NORM_LIMITS] = self.norm_limits.ctypes.data
+            program[at.NORM_LIMITS] = self.norm_limits.ctypes.data
         if self.whole:  # one block, in which all workers meet
-            program[layout.BLOCK] = capacity
-        program[layout.BATCH_SIZE], run[layout.PART_ROWS] = batch_size, max(1, part_rows)
+            program[at.BLOCK] = capacity
+        program[at.BATCH_SIZE], run[at.PART_ROWS] = batch_size, max(1, part_rows)
         if part_rows:
-            program[layout.FORM_PARTS] = address(parts.form_parts)
-            program[layout.COMBINE] = address(parts.plan_combine(self.real))
-            program[layout.TURN_ROWS] = turn_rows
-        program[layout.ROW_ORDER] = 0 if order is None else order.ctypes.data
-        program[layout.FIRST_BATCH], program[layout.LAST_BATCH] = first_batch, last_batch
-        program[layout.RATES], program[layout.RESULTS] = rates.ctypes.data, results.ctypes.data
-        program[layout.LOOK] = address(rows.plan_look_at_rows(self.real)) if look else 0
+            program[at.FORM_PARTS] = address(parts.form_parts)
+            program[at.COMBINE] = address(parts.plan_combine(self.real))
+            program[at.TURN_ROWS] = turn_rows
+        program[at.ROW_ORDER] = 0 if order is None else order.ctypes.data
+        program[at.FIRST_BATCH], program[at.LAST_BATCH] = first_batch, last_batch
+        program[at.RATES], program[at.RESULTS] = rates.ctypes.data, results.ctypes.data
+        program[at.LOOK] = address(rows.plan_look_at_rows(self.real)) if look else 0
         if saved is not None:
-            program[layout.SAVED] = saved.ctypes.data
-            program[layout.ARENA_LINES] = saved.strides[0] // CACHE_LINE
+            program[at.SAVED] = saved.ctypes.data
+            program[at.ARENA_LINES] = saved.strides[0] // CACHE_LINE
 
     def rooms(self):
         """What prepared records point to, beside their call's own arrays: they are valid while this stays the same."""
@@ -463,9 +468,9 @@ class Runner:
         self._fill_records(name, data, kept, evaluating)
         run, program = self.run, self.program
         results = np.zeros((blocks, 1 + len(self.plan.metrics)))
-        program[layout.RESULTS] = results.ctypes.data
-        run[layout.OUTPUT] = 0 if evaluating else outputs.ctypes.data
-        program[layout.LOOK] = address(rows.plan_look_at_rows(self.real)) if look else 0
+        program[at.RESULTS] = results.ctypes.data
+        run[at.OUTPUT] = 0 if evaluating else outputs.ctypes.data
+        program[at.LOOK] = address(rows.plan_look_at_rows(self.real)) if look else 0
         return self._call(infer, workers), results
 
     def inference_state(self):
@@ -477,8 +482,8 @@ class Runner:
         self._reserve(1, 1, 0, 1)
         run, program = self._fixed_run_record(), self._fixed_program("prediction", False)
         memory = aligned_zeros(plan.columns * rows, self.real), gemm.workspace(self.real), self.options
-        run[layout.ACTIVATIONS], run[layout.WORKSPACE] = memory[0].ctypes.data, memory[1].ctypes.data
-        run[layout.ARENA_ROWS] = run[layout.CAPACITY] = rows
+        run[at.ACTIVATIONS], run[at.WORKSPACE] = memory[0].ctypes.data, memory[1].ctypes.data
+        run[at.ARENA_ROWS] = run[at.CAPACITY] = rows
         return np.concatenate([run, program]), (*memory, self._table("prediction"))
 
     def _call(self, function, size):
@@ -489,12 +494,12 @@ class Runner:
         self.scales[:] = FIRST_SCALE
         if size > 1:
             sync = new_sync(size)
-            program[layout.SYNC] = sync.ctypes.data
+            program[at.SYNC] = sync.ctypes.data
             runs = [run, *(run.copy() for _ in range(1, size))]
             for rank, record in enumerate(runs):
-                record[layout.WORKSPACE] += rank * self.workspace.strides[0]
-                record[layout.SCALE] += rank * self.scales.strides[0]
-                record[layout.GRADIENT_ROOM] += rank * self.gradient_rooms.strides[0]
+                record[at.WORKSPACE] += rank * self.workspace.strides[0]
+                record[at.SCALE] += rank * self.scales.strides[0]
+                record[at.GRADIENT_ROOM] += rank * self.gradient_rooms.strides[0]
             status = run_together(function, runs, program, sync)
             if status is not None:
                 return status

@@ -8,8 +8,6 @@ columns, and all the more the more workers there are.
 from ..jit import formula
 from ..layout import share
 
-__all__ = ["by_columns", "share_of_columns"]
-
 #: Numbers that each worker need not read, at least, where it gets columns instead of rows. (Measured on two cores:
 #: layers of 512 with 64 rows and of 1,024 with 32 to 256 gain 4 to 20 %; 784-256 with 128 rows would lose 4 %.)
 LEAST_SPARED = 100_000

@@ -13,8 +13,6 @@ from numba.extending import intrinsic
 from ..jit import COMPILED, formula
 from ..target import X86
 
-__all__ = ["restore_subnormal", "without_subnormal"]
-
 #: Bits of the control register of x86's vector unit: results that are subnormal become zero; operands that are, too.
 _FLUSH_TO_ZERO, _DENORMALS_ARE_ZERO = 1 << 15, 1 << 6
 

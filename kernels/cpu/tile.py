@@ -13,22 +13,6 @@ from numba.extending import intrinsic
 from ..memory import prefetch
 from .vectors import INTEGER, REGISTERS, Vectors
 
-__all__ = [
-    "LONE_ROWS",
-    "NARROW_HEIGHT",
-    "PANEL_VECTORS",
-    "SCALARS",
-    "TILE_HEIGHT",
-    "TILE_VECTORS",
-    "WIDE_HEIGHTS",
-    "WIDE_VECTORS",
-    "multiply_tile",
-    "rectify",
-    "repeat",
-    "row_places",
-    "vector_length",
-]
-
 #: Vectors side by side in a tile. Each number of A is loaded once for both.
 TILE_VECTORS = 2
 

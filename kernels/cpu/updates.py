@@ -19,31 +19,13 @@ import functools
 
 import numpy as np
 
+from .. import layout as at
 from ..formulas import updates as formulas
 from ..formulas.own import own_procedure
 from ..formulas.penalties import slope_with_l1, soft_threshold
 from ..formulas.updates import bias_corrections, by_corrected_root, by_root, noted, slope_of
 from ..jit import formula, kernel
-from ..layout import (
-    DECAY,
-    FIRST_SLOT,
-    GRADIENTS,
-    NOT_FINITE,
-    OFFSET,
-    OK,
-    OPTIMIZER_OPTIONS,
-    OPTIONS,
-    PARAMETERS,
-    RATE,
-    SCALE,
-    SECOND_SLOT,
-    STEP,
-    elements,
-    option_at,
-    parameter_record,
-    run_record,
-    share,
-)
+from ..layout import NOT_FINITE, OK, OPTIMIZER_OPTIONS, elements, option_at, parameter_record, run_record, share
 from ..memory import CACHE_LINE, fetch_to_write, vector
 from .penalties import l1_and_l2
 
@@ -341,11 +323,11 @@ def _number(address):
 @formula
 def _arrays(run, parameter, first, last, real):
     """Elements first .. last of a parameter, its gradient and its two slots; a slot that is not there is empty."""
-    start, length = parameter[OFFSET] + first, last - first
-    p = elements(run[PARAMETERS], start, length, real)
-    g = elements(run[GRADIENTS], start, length, real)
-    first_slot = elements(run[FIRST_SLOT], start, length if run[FIRST_SLOT] != 0 else 0, real)
-    second_slot = elements(run[SECOND_SLOT], start, length if run[SECOND_SLOT] != 0 else 0, real)
+    start, length = parameter[at.OFFSET] + first, last - first
+    p = elements(run[at.PARAMETERS], start, length, real)
+    g = elements(run[at.GRADIENTS], start, length, real)
+    first_slot = elements(run[at.FIRST_SLOT], start, length if run[at.FIRST_SLOT] != 0 else 0, real)
+    second_slot = elements(run[at.SECOND_SLOT], start, length if run[at.SECOND_SLOT] != 0 else 0, real)
     return p, g, first_slot, second_slot
 
 
@@ -360,7 +342,7 @@ def for_plan(update):
         def update_elements(run_address, parameter_address, first, last):
             run, parameter = run_record(run_address), parameter_record(parameter_address)
             l1, l2 = l1_and_l2(run, parameter)
-            rate, last_ones = _number(run[RATE]), (_number(run[SCALE]), option_at(run, 0), l1, l2, 0, 1)
+            rate, last_ones = _number(run[at.RATE]), (_number(run[at.SCALE]), option_at(run, 0), l1, l2, 0, 1)
             return call(run, parameter, _arrays(run, parameter, first, last, real), rate, last_ones)
 
         return update_elements
@@ -402,8 +384,8 @@ def plan_adam_update(run, parameter, arrays, rate, last):
     """``adam_update`` for a plan; the next options: beta_1, beta_2, epsilon, decay."""
     p, g, m, v = arrays
     beta_1, beta_2, epsilon = option_at(run, 1), option_at(run, 2), option_at(run, 3)
-    decay = option_at(run, 4) if parameter[DECAY] != 0 else 0.0
-    numbers, step = vector(run[SCALE], 4, np.float64), run[STEP] + 1
+    decay = option_at(run, 4) if parameter[at.DECAY] != 0 else 0.0
+    numbers, step = vector(run[at.SCALE], 4, np.float64), run[at.STEP] + 1
     if numbers[1] != step:  # the first of this worker's parameters: small ones take less time than two powers
         numbers[1] = step
         numbers[2], numbers[3] = bias_corrections(beta_1, beta_2, step)
@@ -418,7 +400,7 @@ def plan_own_update(function, slots, real):
     @for_plan
     def update(run, parameter, arrays, rate, last):
         p, g, first_slot, second_slot = arrays
-        settings = vector(run[OPTIONS] + 8, OPTIMIZER_OPTIONS - 1, np.float64)
-        return kernel_of_it(p, first_slot, second_slot, g, rate, run[STEP] + 1, settings, *last)
+        settings = vector(run[at.OPTIONS] + 8, OPTIMIZER_OPTIONS - 1, np.float64)
+        return kernel_of_it(p, first_slot, second_slot, g, rate, run[at.STEP] + 1, settings, *last)
 
     return update(real)

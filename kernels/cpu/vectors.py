@@ -12,8 +12,6 @@ from numba.core import cgutils
 
 from .. import target
 
-__all__ = ["INTEGER", "REGISTERS", "VECTOR_BYTES", "Vectors"]
-
 #: As Numba gets them, so that the width suits the code, and the stamp of the compile cache knows it.
 _FEATURES = frozenset(target.features().split(","))
 

@@ -21,8 +21,6 @@ from ..jit import COMPILED, formula
 from ..layout import ABORTED, OK
 from ..memory import CACHE_LINE, aligned_zeros, vector
 
-__all__ = ["abort", "barrier", "new_sync", "take_core"]
-
 #: Spins before a waiting worker offers its core to others: ten to some tens of microseconds, as long as workers of a
 #: medium network wait for one another; longer, the other one has no core, or much more to do.
 SPINS = 1000

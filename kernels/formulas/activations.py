@@ -28,8 +28,6 @@ from .elementary import (
     unlifted,
 )
 
-__all__ = ["ACTIVATIONS", "Activation"]
-
 
 class Activation(NamedTuple):
     """An activation function: ``y = value(x)`` and its derivative ``slope(x, y)``.

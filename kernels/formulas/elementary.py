@@ -20,26 +20,6 @@ import numpy as np
 
 from ..jit import COMPILED, contracted, formula
 
-__all__ = [
-    "at_least",
-    "at_most",
-    "exp",
-    "expm1",
-    "fused",
-    "log",
-    "log1p",
-    "normal_tail",
-    "not_finite",
-    "quotient",
-    "root",
-    "scaled_exp",
-    "scaled_gauss",
-    "single",
-    "tanh",
-    "tanh_parts",
-    "unlifted",
-]
-
 
 @contracted
 def fused(a, b, c):

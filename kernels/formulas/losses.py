@@ -8,19 +8,6 @@ ignore it.
 from ..jit import formula
 from .elementary import at_least, at_most, exp, log1p
 
-__all__ = [
-    "absolute_error",
-    "absolute_error_slope",
-    "huber",
-    "huber_slope",
-    "pinball",
-    "pinball_slope",
-    "sigmoid_cross_entropy",
-    "smoothed",
-    "squared_error",
-    "squared_error_slope",
-]
-
 
 @formula
 def squared_error(y, target, unused):

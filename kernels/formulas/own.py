@@ -23,8 +23,6 @@ from ..compiler import PartCompiler
 from ..jit import COMPILED, FLAGS, Formula, FormulaError, formula
 from . import elementary
 
-__all__ = ["activation_formulas", "frozen", "loss_formulas", "own_formula", "own_procedure"]
-
 #: Functions of ``math`` and ``numpy`` that are a library call an element, and that we have without one.
 VECTORIZED = ("exp", "expm1", "log", "log1p", "tanh")
 

@@ -7,8 +7,6 @@ import numpy as np
 from ..jit import formula
 from .own import own_formula
 
-__all__ = ["own_term", "penalty_term", "slope_with_l1", "soft_threshold", "squared_slope"]
-
 
 @formula
 def penalty_term(w, l1, l2):

@@ -10,21 +10,6 @@ from ..jit import formula
 from .elementary import fused, quotient, root, single
 from .penalties import soft_threshold
 
-__all__ = [
-    "adagrad",
-    "adam",
-    "bias_corrections",
-    "by_corrected_root",
-    "by_root",
-    "momentum",
-    "momentum_shrunk",
-    "noted",
-    "rmsprop_step",
-    "rmsprop_velocity",
-    "sgd",
-    "slope_of",
-]
-
 
 @formula
 def sgd(p, g, rate):
