@@ -109,6 +109,39 @@ def test_move_from_pytorch():
     run(along, network() | names, "from_pytorch.md")
 
 
+EXPORT = "docs/how-to/export.md"
+
+
+def exported() -> dict:
+    """What the page about other programs takes for granted, with a network of several kinds of layers."""
+    names = network()
+    layers = [fn.Dense(32, "relu"), fn.Dropout(0.2), fn.Dense(16, use_bias=False), fn.Activation("leaky_relu")]
+    model = fn.Model([fn.Input(64), *layers, fn.Dense(10, "softmax")], seed=0)
+    model.compile("adam", "cross_entropy")
+    model.fit(names["X"], names["y"], epochs=2, verbose=0)
+    return names | {"model": model}
+
+
+def test_take_a_network_to_pytorch():
+    pytest.importorskip("torch")
+    run(blocks(EXPORT)[0], exported(), EXPORT)
+
+
+def test_take_a_network_to_onnx(monkeypatch, tmp_path):
+    pytest.importorskip("onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    monkeypatch.chdir(tmp_path)
+    names = exported()
+    X, model = names["X"], names["model"]
+    _, graph, session = blocks(EXPORT)
+    run(graph, names, EXPORT)
+    (found,) = ReferenceEvaluator("digits.onnx").run(None, {"x": X})
+    np.testing.assert_allclose(found, model.predict(X), rtol=0, atol=1e-5)
+    if importlib.util.find_spec("onnxruntime"):
+        run(session, names, EXPORT)
+
+
 @pytest.mark.parametrize("page", ["docs/how-to/from_keras.md", "docs/how-to/from_pytorch.md"])
 def test_the_side_of_fastnn_runs_where_the_other_library_is_missing(page):
     names = network()
