@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 
+#: The most that may be set for steps and epochs: counted on from there, they never come to the end of 64-bit numbers.
+MOST_STEPS = 2**62
+
 #: How far from 1 the numbers of a row may sum up to, to be taken for probabilities of classes.
 SUM_TOLERANCE = 1e-3
 

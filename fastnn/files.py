@@ -16,6 +16,7 @@ import json
 import math
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
@@ -43,6 +44,9 @@ WRITTEN = "a file that model.save or model.save_weights of fastnn wrote"
 
 #: Bytes of a header at most; a model of thousands of layers needs a few hundred kilobytes.
 MOST_HEADER = 1 << 24
+
+#: The axes that an array of NumPy's may have in all its versions.
+MOST_AXES = 32
 
 #: Parts within parts: a layer's regularizer, an optimizer's schedule within a warm-up.
 DEEPEST = 20
@@ -321,8 +325,8 @@ def read_model(path: Place, parts: Mapping[str, Any] | None) -> tuple[dict[str, 
     missing = {"name", "dtype", "seed", "step", "epoch", "layers", "compiled"} - set(description)
     if missing:
         raise ModelFileError(f"the file does not say the model's {', '.join(sorted(missing))}")
-    for key in ("step", "epoch", "seed"):
-        if type(description[key]) is not int or not 0 <= description[key] < 2**63:
+    for key, most in (("step", checks.MOST_STEPS), ("epoch", checks.MOST_STEPS), ("seed", 2**63 - 1)):
+        if type(description[key]) is not int or not 0 <= description[key] <= most:
             raise ModelFileError(f"the file says that the model's {key} is {shown(description[key])}")
     classes, parts = known_classes(), parts or {}
     description["layers"] = revive(description["layers"], classes, parts)
@@ -373,11 +377,14 @@ def _check_sizes(layers: Any, tensors: Mapping[str, np.ndarray]) -> None:
 
     if not isinstance(layers, list) or not all(isinstance(layer, Layer) for layer in layers):
         raise ModelFileError("the file does not describe a list of layers")
-    shapes = {array.shape for array in tensors.values()}
+    shapes = Counter(array.shape for array in tensors.values())
     width = 0
     for layer in layers:
-        if isinstance(layer, Dense) and (width, layer.units) not in shapes:
-            raise ModelFileError(f"the file describes weights of shape {(width, layer.units)}, which it does not hold")
+        if isinstance(layer, Dense):
+            shape = width, layer.units
+            if shapes[shape] == 0:
+                raise ModelFileError(f"the file describes weights of shape {shape}, which it does not hold")
+            shapes[shape] -= 1  # so many layers, so many tensors
         width = layer.units or width
 
 
@@ -424,7 +431,7 @@ def read(path: Place) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         try:
             data = memoryview(file.read(end))
         except (MemoryError, OverflowError):
-            raise ModelFileError(f"the file has {size} bytes, more than there is memory for") from None
+            raise MemoryError(f"the model's file has {size} bytes, more than there is memory for") from None
     _check_digest(start, text, metadata["sha256"], data)
     description = _json(metadata["fastnn"], "description")
     version = description.get("format")
@@ -478,7 +485,8 @@ def _tensors(header: Mapping[str, Any], data: memoryview) -> dict[str, np.ndarra
         shape = entry["shape"]
         if not isinstance(entry["dtype"], str) or entry["dtype"] not in TYPES:
             raise ModelFileError(f"{name!r} has the type {shown(entry['dtype'])}; expected one of {', '.join(TYPES)}")
-        if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
+        sizes = isinstance(shape, list) and len(shape) <= MOST_AXES and all(type(size) is int for size in shape)
+        if not sizes or not all(0 < size < 2**63 for size in shape):
             raise ModelFileError(f"{name!r} has the shape {shown(shape)}; expected a list of sizes")
         dtype = TYPES[entry["dtype"]]
         if begin != place or end - begin != math.prod(shape) * dtype.itemsize or end > len(data):

@@ -20,6 +20,7 @@ array([[10., 20.]], dtype=float32)
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,9 +48,10 @@ class CompiledPredict:
     """Calls a model's compiled forward pass with nothing in between; made by ``Model.compiled_predict``.
 
     It sees the model's weights as they are when it is called. It has activations of its own, so it can be called while
-    the model trains elsewhere; but it serves one thread at a time: make one for each.
+    the model trains elsewhere. It serves one thread after the other: with one for each, they need not wait.
 
-    Its ``state`` is an int64 array for ``fastnn.inference.predict_into(y, x, state)``, valid while this object lives.
+    Its ``state`` is an int64 array for ``fastnn.inference.predict_into(y, x, state)``, valid while this object lives,
+    and for one thread at a time: nobody waits there, and two at once write into memory that is not theirs.
     It cannot be copied or pickled.
     """
 
@@ -63,6 +65,7 @@ class CompiledPredict:
         self._most_rows = max(1, 2 * FLOPS_PER_WORKER // max(1, runner.plan.forward_flops(1)))
         self._memory = runner.arenas.parameters
         self.state, self._activations = runner.inference_state()
+        self._lock = threading.Lock()
         self.inputs, self.outputs, self.dtype = inputs, outputs, np.dtype(runner.real)
 
     def __reduce__(self) -> Any:
@@ -91,7 +94,8 @@ class CompiledPredict:
         if type(X) is not np.ndarray or X.ndim != 2 or X.dtype != self.dtype or not X.flags.c_contiguous:
             raise TypeError(f"X is {_kind(X)}; expected a C-contiguous {self.dtype} array of 2 dimensions")
         outputs = np.empty((len(X), self.outputs), self.dtype)
-        status = self._run(outputs, X, self.state)
+        with self._lock:
+            status = self._run(outputs, X, self.state)
         if status != OK:
             self._refuse(X, status)
         return outputs

@@ -48,8 +48,8 @@ MADE_ANEW = ("arenas", "_runners", "_known", "_quick", "_trainers", "_slow_path"
 CHANGEABLE: dict[str, Callable[[str, Any], Any]] = {
     "name": checks.name,
     "threads": check_threads,
-    "step": partial(whole_number, least=0, most=2**63 - 1),
-    "epoch": partial(whole_number, least=0, most=2**63 - 1),
+    "step": partial(whole_number, least=0, most=checks.MOST_STEPS),
+    "epoch": partial(whole_number, least=0, most=checks.MOST_STEPS),
     "stop_training": checks.flag,
 }
 
@@ -877,8 +877,8 @@ def load(path: files.Place, parts: Mapping[str, Any] | None = None) -> Model:
             )
             if description["compiled"] is not None:
                 model.compile(**description["compiled"], device="cpu")
-        except (TypeError, ValueError, OverflowError, MemoryError) as fault:
-            raise files.ModelFileError(f"the file describes a model that cannot be: {fault or 'too large'}") from None
+        except (TypeError, ValueError, OverflowError) as fault:
+            raise files.ModelFileError(f"the file describes a model that cannot be: {fault}") from None
         model.step, model.epoch = description["step"], description["epoch"]
         model._columns = files.column_names(description.get("columns"), model.inputs)
         files.fill(files.state_tensors(model), tensors, "the model")

@@ -24,6 +24,10 @@ class SlowPath:
         self.plan, self.arenas = plan, arenas
         #: Whether a step tells layers written in Python that it is one of training.
         self.training = True
+        #: Steps done, by the last ``train``.
+        self.step_number = 0
+        #: Whether some parameters have been updated, and others have not.
+        self.half_done = False
         #: Rows of a part of a batch, 0 : there are no parts.
         self.part_rows = 0
         #: Rows that are multiplied together in a training, of a batch or of a part; 0 : this is none.
@@ -71,7 +75,7 @@ class SlowPath:
         tolerance: float = -1.0,
     ) -> tuple[int, int, np.ndarray]:
         """Train on batches ``first_batch`` to ``last_batch``; returns (status, steps done, results)."""
-        self.tolerance = tolerance
+        self.tolerance, self.step_number, self.half_done = tolerance, step, False
         rows = len(data.inputs)
         self.part_rows = self.plan.part_rows(batch_size)
         self.rows_together = self.part_rows or batch_size
@@ -92,6 +96,10 @@ class SlowPath:
             status, done = OK, last_batch - first_batch
         self.forget()
         return status, done, results
+
+    def steps_done(self, step: int) -> int:
+        """How many steps a call of ``train`` from ``step`` on has done, if an error came before it could say so."""
+        return max(0, self.step_number - step)
 
     def forget(self) -> None:
         """Let go of the activations and the derivatives."""
@@ -128,10 +136,12 @@ class SlowPath:
         scale, status = self.look_at_norm()
         if status != OK or plan.update is None:
             return status
+        self.half_done = True
         for parameter in plan.parameters:
             status = max(status, self.update(parameter, rate, scale))
         for parameter in plan.parameters:
             status = max(status, self.constrain(parameter))
+        self.half_done, self.step_number = False, step + 1
         return status
 
     def infer(

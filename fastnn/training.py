@@ -220,11 +220,18 @@ class Trainer:
         while done < last - first:
             begin = first + done
             end, call = self._call(begin, last)
-            rates = self.rates(model.step, end - begin)
+            rates, started = self.rates(model.step, end - begin), model.step
             if self.saves:  # somebody may have trained the model since the fit began, as a callback
                 self.snapshot = begin, model.step
-            status, steps, results = call(rates, model.step, model.seed, self.workers)
-            model.step += steps
+            try:
+                status, steps, results = call(rates, model.step, model.seed, self.workers)
+                model.step += steps
+            except BaseException:  # a signal's handler may raise an error before the steps are counted, or within one
+                steps = self.runner.steps_done(started)
+                model.step = started + steps
+                if getattr(self.runner, "half_done", False):
+                    self._restore(begin + steps)
+                raise
             done += steps
             self.converged = status == CONVERGED
             parts.append(results[: steps + int(self.converged)])

@@ -46,6 +46,9 @@ _FORMAT = 2
 #: Bytes of the SHA-256 digest that an entry begins with.
 _DIGEST_BYTES = 32
 
+#: Bytes that a larger entry has.
+_ENTRY_BYTES = 1 << 17
+
 #: Days after which folders of other stamps (older versions, other modes) are deleted.
 _KEEP_DAYS = 30
 
@@ -114,7 +117,7 @@ def _open_folder() -> tuple[Path | None, str]:
         return None, ""
     path = None
     try:
-        root = Path(chosen) if chosen else user_folder()
+        root = (Path(chosen) if chosen else user_folder()).absolute()  # whatever folder the process is in later on
         place = root / stamp()
         new = not place.is_dir()
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,7 +129,8 @@ def _open_folder() -> tuple[Path | None, str]:
         ):
             raise PermissionError(f"others can write to {place}")
         path = place
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(bytes(_ENTRY_BYTES))  # as much as an entry has: the disk may be full
             os.utime(path)  # marks the folder as in use; a file without a name does not
         if new:
             _delete_old(root)
@@ -146,10 +150,15 @@ def writable() -> bool:
     return path is not None and not fault
 
 
-@functools.cache
+#: What was wrong with the folder when that was told.
+_faults_told: list[str] = []
+
+
 def _warn_once() -> None:
     """Warn that what was not found will not be found the next time either, if that is so."""
-    if fault := _open_folder()[1]:
+    fault = _open_folder()[1]
+    if fault and not _faults_told:
+        _faults_told.append(fault)  # before the warning, which may be an error
         warnings.warn(
             f"fastnn compiles anew in each process, because its cache cannot be written ({fault}); "
             "set FASTNN_CACHE_DIR to a folder of yours, or to 'off'",

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import functools
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -77,7 +78,7 @@ class Kernel(CPUDispatcher):
 
     def compile(self, signature: Any) -> Any:
         with collector_paused():
-            return super().compile(signature)
+            return undisturbed(functools.partial(super().compile, signature))
 
     def get_call_template(self, arguments: Any, keywords: Any) -> Any:
         return self.formula.get_call_template(arguments, keywords)
@@ -99,6 +100,36 @@ def collector_paused() -> Iterator[None]:
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()
+
+
+def undisturbed(work: Callable[[], Any]) -> Any:
+    """What ``work()`` returns, which is done by a thread of its own where this is the main one.
+
+    Signal handlers, that of Ctrl-C among them, run in the main thread. An error that one raises in the middle of
+    Numba's compiler would leave it broken for the rest of the process. So the main thread only waits: it can be called
+    away, and the other goes on to its end.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or global_compiler_lock.is_locked():  # by this thread, for which another would wait in vain
+        return work()
+    outcome: list[Any] = []
+    fault: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            fault.append(error)
+
+    thread = threading.Thread(target=run, name="fastnn compiles")
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads to be had
+        return work()
+    thread.join()
+    if fault:
+        raise fault[0]
+    return outcome[0]
 
 
 class FormulaError(TypeError):
@@ -163,14 +194,19 @@ def address(function: Callable[..., Any]) -> int:
     """
     entry = _entries.get(function)
     if entry is None:  # only then wait: in a fork the lock may be held by a thread that is not there
-        with global_compiler_lock:
-            if function not in _entries:
-                try:
-                    _entries[function] = _entry(function)
-                except FormulaError as fault:
-                    raise fault.with_traceback(None) from None  # without 150 lines of Numba's
-            entry = _entries[function]
+        try:
+            entry = undisturbed(functools.partial(_entry_once, function))
+        except FormulaError as fault:
+            raise fault.with_traceback(None) from None  # without 150 lines of Numba's
     return entry[0]
+
+
+def _entry_once(function: Callable[..., Any]) -> tuple[int, Any]:
+    """The entry of ``function``, made if nobody has done so."""
+    with global_compiler_lock:
+        if function not in _entries:
+            _entries[function] = _entry(function)
+        return _entries[function]
 
 
 @functools.cache

@@ -4,6 +4,7 @@ import csv
 import math
 import signal
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -465,6 +466,54 @@ def test_ctrl_c_waits_for_a_step_but_not_for_the_compiler(during, monkeypatch):
     assert bool(waited) == (model.step > step) == (during == "train")
     model.fit(*data())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers that send signals")
+@pytest.mark.parametrize("own", [False, True])
+def test_a_signal_s_error_leaves_the_weights_of_the_steps_that_are_counted(own):
+    """A handler runs between the engine's work and the next line of Python, or within a step of the slow path."""
+
+    def ring(*_):
+        raise TimeoutError
+
+    class Same(fn.layers.Layer):
+        def forward(self, x, training=False):
+            return np.asarray(x)
+
+        def backward(self, dy):
+            return np.asarray(dy)
+
+    X, y = data()
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        for attempt in range(6):
+            models = [fn.Model([fn.Input(X.shape[1]), *[Same()] * own, fn.Dense(1)], seed=1) for _ in range(2)]
+            for model in models:
+                model.compile("sgd", "mse")
+            model, twin = models
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the layer in Python
+                model.fit(X, y, batch_size=4, verbose=0)
+                signal.setitimer(signal.ITIMER_REAL, 0.02 + 0.003 * attempt)
+                with pytest.raises(TimeoutError):
+                    model.fit(X, y, batch_size=4, epochs=10**6, verbose=0)
+                batches = -(-len(X) // 4)
+                twin.fit(X, y, batch_size=4, epochs=model.step // batches, verbose=0)
+                left = model.step % batches
+                if left:  # the rest of the last epoch, and no more
+                    stop = fn.LambdaCallback(on_train_batch_end=lambda batch, logs, left=left: stopped(batch, left))
+                    with pytest.raises(StopIteration):
+                        twin.fit(X, y, batch_size=4, verbose=0, callbacks=[stop])
+            assert twin.step == model.step > 0
+            np.testing.assert_array_equal(twin.arenas.parameters, model.arenas.parameters)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def stopped(batch, left):
+    if batch == left - 1:
+        raise StopIteration
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

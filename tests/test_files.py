@@ -417,9 +417,15 @@ def hostile(saved):
     def put(target, **values):
         target.update(values)
 
+    def nothing(shape):
+        return {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+
     huge = 2**62
     cases = {
         "shape": with_header(lambda h: put(entry(h), shape=[6, 5])),
+        "shape of nothing": with_header(lambda h: put(h, x=nothing([0]))),
+        "shape of nothing, huge": with_header(lambda h: put(h, x=nothing([0, huge, huge]))),
+        "shape of too many axes": with_header(lambda h: put(entry(h), shape=[*[1] * 70, 5, 6])),
         "shape too large": with_header(lambda h: put(entry(h), shape=[huge, huge])),
         "shape negative": with_header(lambda h: put(entry(h), shape=[-5, -6])),
         "shape fractional": with_header(lambda h: put(entry(h), shape=[5.0, 6])),
@@ -436,7 +442,7 @@ def hostile(saved):
         "offsets overlap": with_header(lambda h: put(h["hidden.b"], data_offsets=[0, 24])),
         "entry is a list": with_header(lambda h: put(h, **{"hidden.W": [1, 2]})),
         "entry missing": with_header(lambda h: h.pop("hidden.b")),
-        "entry extra": with_header(lambda h: put(h, x={"dtype": "F32", "shape": [0], "data_offsets": [0, 0]})),
+        "entry extra": with_header(lambda h: put(h, x=nothing([]))),
         "metadata missing": with_header(lambda h: h.pop("__metadata__")),
         "metadata other": with_header(lambda h: put(h["__metadata__"], format="pt")),
         "metadata no text": with_header(lambda h: put(h["__metadata__"], fastnn=3)),

@@ -232,6 +232,26 @@ def test_one_predictor_for_each_thread():
     assert not wrong
 
 
+def test_threads_that_share_a_predictor_wait_for_one_another():
+    """Two at once would write into memory that is not theirs."""
+    model = fn.Model([fn.Input(60), fn.Dense(256, "relu"), fn.Dense(10, "softmax")], seed=0)
+    X = np.random.default_rng(1).standard_normal((4000, 60)).astype(np.float32)
+    expected, predict, wrong = model.predict(X), model.compiled_predict(), []
+
+    def work(number):
+        part = slice(100 * number, 100 * number + 50 + number)
+        for _ in range(300 if jit.COMPILED else 3):
+            if not np.array_equal(predict(X[part]), expected[part]):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
 def test_many_operations_are_left_to_predict():
     wide = fn.Model([fn.Input(512), fn.Dense(512), fn.Dense(512)], seed=0).compiled_predict()
     assert wide.few(np.zeros((1, 512), np.float32)).shape == (1, 512)

@@ -102,6 +102,7 @@ class Runner:
         self.capacity = self.arena_rows = 0
         self.workers = self.pieces_bytes = 0
         self.marked_for = None  # what ``_mark_products`` was called for
+        self.began_at = None  # the step that the last call of ``train`` began with
         #: The records of the call that runs, and their addresses.
         self.records = np.zeros(RUN_FIELDS + PROGRAM_FIELDS, np.int64)
         self.run, self.program = self.records[:RUN_FIELDS], self.records[RUN_FIELDS:]
@@ -395,10 +396,16 @@ class Runner:
         """
         results = np.zeros((last_batch - first_batch, 1 + len(self.plan.metrics)))
         batches = batch_size, first_batch, last_batch
+        self.began_at = None
         self.prepare(data, order, batches, rates, results, workers, kept, tolerance, saved)
         self.run[at.STEP], self.run[at.SEED] = step, seed
+        self.began_at = step
         status = self._call(train, workers)
         return status, int(self.run[at.STEP]) - step, results
+
+    def steps_done(self, step):
+        """How many steps a call of ``train`` from ``step`` on has done, if an error came before it could say so."""
+        return int(self.run[at.STEP]) - step if self.began_at == step else 0
 
     def prepare(self, data, order, batches, rates, results, workers, kept=None, tolerance=-1.0, saved=None, look=False):
         """Make the records of the next call those of a training, at step 0 with the seed 0.

@@ -80,6 +80,7 @@ class Runner:
         self.buffers = {}
         self.replay, self.replayed = None, ()
         self.order = None
+        self.counted = 0  # steps, by the last call of ``train``
 
     # During a fit the device has the numbers; outside of one, and while callbacks run, the host has them.
 
@@ -230,13 +231,20 @@ class Runner:
         outside = not self.remote.resident
         if outside:
             self.remote.begin()
+        self.counted = step
         try:
-            return self._guarded(
+            found = self._guarded(
                 self._train, data, order, batch_size, first_batch, last_batch, rates, step, seed, kept, tolerance
             )
+            self.counted += found[1]
+            return found
         finally:
             if outside:
                 self.end_fit()
+
+    def steps_done(self, step):
+        """How many steps a call of ``train`` from ``step`` on has done, if an error came before it could say so."""
+        return max(0, self.counted - step)
 
     def _guarded(self, work, *arguments):
         """``work(*arguments)``; a function of the user's own that cannot be compiled is named."""

@@ -283,6 +283,42 @@ def test_a_folder_of_root_s_serves_everybody(tree, filled):
     assert found["loaded"] == [] and "others can write" in err
 
 
+#: Before the probe: the disk is full, of which an empty file is no sign.
+FULL = """
+import os, tempfile
+class Full:
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        pass
+    def write(self, content):
+        if content:
+            raise OSError(28, "No space left on device")
+tempfile.TemporaryFile = lambda *arguments, **options: Full()
+"""
+
+
+def test_a_full_disk_is_told(tree, filled):
+    entries(filled).pop().unlink()
+    found, err = run(tree, filled, before=FULL)
+    assert (len(found["compiled"]), len(found["loaded"])) == (1, ENTRIES - 1)
+    assert err.count("RuntimeWarning") == 1 and "cannot be written ([Errno 28] No space left on device)" in err
+
+
+def test_a_folder_stays_where_it_was_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTNN_CACHE_DIR", "cache")
+    assert cache._open_folder.__wrapped__() == (tmp_path / "cache" / cache.stamp(), "")
+
+
+def test_a_warning_that_is_an_error_comes_once(monkeypatch):
+    monkeypatch.setattr(cache, "_open_folder", lambda: (None, "no room"))
+    monkeypatch.setattr(cache, "_faults_told", [])
+    with pytest.raises(RuntimeWarning, match=r"cannot be written \(no room\)"):
+        cache._warn_once()
+    cache._warn_once()
+
+
 def test_off_switches_it_off(tree, tmp_path):
     found, err = run(tree, "off")
     assert found["loaded"] == [] and err == ""

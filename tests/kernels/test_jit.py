@@ -4,7 +4,9 @@ import functools
 import gc
 import os
 import re
+import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -92,6 +94,45 @@ def test_an_address_holds_in_a_fork():
 def unknown():
     """A value without a fingerprint, so that what closes over it is never found in a cache."""
     return np.zeros(1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers that send signals")
+def test_a_signal_does_not_break_the_compiler_off():
+    """Where it does, in the middle of Numba's registries, nothing can be compiled any more."""
+
+    def ring(*_):
+        raise TimeoutError
+
+    def work():
+        started.set()
+        time.sleep(0.2)
+        done.append(threading.current_thread() is threading.main_thread())
+        ended.set()
+
+    started, ended, done = threading.Event(), threading.Event(), []
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with pytest.raises(TimeoutError):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            jit.undisturbed(work)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert started.is_set() and not done
+    assert ended.wait(10) and done == [False]
+
+
+def test_what_is_not_disturbed_tells_what_came_of_it(monkeypatch):
+    def fails():
+        raise jit.FormulaError("cannot be compiled")
+
+    assert jit.undisturbed(lambda: 3) == 3
+    with pytest.raises(jit.FormulaError, match="cannot be compiled"):
+        jit.undisturbed(fails)
+    with jit.global_compiler_lock:  # another thread would wait for it in vain
+        assert jit.undisturbed(threading.current_thread) is threading.current_thread()
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start")))
+    assert jit.undisturbed(threading.current_thread) is threading.current_thread()
 
 
 @needs_compiler
