@@ -8,7 +8,7 @@
 >>> bool(pipeline.fit(X[:1500], y[:1500]).score(X[1500:], y[1500:]) > 0.85)
 True
 
-They need scikit-learn 1.6 or newer: the extra ``scikit-learn``.
+They need scikit-learn 1.7 or newer: the extra ``scikit-learn``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ try:
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as fault:
     raise ImportError(
-        'fastnn.estimators needs scikit-learn 1.6 or newer: python -m pip install "fastnn[scikit-learn]"'
+        'fastnn.estimators needs scikit-learn 1.7 or newer: python -m pip install "fastnn[scikit-learn]"'
     ) from fault
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
