@@ -71,6 +71,7 @@ if TYPE_CHECKING:  # "as" tells them that a name is for users
         MeanAbsoluteError as MeanAbsoluteError,
         MeanSquaredError as MeanSquaredError,
         Quantile as Quantile,
+        RowLoss as RowLoss,
     )
     from .metrics import Metric as Metric
     from .model import Model as Model, load as load
@@ -108,7 +109,8 @@ _HOMES = {
     "initializers": "Constant GlorotNormal GlorotUniform HeNormal HeUniform Initializer "
     "LecunNormal LecunUniform Normal Orthogonal Uniform Zeros",
     "layers": "Activation Dense Dropout Input Layer",
-    "losses": "BinaryCrossEntropy CrossEntropy Huber Loss LossFunction MeanAbsoluteError MeanSquaredError Quantile",
+    "losses": "BinaryCrossEntropy CrossEntropy Huber Loss LossFunction MeanAbsoluteError MeanSquaredError "
+    "Quantile RowLoss",
     "model": "Model load",
     "metrics": "Metric",
     "optimizers": "LBFGS SGD Adagrad Adam AdamW Optimizer RMSprop",

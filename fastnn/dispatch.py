@@ -43,7 +43,7 @@ def choose_device(device: str | None, plan: Plan | None = None) -> str:
     if not (kind == "cuda" and colon and number.isdecimal()):
         kind = choice(name, device, DEVICES, meant={"gpu": "cuda"})
     if kind == "auto":
-        large = plan is not None and plan.compiled and plan.step_flops(AUTO_ROWS) >= AUTO_FLOPS
+        large = plan is not None and plan.of_the_cpu is None and plan.step_flops(AUTO_ROWS) >= AUTO_FLOPS
         return "cuda" if large and not simulated() and missing_for_gpu() is None else "cpu"
     if kind == "cuda":
         missing = missing_for_gpu(int(number or 0))
@@ -124,11 +124,10 @@ def check_plan(device: str, plan: Plan, precision: str) -> None:
         missing = missing_for_tensor_cores(device)
         if missing is not None:
             raise ValueError(f'precision is {precision!r}, but {missing}; expected "float32"')
-    own = [operation.own.name for operation in plan.operations if operation.own is not None]
-    if device != "cpu" and own:
+    what = plan.of_the_cpu
+    if device != "cpu" and what is not None:
         raise TypeError(
-            f'device is "{device}", but layer {own[0]!r} is written in Python and runs on the CPU; expected "cpu", '
-            "here or in the environment variable FASTNN_DEVICE"
+            f'device is "{device}", but {what}; expected "cpu", here or in the environment variable FASTNN_DEVICE'
         )
 
 

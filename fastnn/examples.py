@@ -62,7 +62,7 @@ def checked(
     if isinstance(x, data.DeviceRows):  # which cannot be taken a block at a time, beside a t that would be
         t.convert()
     last = model.layers[-1]
-    loss.check_slope(t, getattr(last, "activation", "linear"))
+    loss.check_slope(t, getattr(last, "activation", "linear"), model.outputs)
     for metric in model.metrics:
         metric.check_targets(names[1], t, loss, last.activation_name)
     found = Examples(x, t, data.sample_weights(names[2], sample_weight, len(x)))
@@ -185,8 +185,11 @@ def with_validation(
         weight = given[2] if len(given) == 3 else None
         validation = checked(model, "fit", given[0], given[1], weight, names)
         data.check_columns(names[0], given[0], columns)
-        if validation.t.width != examples.t.width:  # which the cross-entropy alone leaves open
-            found, expected = ("labels" if t.width == 1 else "one-hot rows" for t in (validation.t, examples.t))
+        if validation.t.width != examples.t.width:  # which a cross-entropy leaves open, and a loss of whole rows
+            widths = validation.t.width, examples.t.width
+            if not isinstance(model.loss, CrossEntropy):
+                raise ValueError(f"{names[1]} has {widths[0]} columns, but {examples.t.name} has {widths[1]}")
+            found, expected = ("labels" if width == 1 else "one-hot rows" for width in widths)
             raise ValueError(
                 f"{names[1]} has {found}, but {examples.t.name} has {expected}; expected labels in both, or one-hot "
                 "rows in both"

@@ -13,7 +13,7 @@ import numpy as np
 from . import data
 from .history import aligned
 from .layers import Dense, Dropout, Input, Layer
-from .losses import LossFunction
+from .losses import LossFunction, RowLoss
 from .own_functions import ActivationFunction
 from .regularizers import Penalty
 
@@ -207,7 +207,14 @@ def faults(model: Model, X: Any, y: Any, settings: Settings) -> Iterator[str]:
                 yield f"layer {layer.name!r}: {mistake}"
             yield from penalty_mistakes(layer)
         x = layer.forward(x)
-    if isinstance(model.loss, LossFunction):
+    if isinstance(model.loss, RowLoss):
+        rows = model.loss.targets("y", y, model.outputs, model.dtype).take(slice(None))
+        for output, target in zip(x, rows, strict=True):
+            mistake = model.loss.mistake_in_row(output, target)
+            if mistake is not None:
+                yield f"the slope of {model.loss!r} is wrong: {mistake}"
+                break
+    elif isinstance(model.loss, LossFunction):
         targets = model.loss.targets("y", y, model.outputs, model.dtype).take(slice(None))
         for output, target in zip(some(x), some(targets), strict=True):
             mistake = model.loss.mistake([output], target)

@@ -7,14 +7,15 @@ formulas stand in ``kernels/formulas/losses.py``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from .checks import SUM_TOLERANCE, counted, flag, nearest, number, shown
 from .data import MISSING, Rows, as_array
 from .elsewhere import missing_from
-from .own_functions import PLACES, OwnFunction
+from .own_functions import PLACES, OwnFunction, find_wrong_slope
 from .settings import Closed
 
 __all__ = [
@@ -26,8 +27,12 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Quantile",
+    "RowLoss",
     "get",
 ]
+
+#: Rows, and outputs of a row, for which the slope of a loss of whole rows is looked at.
+ROWS_TO_CHECK = 8
 
 #: The largest finite number.
 LARGEST = float(np.finfo(np.float64).max)
@@ -47,6 +52,8 @@ class Loss(Closed):
 
     name = ""
     kernel = ""
+    #: Of the plan's operation, where it is not fused with the last activation.
+    kind = "loss"
     from_logits = False
     #: What an error about targets of text goes on to say.
     for_text = " (np.asarray(y, float) reads numbers that are written as text)"
@@ -75,10 +82,10 @@ class Loss(Closed):
         """
         return -LARGEST, LARGEST, False, np.inf
 
-    def check_slope(self, targets: Rows, activation: Any) -> None:
+    def check_slope(self, targets: Rows, activation: Any, outputs: int) -> None:
         """Raise a ValueError if the loss of an own function has a wrong slope for such targets.
 
-        activation : the last one of the model.
+        activation, outputs : the last one of the model, and how many numbers it yields for a row.
         """
 
 
@@ -319,7 +326,8 @@ class LossFunction(OwnFunction, Loss):
     ValueError says where they differ. A TypeError says why a function cannot be compiled.
     """
 
-    value_takes = slope_takes = ("y", "target")
+    value_takes: tuple[str, ...] = ("y", "target")
+    slope_takes: tuple[str, ...] = ("y", "target")
     hint = " (y, which comes first, is the prediction)"
 
     @property
@@ -334,8 +342,116 @@ class LossFunction(OwnFunction, Loss):
     def lower(self, last_activation: str) -> tuple[str, bool]:
         return self.name, False
 
-    def check_slope(self, targets: Rows, activation: Any) -> None:
+    def check_slope(self, targets: Rows, activation: Any, outputs: int) -> None:
         self.check(_outputs_and_targets(targets, activation))
+
+
+class RowLoss(LossFunction):
+    """An own loss of whole rows: the mean over the rows of ``value(y, target)``, where what one output costs may depend
+    on the others; ``slope(dy, y, target)`` writes its derivative by y into dy.
+
+    ::
+
+        def value(y, target):  # a normal distribution: its mean, and the logarithm of its variance
+            return 0.5 * (y[1] + (target[0] - y[0]) ** 2 * math.exp(-y[1]))
+
+        def slope(dy, y, target):
+            dy[0] = (y[0] - target[0]) * math.exp(-y[1])
+            dy[1] = 0.5 * (1.0 - (target[0] - y[0]) ** 2 * math.exp(-y[1]))
+
+        model.compile("adam", fn.RowLoss(value, slope, "normal"))
+
+    y and dy are the arrays (outputs,) of a row, y after the last activation and dy zeros to begin with; target is what
+    stands in y's row of what ``fit`` gets, (targets,): one number, or as many as there are. Both are only read.
+
+    When the first targets come, the slope is compared with central differences of the value for some of them: a
+    ValueError says where they differ. A TypeError says why a function cannot be compiled. It runs on the CPU.
+    """
+
+    kind = "row_loss"
+    slope_takes = ("dy", "y", "target")
+    #: (targets, outputs) of a row for which the slope has been looked at: places beyond them are not its memory. None :
+    #: it is not looked at.
+    _widths: frozenset[tuple[int, int]] | None = frozenset()
+
+    @property
+    def formulas(self) -> tuple[Any, Any]:
+        if self._formulas is None:
+            from .kernels.formulas import own
+
+            self._formulas = own.row_loss_formulas(self.value, self.slope)
+        return self._formulas
+
+    def targets(self, name: str, value: Any, outputs: int, dtype: str) -> Rows:
+        """y as rows of numbers, one of them or more."""
+        array = as_array(name, value, self.for_text)
+        if array.ndim == 1:
+            array = array.reshape(len(array), 1)
+        if array.ndim != 2 or array.shape[1] == 0:
+            raise ValueError(f"{name} has shape {array.shape}; expected (rows,) or (rows, targets)")
+        return _table(name, array, dtype)
+
+    def check_slope(self, targets: Rows, activation: Any, outputs: int) -> None:
+        widths = targets.width, outputs
+        if self._widths is None or widths in self._widths:
+            return
+        generator = np.random.default_rng(0)
+        for row in np.linspace(0, len(targets) - 1, min(len(targets), ROWS_TO_CHECK)).astype(int):
+            y = generator.choice(_possible_outputs(activation), outputs)
+            if activation in ("softmax", "log_softmax"):
+                y = np.abs(y) if activation == "softmax" else np.exp(y)
+                y = y / y.sum() if activation == "softmax" else np.log(y / y.sum())
+            mistake = self.mistake_in_row(y, targets.take(slice(row, row + 1))[0].astype(np.float64))
+            if mistake is not None:
+                raise ValueError(f"the slope of {self!r} is wrong: {mistake}")
+        self._widths |= {widths}
+
+    def trusted(self) -> Self:
+        twin = super().trusted()
+        twin._widths = None
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_widths": frozenset()}
+
+    def mistake_in_row(self, y: np.ndarray, target: np.ndarray) -> str | None:
+        """Where the slope is wrong for a row's outputs and targets, and by what; or None."""
+
+        def moved(place: int, number: float) -> np.ndarray:
+            row = y.astype(np.float64)
+            row[place] = number
+            return row
+
+        def slope(place: int, number: float) -> float:
+            dy = np.zeros(len(y))
+            self._of_row("slope", dy, moved(place, number), target)
+            return float(dy[place])
+
+        def value(place: int, number: float) -> float:
+            return self._of_row("value", moved(place, number), target)
+
+        for place in np.unique(np.linspace(0, len(y) - 1, min(len(y), ROWS_TO_CHECK)).astype(int)):
+            wrong = find_wrong_slope(partial(value, place), partial(slope, place), [y[place]])
+            if wrong is not None:
+                return (
+                    f"for y = {moved(place, wrong[0])} and the target {target}, slope(dy, y, target) makes dy[{place}] "
+                    f"{wrong[1]:.6g}, but central differences of value(y, target) give {wrong[2]:.6g}"
+                )
+        return None
+
+    def _of_row(self, which: str, *arrays: np.ndarray) -> float:
+        """``value`` or ``slope`` of arrays, by Python; NaN where they lie outside of its domain."""
+        try:
+            with np.errstate(all="ignore"):
+                found = getattr(self, which)(*(array.copy() if which == "value" else array for array in arrays))
+            return float(found) if which == "value" else 0.0
+        except (ArithmeticError, ValueError):  # where compiled code has a NaN or an infinity
+            return float("nan")
+        except Exception as fault:
+            *_, y, target = arrays
+            raise TypeError(
+                f"{which} of {self!r} failed for y = {y} and the target {target}: {type(fault).__name__}: {fault}"
+            ) from fault
 
 
 def _outputs_and_targets(targets: Rows, activation: Any) -> Iterator[tuple[np.ndarray, float]]:

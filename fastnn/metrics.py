@@ -64,6 +64,11 @@ class Metric(Closed):
                     f"(loss {loss!r} after {last_activation!r}); expected a metric such as 'mae' or 'r2'"
                 )
         if self.targets == "numbers" and outputs != target_width:
+            if isinstance(loss, losses.RowLoss):
+                raise ValueError(
+                    f"metrics has {self.name!r}, which compares outputs with as many targets, but y has {target_width} "
+                    f"of them for {counted(outputs, 'output')}; expected a function f(y_true, y_pred)"
+                )
             raise ValueError(
                 f"metrics has {self.name!r}, which compares outputs with targets of the same width, but y holds "
                 f"integer labels for {outputs} outputs; expected one-hot rows, or metrics=['accuracy']"

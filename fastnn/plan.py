@@ -164,6 +164,16 @@ class Plan:
         return 8 if self.dtype == "float64" else 4
 
     @property
+    def of_the_cpu(self) -> str | None:
+        """What of the plan runs on the CPU alone, if there is such a thing."""
+        for operation in self.operations:
+            if operation.own is not None:
+                return f"layer {operation.own.name!r} is written in Python and runs on the CPU"
+        if self.loss is not None and self.loss.kind == "row_loss":
+            return f"{self.loss.functions!r} is a loss of whole rows, which runs on the CPU"
+        return None
+
+    @property
     def compiled(self) -> bool:
         """Whether a compiled engine can run the plan: no layer is written in Python."""
         return all(operation.own is None for operation in self.operations)
@@ -430,7 +440,7 @@ def _append_loss(builder: Builder, loss: Loss, metrics: Sequence[Metric], target
         plan.operations.pop()
         plan.evaluation.pop()
     plan.loss = Operation(
-        "fused_loss" if fused else "loss",
+        "fused_loss" if fused else loss.kind,
         last.layer,
         plan.outputs,
         plan.target_width,

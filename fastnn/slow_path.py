@@ -270,6 +270,9 @@ class SlowPath:
             logits = self.activation(loss.x, loss.inputs)
             kernel = getattr(losses, loss.formula)
             status = kernel(values, y, derivative, logits, target, option, 1 / self.rows, 0, 1)
+        elif loss.kind == "row_loss":
+            kernel = losses.row_loss(*loss.functions.formulas)  # type: ignore[union-attr]
+            status = kernel(values, derivative, y, target, 1 / self.rows, 0, 1)
         else:
             pair = losses.formulas_of(loss.functions or loss.formula)
             status = losses.elementwise_loss(*pair)(values, derivative, y, target, option, 1 / self.rows, 0, 1)

@@ -383,7 +383,7 @@ def curves(
             assert kept is not None and loss is not None
             if y_true is None:
                 y_true = t.take(slice(None) if order is None else order)
-                if y_true.shape[1] == 1 and kept.shape[1] > 1:
+                if y_true.shape[1] == 1 and kept.shape[1] > 1 and isinstance(loss, CrossEntropy):
                     y_true = y_true[:, 0].astype(np.int64)
             found[metric.name] = [metric.of_model(loss, y_true, kept)]
     return found

@@ -159,15 +159,14 @@ def test_a_layer_in_python_runs_on_the_cpu_alone(monkeypatch):
         def forward(self, x, training=False):
             return 2 * x
 
-    layer = Twice(name="twice")
-    plan = types.SimpleNamespace(operations=[types.SimpleNamespace(own=layer)], dtype="float32")
+    model = fn.Model([fn.Input(1), Twice(name="twice"), fn.Dense(1)])
     refused = "layer 'twice' is written in Python and runs on the CPU; expected \"cpu\""
     with pytest.raises(TypeError, match=refused):
-        dispatch.check_plan("cuda", plan, "float32")
+        dispatch.check_plan("cuda", model.plan, "float32")
     monkeypatch.setenv("FASTNN_DEVICE", "cuda")
     monkeypatch.setattr(dispatch, "missing_for_gpu", lambda index=0: None)
     with pytest.raises(TypeError, match=refused):
-        fn.Model([fn.Input(1), layer, fn.Dense(1)]).predict([[1.0]])
+        model.predict([[1.0]])
 
 
 def test_a_package_that_cannot_start_is_told(monkeypatch):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
+from fastnn import dispatch
 from fastnn.kernels import jit
 from fastnn.kernels.conventions import Data
 from fastnn.kernels.layout import OK
@@ -67,6 +68,18 @@ def focal_loss(gamma):
 
 
 mish = fn.ActivationFunction(mish_value, mish_slope, "mish")
+
+
+def normal_value(y, target):
+    """(s + (t - m)² exp(-s)) / 2 for the mean m and the log variance s (Nix and Weigend 1994)."""
+    return 0.5 * (y[1] + (target[0] - y[0]) ** 2 * math.exp(-y[1]))
+
+
+def normal_slope(dy, y, target):
+    dy[0] = (y[0] - target[0]) * math.exp(-y[1])
+    dy[1] = 0.5 * (1.0 - (target[0] - y[0]) ** 2 * math.exp(-y[1]))
+
+
 hinge = fn.LossFunction(hinge_value, hinge_slope, "hinge")
 relu = fn.ActivationFunction(lambda x: max(x, 0), lambda x, y: 1 if y > 0 else 0, "own relu")
 tanh = fn.ActivationFunction(lambda x: math.tanh(x) + 0, lambda x, y: 1 - y * y, "own tanh")
@@ -129,10 +142,14 @@ PAIRS = {
     "tanh, focal": (tanh, focal_loss(2.0), "sigmoid", BITS, 1),
     "relu, own after own": (relu, squares, tanh, np.stack([SIGNS, BITS], axis=1), 2),
     "mish, built in": (mish, "cross_entropy", "softmax", BITS.astype(int), 2),
+    "relu, of rows": ("relu", fn.RowLoss(normal_value, normal_slope), None, SIGNS, 2),
 }
 
 
-@pytest.mark.parametrize(("name", "dtype"), [*zip(PAIRS, [*REALS, *REALS], strict=True), ("mish, hinge", "float64")])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [*zip(PAIRS, [*REALS, *REALS, "float32"], strict=True), ("mish, hinge", "float64"), ("relu, of rows", "float64")],
+)
 def test_engine_has_the_bits_of_the_slow_path(name, dtype):
     activation, loss, last, y, outputs = PAIRS[name]
     y = np.reshape(y, (90, -1)).astype(dtype)
@@ -332,6 +349,132 @@ def test_wrong_slopes_of_losses_are_told(name, action):
     assert found != pytest.approx(expected, rel=1e-3)
     for array, kept in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(array, kept)
+
+
+# Losses of whole rows.
+
+
+def squares_value(y, target):
+    total = 0.0
+    for k in range(y.shape[0]):
+        total += (y[k] - target[k]) ** 2
+    return total / y.shape[0]
+
+
+def squares_slope(dy, y, target):
+    for k in range(y.shape[0]):
+        dy[k] = 2.0 * (y[k] - target[k]) / y.shape[0]
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_a_loss_of_rows_may_be_one_of_their_numbers(dtype):
+    y = np.stack([SIGNS, BITS], axis=1)
+    of_rows = fn.RowLoss(squares_value, squares_slope, "squares of rows")
+    found, expected = (trained("relu", loss, dtype=dtype, y=y, outputs=2) for loss in (of_rows, "mse"))
+    np.testing.assert_allclose(found.predict(X), expected.predict(X), rtol=1e-5, atol=1e-6)
+    assert found.evaluate(X, y)["loss"] == pytest.approx(expected.evaluate(X, y)["loss"], rel=1e-5)
+    weights = np.arange(90.0) % 3
+    sums = [model.evaluate(X, y, sample_weight=weights)["loss"] for model in (found, expected)]
+    assert sums[0] == pytest.approx(sums[1], rel=1e-5)
+
+
+def normal_model(loss, outputs=2, **options):
+    model = fn.Model([fn.Input(5), fn.Dense(4, "tanh"), fn.Dense(outputs)], seed=0, dtype="float64")
+    model.compile("adam", loss, **options)
+    return model
+
+
+def test_a_loss_of_rows_has_the_targets_that_it_gets():
+    found = []
+
+    def metric(y_true, y_pred):
+        found.append((y_true.dtype, y_true.shape, y_pred.shape))
+        return float(np.mean(y_true[:, 0] - y_pred[:, 0]))
+
+    model = normal_model(fn.RowLoss(normal_value, normal_slope), metrics=[metric])
+    y = X[:, 0] / 3
+    history = model.fit(X, y, validation_split=0.2, epochs=2, verbose=0)
+    outputs = model.predict(X)
+    expected = np.mean([normal_value(*pair) for pair in zip(outputs, y[:, None], strict=True)])
+    assert model.evaluate(X, y)["loss"] == pytest.approx(expected, rel=1e-12)
+    assert set(found) == {(np.dtype("float64"), (rows, 1), (rows, 2)) for rows in (72, 18, 90)}
+    assert list(history) == ["loss", "metric", "val_loss", "val_metric"]
+    assert model.check_gradients(X[:20], y[:20])
+
+    def third_slope(dy, y, target):
+        dy[0] = 2.0 * (y[0] - target[2])
+
+    three = fn.RowLoss(lambda y, target: (y[0] - target[2]) ** 2, third_slope, "of the third")
+    last = normal_model(three, outputs=1)
+    last.fit(X, X[:, :3], verbose=0)
+    assert last.evaluate(X, X[:, :3])["loss"] == pytest.approx(
+        np.mean((last.predict(X)[:, 0] - X[:, 2]) ** 2), rel=1e-12
+    )
+    with pytest.raises(ValueError, match=r"validation_data\[1\] has 4 columns, but y has 3"):
+        last.fit(X, X[:, :3], validation_data=(X, X[:, :4]))
+
+
+def test_mistakes_of_a_loss_of_rows_are_told():
+    y = X[:, 0]
+    for slope, kind, words in (
+        (
+            lambda dy, y, t: None,
+            ValueError,
+            r"is wrong: for y = \[.*\] and the target \[.*\], slope\(dy, y, target\) ma",
+        ),
+        (lambda dy, y, t: normal_slope(dy, -y, -t), ValueError, r"makes dy\[0\] \S+, but central differences of value"),
+        (
+            lambda dy, y, t: dy.__setitem__(2, 1.0),
+            TypeError,
+            r"slope of .* failed for y = .*IndexError: index 2 is out of",
+        ),
+    ):
+        model = normal_model(fn.RowLoss(normal_value, slope, "mine"))
+        before = model.get_weights()
+        with pytest.raises(kind, match=words):
+            model.fit(X, y)
+        for array, kept in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(array, kept)
+    normal = fn.RowLoss(normal_value, normal_slope, "normal")
+    normal_model(normal).evaluate(X, y)
+    with pytest.raises(TypeError, match=r"failed for y = \[\S+\] and .*IndexError"):  # the same loss, too few outputs
+        normal_model(normal, outputs=1).evaluate(X, y)
+    with pytest.raises(ValueError, match=r"compares outputs with as many targets, but y has 1 of them for 2 outputs"):
+        normal_model(normal, metrics=["mae"]).fit(X, y)
+    with pytest.raises(ValueError, match=r"y has shape \(90, 5, 1\); expected \(rows,\) or \(rows, targets\)"):
+        normal_model(normal).fit(X, X[:, :, None])
+    with pytest.raises(TypeError, match=r"needs 'slope'; expected RowLoss\(value, slope\)"):
+        fn.RowLoss(normal_value)
+    bad = normal_model(fn.RowLoss(normal_value, lambda dy, y, t: normal_slope(dy, y, t + 1), "mine").trusted())
+    report = bad.check_gradients(X[:20], y[:20])
+    assert not report and "the slope of RowLoss('mine') is wrong: for y = " in str(report)
+
+
+def test_a_loss_of_rows_stays_on_the_cpu(monkeypatch):
+    plan = normal_model(fn.RowLoss(normal_value, normal_slope, "normal")).plan
+    with pytest.raises(
+        TypeError, match=r'device is "cuda", but RowLoss\(\'normal\'\) is a loss of whole rows, which runs on'
+    ):
+        dispatch.check_plan("cuda", plan, "float32")
+    monkeypatch.setattr(dispatch, "missing_for_gpu", lambda: None)
+    monkeypatch.setattr(dispatch, "AUTO_FLOPS", 0)
+    monkeypatch.delenv("FASTNN_DEVICE", raising=False)
+    assert dispatch.choose_device(None, plan) == "cpu"
+    assert dispatch.choose_device(None, normal_model("mse").plan) in ("cpu", "cuda")
+    if not dispatch.simulated():
+        assert dispatch.choose_device(None, normal_model("mse").plan) == "cuda"
+
+
+def test_a_loss_of_rows_is_saved_by_its_name(tmp_path):
+    normal = fn.RowLoss(normal_value, normal_slope, "normal")
+    model = normal_model(normal)
+    model.fit(X, X[:, 0], verbose=0)
+    model.save(tmp_path / "m")
+    again = fn.load(tmp_path / "m", parts={"normal": normal})
+    for twin in (again, model.copy(), pickle.loads(pickle.dumps(model))):
+        twin.fit(X, X[:, 0], verbose=0)
+    model.fit(X, X[:, 0], verbose=0)
+    np.testing.assert_array_equal(again.arenas.parameters, model.arenas.parameters)
 
 
 # Other mistakes.

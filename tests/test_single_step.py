@@ -60,6 +60,12 @@ def same(model, expected):
 
 NUMBERS = np.linspace(-2, 3, 6 * ROWS).reshape(6, ROWS)
 
+
+def slope_of_product(dy, y, target):
+    dy[0] = 2.0 * (y[0] * y[1] - target[0]) * y[1]
+    dy[1] = 2.0 * (y[0] * y[1] - target[0]) * y[0]
+
+
 #: What is trained: the loss, the last layer's outputs and activation, the targets, and the metrics.
 TRAININGS = {
     "labels": ("cross_entropy", CLASSES, "softmax", labels(), ["accuracy"]),
@@ -74,6 +80,13 @@ TRAININGS = {
     "numbers of an own loss": (
         fn.LossFunction(lambda y, target: (y - target) ** 4, lambda y, target: 4 * (y - target) ** 3, "fourth"),
         1,
+        None,
+        list(NUMBERS),
+        [],
+    ),
+    "a number for a loss of rows": (
+        fn.RowLoss(lambda y, target: (y[0] * y[1] - target[0]) ** 2, slope_of_product, "of products"),
+        2,
         None,
         list(NUMBERS),
         [],

@@ -22,6 +22,8 @@ __all__ = [
     "elementwise_loss",
     "plan_elementwise_loss",
     "plan_fused_loss",
+    "plan_row_loss",
+    "row_loss",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
 ]
@@ -60,6 +62,31 @@ def elementwise_loss(value, slope):
             row_means(losses, dy)
         for i in range(flat_y.shape[0]):
             flat_dy[i] = slope(flat_y[i], flat_target[i], option) * factor
+        return status_of(losses)
+
+    return loss
+
+
+@functools.cache
+def row_loss(value, slope):
+    """The kernel of a loss of whole rows: of ``value(y, target)``, with ``slope(dy, y, target)`` that fills dy."""
+
+    @kernel
+    def loss(losses, dy, y, target, scale, rank, size):
+        """losses = value(y, target) of each row; dy = its derivative by y, times scale.
+
+        losses : (rows,) float64; dy, y : (rows, outputs); target : (rows, targets).
+        """
+        zero, factor = y.dtype.type(0), y.dtype.type(scale)
+        first, last = share(y.shape[0], rank, size)
+        losses, dy, y, target = losses[first:last], dy[first:last], y[first:last], target[first:last]
+        for row in range(losses.shape[0]):
+            for column in range(dy.shape[1]):
+                dy[row, column] = zero
+            losses[row] = value(y[row], target[row])
+            slope(dy[row], y[row], target[row])
+            for column in range(dy.shape[1]):
+                dy[row, column] = dy[row, column] * factor
         return status_of(losses)
 
     return loss
@@ -182,6 +209,25 @@ def plan_elementwise_loss(value, slope, real):
         y = activation(run, operation[at.Y], operation[at.INPUTS], first, last, real)
         target = targets(run, operation[at.OUTPUTS], first, last, real)
         return loss(losses, dy, y, target, option_at(run, operation[at.OPTION]), 1 / run[at.BATCH_ROWS], 0, 1)
+
+    return measure
+
+
+@functools.cache
+def plan_row_loss(value, slope, real):
+    """``row_loss(value, slope)`` for a plan: y at Y, its derivative to DY.
+
+    INPUTS: width of y, OUTPUTS: of the target.
+    """
+    loss = row_loss(value, slope)
+
+    def measure(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        losses = vector(run[at.LOSSES] + 8 * first, last - first, np.float64)
+        dy = derivative(run, operation[at.DY], operation[at.INPUTS], first, last, real)
+        y = activation(run, operation[at.Y], operation[at.INPUTS], first, last, real)
+        target = targets(run, operation[at.OUTPUTS], first, last, real)
+        return loss(losses, dy, y, target, 1 / run[at.BATCH_ROWS], 0, 1)
 
     return measure
 

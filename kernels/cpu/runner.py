@@ -61,6 +61,8 @@ def operation_calls(operation, real, keeps_slope=False):
         return forward, partial(activations.plan_activation_backward, slope, real)
     if kind == "fused_loss":
         return partial(losses.plan_fused_loss, getattr(losses, formula), real), None
+    if kind == "row_loss":
+        return partial(losses.plan_row_loss, *operation.functions.formulas, real), None
     if kind == "metric" and formula == "top_k_accuracy":
         return partial(metrics.plan_top_k_accuracy, real), None
     if kind == "metric":

@@ -273,3 +273,13 @@ def activation_formulas(value: Any, slope: Any) -> tuple[Any, Any]:
 def loss_formulas(value: Any, slope: Any) -> tuple[Any, Any]:
     """The formulas of a loss with the user's ``value(y, target)`` and ``slope(y, target)``."""
     return of_targets(own_formula(value)), of_targets(own_formula(slope))
+
+
+def row_loss_formulas(value: Any, slope: Any) -> tuple[Any, Any]:
+    """The formulas of a loss with the user's ``value(y, target)`` and ``slope(dy, y, target)`` of a row's arrays."""
+    own = own_formula(slope, returns_number=False)
+
+    def fill(dy, y, target):  # it may return an array, which nobody but this function frees
+        own(dy, y, target)
+
+    return own_formula(value), Formula(fill, PartCompiler) if COMPILED else fill
