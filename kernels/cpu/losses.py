@@ -23,7 +23,6 @@ __all__ = [
     "plan_elementwise_loss",
     "plan_fused_loss",
     "plan_row_loss",
-    "row_loss",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
 ]
