@@ -193,20 +193,26 @@ def targets(run, width, first, last, real):
     return matrix(run[at.TARGET] + first * width * item_size(real), last - first, width, real)
 
 
+@formula
+def places(run, operation, first, last, real):
+    """(losses, dy, y, target) of rows first .. last: the derivative at DY, y at Y.
+
+    INPUTS: width of y, OUTPUTS: of the target.
+    """
+    losses = vector(run[at.LOSSES] + 8 * first, last - first, np.float64)
+    dy = derivative(run, operation[at.DY], operation[at.INPUTS], first, last, real)
+    y = activation(run, operation[at.Y], operation[at.INPUTS], first, last, real)
+    return losses, dy, y, targets(run, operation[at.OUTPUTS], first, last, real)
+
+
 @functools.cache
 def plan_elementwise_loss(value, slope, real):
-    """``elementwise_loss(value, slope)`` for a plan: y at Y, its derivative to DY.
-
-    INPUTS: width of y, OUTPUTS: of the target; OPTION: the parameter of the loss.
-    """
+    """``elementwise_loss(value, slope)`` for a plan; OPTION: the parameter of the loss."""
     loss = elementwise_loss(value, slope)
 
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        losses = vector(run[at.LOSSES] + 8 * first, last - first, np.float64)
-        dy = derivative(run, operation[at.DY], operation[at.INPUTS], first, last, real)
-        y = activation(run, operation[at.Y], operation[at.INPUTS], first, last, real)
-        target = targets(run, operation[at.OUTPUTS], first, last, real)
+        losses, dy, y, target = places(run, operation, first, last, real)
         return loss(losses, dy, y, target, option_at(run, operation[at.OPTION]), 1 / run[at.BATCH_ROWS], 0, 1)
 
     return measure
@@ -214,18 +220,12 @@ def plan_elementwise_loss(value, slope, real):
 
 @functools.cache
 def plan_row_loss(value, slope, real):
-    """``row_loss(value, slope)`` for a plan: y at Y, its derivative to DY.
-
-    INPUTS: width of y, OUTPUTS: of the target.
-    """
+    """``row_loss(value, slope)`` for a plan."""
     loss = row_loss(value, slope)
 
     def measure(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        losses = vector(run[at.LOSSES] + 8 * first, last - first, np.float64)
-        dy = derivative(run, operation[at.DY], operation[at.INPUTS], first, last, real)
-        y = activation(run, operation[at.Y], operation[at.INPUTS], first, last, real)
-        target = targets(run, operation[at.OUTPUTS], first, last, real)
+        losses, dy, y, target = places(run, operation, first, last, real)
         return loss(losses, dy, y, target, 1 / run[at.BATCH_ROWS], 0, 1)
 
     return measure
