@@ -11,7 +11,7 @@ import numpy as np
 from .data import MISSING, Examples, Rows
 from .interrupt import DeferredInterrupt
 from .kernels.conventions import NOT_FINITE, OK, Data
-from .own_functions import suspects
+from .own_functions import engine_fault, suspects
 from .progress import Progress
 from .slow_path import SlowPath
 from .training import SLICE_SECONDS, curves, logs
@@ -87,7 +87,7 @@ def infer(
         if status == NOT_FINITE and look:
             x.check_finite(MISSING)  # which says where
         if status != OK and (status != NOT_FINITE or look):
-            raise RuntimeError(f"the engine stopped with status {status}: a fault of fastnn, please report it")
+            raise engine_fault(plan, status)
         if status == NOT_FINITE:
             results[:, 0] = np.nan
         parts.append(results)

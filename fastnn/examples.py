@@ -16,8 +16,12 @@ from .losses import BinaryCrossEntropy, CrossEntropy, Loss, LossFunction
 if TYPE_CHECKING:
     from .model import Model
 
-#: Steps of a number's type within a column's standard deviation below which its differences are blurred.
-SPREAD = 100
+#: Steps of a number's type within a column's standard deviation below which its differences are blurred; and as many of
+#: 64 bits below which they are roundings themselves.
+SPREAD, ROUNDED = 10, 64
+
+#: How far beyond what the last activation yields targets may lie, as a share of their range.
+BEYOND = 0.05
 
 #: Between which numbers the outputs of an activation lie.
 RANGES = {
@@ -111,15 +115,15 @@ def look_at_range(model: Model, t: data.Rows) -> None:
     if own or isinstance(model.loss, (BinaryCrossEntropy, CrossEntropy)) or activation not in RANGES:
         return
     least, most = RANGES[activation]
-    for first, block in t.blocks():
-        if block.min() < least or block.max() > most:
-            row, column = np.argwhere((block < least) | (block > most))[0]
-            between = f"from {least:g} to {most:g}" if most < np.inf else f"of at least {least:g}"
-            warn(
-                f"{t.name} has {block[row, column]:g} in row {first + row}, but the model ends in {activation}, which "
-                f"yields numbers {between}: expected a last layer without it for such targets"
-            )
-            return
+    low = min(block.min() for _, block in t.blocks())
+    high = max(block.max() for _, block in t.blocks())
+    slack = BEYOND * (high - low)  # rounded, or measured with noise
+    if low < least - slack or high > most + slack:
+        between = f"from {least:g} to {most:g}" if most < np.inf else f"of at least {least:g}"
+        warn(
+            f"{t.name} has numbers from {low:g} to {high:g}, but the model ends in {activation}, which yields numbers "
+            f"{between}: expected a last layer without it for such targets"
+        )
 
 
 def look_at_digits(rows: data.Rows) -> None:
@@ -130,7 +134,8 @@ def look_at_digits(rows: data.Rows) -> None:
     with np.errstate(all="ignore"):
         largest, deviation = np.abs(array).max(axis=0), array.std(axis=0)
         steps = np.spacing(largest.astype(rows.dtype))
-        blurred = np.flatnonzero((array.min(axis=0) < array.max(axis=0)) & (deviation < SPREAD * steps))
+        differs = deviation > ROUNDED * np.spacing(largest.astype(np.float64))
+        blurred = np.flatnonzero(differs & (deviation < SPREAD * steps))
     if len(blurred):
         column = blurred[0]
         where = f" in column {rows.columns[column]!r}" if rows.width > 1 else ""
@@ -215,13 +220,12 @@ def compare_targets(model: Model, training: Examples, validation: Examples) -> N
     classes = yes_or_no or isinstance(model.loss, CrossEntropy)
     if not classes and training.t.width > 1:
         return
-    found, known = [data.labels_of(part.t) for part in (validation, training)]
-    steps = np.diff(np.concatenate([known, found]).astype(np.float64))
     fault = ""
-    if len(known) > 9 and known.min() < known.max() and ((steps >= 0).all() or (steps <= 0).all()):
+    if len(training) > 9 and in_order(training.t, validation.t):
         fault = f"the rows are sorted by {'class' if classes else 'y'}"
     if classes:
-        found, known = ((part > 0.5 if yes_or_no else part).astype(np.int64) for part in (found, known))
+        labels = (data.labels_of(part.t) for part in (validation, training))
+        found, known = ((part > 0.5 if yes_or_no else part).astype(np.int64) for part in labels)
         missing = np.setdiff1d(found, known)
         fault = f"no row before them is of class {missing[0]}" if len(missing) else fault
     if fault:
@@ -229,3 +233,21 @@ def compare_targets(model: Model, training: Examples, validation: Examples) -> N
             f"validation_split takes the last rows of y, and {fault}; shuffle the rows of X and y first, or pass "
             "validation_data"
         )
+
+
+def in_order(*tables: data.Rows) -> bool:
+    """Whether labels or numbers, one table after the other, only rise or only fall, and those of the first do."""
+    rises = falls = False
+    last = None
+    for table in tables:
+        for _, block in table.blocks():
+            numbers = block.argmax(axis=1) if table.width > 1 else block[:, 0]
+            numbers = numbers if last is None else np.concatenate([last, numbers])
+            rises |= bool((numbers[1:] > numbers[:-1]).any())
+            falls |= bool((numbers[1:] < numbers[:-1]).any())
+            if rises and falls:
+                return False
+            last = numbers[-1:]
+        if not (rises or falls):  # the first are all alike
+            return False
+    return True

@@ -65,7 +65,7 @@ class CompiledPredict:
         self._most_rows = max(1, 2 * FLOPS_PER_WORKER // max(1, runner.plan.forward_flops(1)))
         self._memory = runner.arenas.parameters
         self.state, self._activations = runner.inference_state()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call it, too
         self.inputs, self.outputs, self.dtype = inputs, outputs, np.dtype(runner.real)
 
     def __reduce__(self) -> Any:

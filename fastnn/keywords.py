@@ -37,7 +37,10 @@ def wrong_call(
     method: Callable[..., Any], kind: type, arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> TypeError | None:
     """The error about the first argument that ``method``, of an object of this kind, does not have, or lacks."""
-    what = kind.__name__ if method.__name__ == "__init__" else method.__name__
+    what = method.__name__
+    if what == "__init__":  # the user's own class has another
+        ours = kind.__module__.startswith(f"{__package__}.")
+        what = kind.__name__ if ours else method.__qualname__.partition(".")[0]
     parameters = list(inspect.signature(method).parameters.values())[1:]
     known = [parameter.name for parameter in parameters]
     for name in named:

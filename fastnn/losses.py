@@ -365,7 +365,8 @@ class RowLoss(LossFunction):
     stands in y's row of what ``fit`` gets, (targets,): one number, or as many as there are. Both are only read.
 
     When the first targets come, the slope is compared with central differences of the value for some of them: a
-    ValueError says where they differ. A TypeError says why a function cannot be compiled. It runs on the CPU.
+    ValueError says where they differ. A TypeError says why a function cannot be compiled, and an IndexError that one
+    uses a place beyond its arrays. It runs on the CPU.
     """
 
     kind = "row_loss"

@@ -39,11 +39,13 @@ import numpy as np
 
 from . import checks
 from .checks import shown
+from .kernels.conventions import FAULT
 from .keywords import Told
 from .settings import of_fastnn
 
 if TYPE_CHECKING:
     from .model import Model
+    from .plan import Plan
 
 __all__ = ["ActivationFunction", "OwnFunction"]
 
@@ -181,6 +183,13 @@ def suspects(model: Model) -> str:
     own += [part for part in (*model.layers, model.optimizer) if not of_fastnn(type(part))]
     names = " and ".join(dict.fromkeys(map(repr, own)))
     return f"; or look at {names}, your own, which may not be finite there" if own else ""
+
+
+def engine_fault(plan: Plan, status: int, where: str = "") -> Exception:
+    """What is wrong where the engine stopped with such a status."""
+    if status == FAULT and plan.loss is not None and plan.loss.kind == "row_loss":
+        return IndexError(f"value or slope of {plan.loss.functions!r} uses a place beyond y, dy or target{where}")
+    return RuntimeError(f"the engine stopped with status {status}{where}: a fault of fastnn, please report it")
 
 
 def find_wrong_slope(

@@ -22,7 +22,7 @@ from .history import number_text
 from .kernels.conventions import CONVERGED, NOT_FINITE, OK, Data
 from .losses import BinaryCrossEntropy, CrossEntropy
 from .metrics import Metric
-from .own_functions import suspects
+from .own_functions import engine_fault, suspects
 from .single_step import SingleStep
 
 if TYPE_CHECKING:
@@ -237,10 +237,7 @@ class Trainer:
             parts.append(results[: steps + int(self.converged)])
             if steps < end - begin:
                 if status not in (NOT_FINITE, CONVERGED):
-                    raise RuntimeError(
-                        f"the engine stopped with status {status} in batch {begin + steps}: a fault of fastnn, "
-                        "please report it"
-                    )
+                    raise engine_fault(self.runner.plan, status, f" in batch {begin + steps}")
                 break
         return done, np.concatenate(parts) if len(parts) > 1 else parts[0]
 

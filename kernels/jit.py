@@ -14,6 +14,8 @@ import contextlib
 import ctypes
 import functools
 import gc
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -110,7 +112,7 @@ def undisturbed(work: Callable[[], Any]) -> Any:
     away, and the other goes on to its end.
     """
     main = threading.current_thread() is threading.main_thread()
-    if not main or global_compiler_lock.is_locked():  # by this thread, for which another would wait in vain
+    if not main or global_compiler_lock.is_locked() or importing():  # another thread would wait for this one's locks
         return work()
     outcome: list[Any] = []
     fault: list[BaseException] = []
@@ -130,6 +132,19 @@ def undisturbed(work: Callable[[], Any]) -> Any:
     if fault:
         raise fault[0]
     return outcome[0]
+
+
+def importing() -> bool:
+    """Whether this thread is importing a module, which others wait for if they need it, as Numba does."""
+    frame: Any = sys._getframe()
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
+
+
+if hasattr(os, "register_at_fork"):  # in a child the thread that compiles is not there, and its lock would stay
+    release = global_compiler_lock.release
+    os.register_at_fork(before=global_compiler_lock.acquire, after_in_parent=release, after_in_child=release)
 
 
 class FormulaError(TypeError):

@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import signal
 import threading
 import weakref
 
@@ -250,6 +251,21 @@ def test_threads_that_share_a_predictor_wait_for_one_another():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers that send signals")
+def test_a_signal_handler_may_call_a_predictor_that_is_at_work():
+    predict, X, rung = network().compiled_predict(), rows(300), []
+    expected = predict(X)
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(np.array_equal(predict(X), expected)))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        while len(rung) < 20:
+            assert np.array_equal(predict(X), expected)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert all(rung)
 
 
 def test_many_operations_are_left_to_predict():

@@ -328,6 +328,12 @@ def test_a_call_that_lacks_an_argument_is_told_what_to_write():
     ):
         refused(words, call)
 
+    class Narrow(fn.Dense):
+        def __init__(self):
+            super().__init__()
+
+    refused("Dense needs 'units'; expected Dense(units)", Narrow)
+
 
 def test_a_copy_of_a_layer_of_a_model_is_told_how_it_gets_its_weights():
     refused("or is a copy of one that does", lambda: fn.Model([fn.Input(3), copy.deepcopy(model_for().layers[1])]))
@@ -350,6 +356,7 @@ def test_numbers_that_float32_does_not_tell_apart_are_told():
         model.fit(seconds, LABELS)
     model = model_for("mse", 1, None)  # a warning is an error in tests
     model.fit(1 + X * 1e-3, 1e6 + 100 * LABELS)
+    model.fit(np.where(np.arange(120).reshape(40, 3) % 2, 0.1 + 0.2, 0.3), LABELS)  # roundings
     model.fit(days.astype("float32"), LABELS)
     double = fn.Model([fn.Input(3), fn.Dense(1)], dtype="float64")
     double.compile("sgd", "mse")
@@ -358,13 +365,19 @@ def test_numbers_that_float32_does_not_tell_apart_are_told():
 
 def test_targets_beyond_the_last_activation_are_told():
     for last, y, words in (
-        ("sigmoid", LABELS, r"y has 2 in row \d+, but the model ends in sigmoid, which yields numbers from 0 to 1"),
+        (
+            "sigmoid",
+            LABELS,
+            r"y has numbers from 0 to 3, but the model ends in sigmoid, which yields numbers from 0 to 1",
+        ),
         ("tanh", -5.0 * LABELS, "ends in tanh, which yields numbers from -1 to 1: expected a last layer without it"),
-        ("softplus", LABELS - 1.0, "y has -1 in row .* yields numbers of at least 0"),
+        ("softplus", LABELS - 1.0, "y has numbers from -1 to 2, .* yields numbers of at least 0"),
     ):
         with pytest.warns(UserWarning, match=words):
             model_for("mse", 1, last).fit(X, y)
     model_for("mse", 1, "relu").fit(X, LABELS)
+    model_for("mse", 1, "sigmoid").fit(X, LABELS / 3 + 1e-7)  # rounded
+    model_for("mse", 1, "softplus").fit(X, LABELS - 0.1)  # noise
     own = fn.LossFunction(
         lambda y, target: (y - target / 4) ** 2, lambda y, target: 2 * (y - target / 4), "of quarters"
     )

@@ -450,6 +450,39 @@ def test_mistakes_of_a_loss_of_rows_are_told():
     assert not report and "the slope of RowLoss('mine') is wrong: for y = " in str(report)
 
 
+def chosen(y, target):
+    return -y[int(target[0])]
+
+
+def chosen_slope(dy, y, target):
+    dy[int(target[0])] = -1.0
+
+
+@pytest.mark.skipif(not jit.COMPILED, reason="in plain Python NumPy looks at places")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("label", [3, -4, 10**8])
+def test_a_place_beyond_a_row_that_follows_from_a_target_is_an_error(label):
+    """The first look sees a few rows; compiled code would read and write memory of others."""
+    labels = np.arange(90) % 3
+    labels[61] = label
+    for threads in (1, 2):
+        model = fn.Model([fn.Input(5), fn.Dense(3, "log_softmax")], seed=0)
+        model.compile("sgd", fn.RowLoss(chosen, chosen_slope, "chosen"), threads=threads)
+        words = r"value or slope of RowLoss\('chosen'\) uses a place beyond y, dy or target"
+        with pytest.raises(IndexError, match=words + " in batch 2"):
+            model.fit(X, labels, batch_size=30, shuffle=False, verbose=0)
+        assert model.step == 2 and np.isfinite(model.arenas.parameters).all()
+        with pytest.raises(IndexError, match=words):
+            model.evaluate(X, labels)
+        labels_of_classes = np.arange(90) % 3
+        model.fit(X, labels_of_classes, verbose=0)  # and it can go on
+
+
+def test_losses_of_rows_of_the_same_functions_are_compiled_once():
+    first, second = (fn.RowLoss(chosen, chosen_slope).formulas for _ in range(2))
+    assert all(one is other for one, other in zip(first, second, strict=True))
+
+
 def test_a_loss_of_rows_stays_on_the_cpu(monkeypatch):
     plan = normal_model(fn.RowLoss(normal_value, normal_slope, "normal")).plan
     with pytest.raises(

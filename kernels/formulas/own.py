@@ -277,9 +277,16 @@ def loss_formulas(value: Any, slope: Any) -> tuple[Any, Any]:
 
 def row_loss_formulas(value: Any, slope: Any) -> tuple[Any, Any]:
     """The formulas of a loss with the user's ``value(y, target)`` and ``slope(dy, y, target)`` of a row's arrays."""
-    own = own_formula(slope, returns_number=False)
+    formulas = own_formula(value), own_formula(slope, returns_number=False)
+    for own in formulas:
+        if isinstance(own, OwnFormula):  # a place may follow from a target
+            own.targetoptions["boundscheck"] = True
+    return formulas[0], row_slope(formulas[1])
 
+
+@functools.cache
+def row_slope(own: Any) -> Any:
     def fill(dy, y, target):  # it may return an array, which nobody but this function frees
         own(dy, y, target)
 
-    return own_formula(value), Formula(fill, PartCompiler) if COMPILED else fill
+    return Formula(fill, PartCompiler) if COMPILED else fill

@@ -5,6 +5,8 @@ import gc
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +122,38 @@ def test_a_signal_does_not_break_the_compiler_off():
         signal.signal(signal.SIGALRM, before)
     assert started.is_set() and not done
     assert ended.wait(10) and done == [False]
+
+
+def test_a_module_may_compile_while_it_is_imported(tmp_path):
+    """Numba imports the module of a function; another thread would wait for the import's end."""
+    (tmp_path / "at_import.py").write_text(
+        "from fastnn.kernels import jit\nimport threading\nfound = jit.undisturbed(threading.current_thread)\n"
+    )
+    code = "import at_import, threading; assert at_import.found is threading.main_thread()"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT.parent), str(tmp_path)])}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_waits_for_a_compilation_and_its_child_may_compile():
+    started = threading.Event()
+
+    def compile_something():
+        with jit.global_compiler_lock:
+            started.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=compile_something)
+    thread.start()
+    started.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # rather than wait for ever
+        with jit.global_compiler_lock:
+            os._exit(0)
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_what_is_not_disturbed_tells_what_came_of_it(monkeypatch):
