@@ -115,8 +115,8 @@ def look_at_range(model: Model, t: data.Rows) -> None:
     if own or isinstance(model.loss, (BinaryCrossEntropy, CrossEntropy)) or activation not in RANGES:
         return
     least, most = RANGES[activation]
-    low = min(block.min() for _, block in t.blocks())
-    high = max(block.max() for _, block in t.blocks())
+    ends = np.array([(block.min(), block.max()) for _, block in t.blocks()])
+    low, high = ends[:, 0].min(), ends[:, 1].max()
     slack = BEYOND * (high - low)  # rounded, or measured with noise
     if low < least - slack or high > most + slack:
         between = f"from {least:g} to {most:g}" if most < np.inf else f"of at least {least:g}"

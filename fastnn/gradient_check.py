@@ -207,20 +207,17 @@ def faults(model: Model, X: Any, y: Any, settings: Settings) -> Iterator[str]:
                 yield f"layer {layer.name!r}: {mistake}"
             yield from penalty_mistakes(layer)
         x = layer.forward(x)
-    if isinstance(model.loss, RowLoss):
-        rows = model.loss.targets("y", y, model.outputs, model.dtype).take(slice(None))
-        for output, target in zip(x, rows, strict=True):
-            mistake = model.loss.mistake_in_row(output, target)
-            if mistake is not None:
-                yield f"the slope of {model.loss!r} is wrong: {mistake}"
-                break
-    elif isinstance(model.loss, LossFunction):
-        targets = model.loss.targets("y", y, model.outputs, model.dtype).take(slice(None))
-        for output, target in zip(some(x), some(targets), strict=True):
-            mistake = model.loss.mistake([output], target)
-            if mistake is not None:
-                yield f"the slope of {model.loss!r} is wrong: {mistake}"
-                break
+    loss = model.loss
+    if isinstance(loss, LossFunction):
+        targets = loss.targets("y", y, model.outputs, model.dtype).take(slice(None))
+        if isinstance(loss, RowLoss):
+            mistakes = (loss.mistake_in_row(*pair) for pair in zip(x, targets, strict=True))
+        else:
+            pairs = zip(some(x), some(targets), strict=True)
+            mistakes = (loss.mistake([output], target) for output, target in pairs)
+        mistake = next((mistake for mistake in mistakes if mistake is not None), None)
+        if mistake is not None:
+            yield f"the slope of {loss!r} is wrong: {mistake}"
 
 
 def activation_mistake(layer: Layer, x: np.ndarray) -> str | None:

@@ -399,9 +399,10 @@ class RowLoss(LossFunction):
         generator = np.random.default_rng(0)
         for row in np.linspace(0, len(targets) - 1, min(len(targets), ROWS_TO_CHECK)).astype(int):
             y = generator.choice(_possible_outputs(activation), outputs)
-            if activation in ("softmax", "log_softmax"):
-                y = np.abs(y) if activation == "softmax" else np.exp(y)
-                y = y / y.sum() if activation == "softmax" else np.log(y / y.sum())
+            if activation == "softmax":
+                y /= y.sum()
+            elif activation == "log_softmax":
+                y -= np.log(np.exp(y).sum())
             mistake = self.mistake_in_row(y, targets.take(slice(row, row + 1))[0].astype(np.float64))
             if mistake is not None:
                 raise ValueError(f"the slope of {self!r} is wrong: {mistake}")
@@ -444,7 +445,7 @@ class RowLoss(LossFunction):
         """``value`` or ``slope`` of arrays, by Python; NaN where they lie outside of its domain."""
         try:
             with np.errstate(all="ignore"):
-                found = getattr(self, which)(*(array.copy() if which == "value" else array for array in arrays))
+                found = getattr(self, which)(*arrays)
             return float(found) if which == "value" else 0.0
         except (ArithmeticError, ValueError):  # where compiled code has a NaN or an infinity
             return float("nan")

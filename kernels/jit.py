@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -114,24 +115,19 @@ def undisturbed(work: Callable[[], Any]) -> Any:
     main = threading.current_thread() is threading.main_thread()
     if not main or global_compiler_lock.is_locked() or importing():  # another thread would wait for this one's locks
         return work()
-    outcome: list[Any] = []
-    fault: list[BaseException] = []
+    outcome: Future[Any] = Future()
 
     def run() -> None:
         try:
-            outcome.append(work())
-        except BaseException as error:
-            fault.append(error)
+            outcome.set_result(work())
+        except BaseException as fault:
+            outcome.set_exception(fault)
 
-    thread = threading.Thread(target=run, name="fastnn compiles")
     try:
-        thread.start()
+        threading.Thread(target=run, name="fastnn compiles").start()
     except RuntimeError:  # no more threads to be had
         return work()
-    thread.join()
-    if fault:
-        raise fault[0]
-    return outcome[0]
+    return outcome.result()
 
 
 def importing() -> bool:
