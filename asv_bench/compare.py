@@ -236,6 +236,11 @@ def cell(record: dict) -> str:
     return f"{text} ({record['ratio']:.3g})"
 
 
+def ratio_text(ratio: float) -> str:
+    """As few digits as fit beside the next bar's; the tables have more."""
+    return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+
+
 def plot(records: list[dict], path: pathlib.Path) -> None:
     """Bars: how many times as long as fastnn each peer takes for a training step, with the most threads."""
     from matplotlib import patheffects, pyplot
@@ -256,7 +261,7 @@ def plot(records: list[dict], path: pathlib.Path) -> None:
         places = [workloads.index(name) + (index - (len(peers) - 1) / 2) * width for name in ratios]
         bars = axes.bar(places, list(ratios.values()), width, label=peer, color=colors[index % len(colors)])
         halo = [patheffects.withStroke(linewidth=2, foreground="white")]  # where the line of fastnn goes through
-        axes.bar_label(bars, fmt="%.3g", fontsize=8, padding=1, path_effects=halo)
+        axes.bar_label(bars, fmt=ratio_text, fontsize=8, padding=1, path_effects=halo)
     axes.axhline(1, color="black", linewidth=1)
     axes.set_yscale("log")
     labels = [
