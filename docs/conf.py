@@ -16,6 +16,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx_copybutton",
     "sphinx-mathjax-offline",
+    "_extensions.glossary",
     "_extensions.notebooks",
     "_extensions.public_names",
     "_extensions.sentences",
@@ -43,6 +44,8 @@ nb_execution_raise_on_error = True
 # The library's note that it compiles for the first time, and progress lines.
 nb_output_stderr = "remove"
 nb_merge_streams = True
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 
 copybutton_exclude = ".linenos, .gp, .go"
 

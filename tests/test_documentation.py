@@ -202,20 +202,22 @@ def test_a_browser_sees_what_is_wrong(tmp_path, capsys, monkeypatch):
     if not any(map(shutil.which, check_browser.BROWSERS)):
         pytest.skip("no browser is installed")
     monkeypatch.setattr(check_browser, "WAIT", 1)
+    monkeypatch.setattr(check_browser, "QUERIES", {"dropout": "layers.html"})
     start = "<!doctype html><head></head>"
-    found = '<ul id="search-results"><li><a href="#">found</a></li></ul>'
-    (tmp_path / "search.html").write_text(start + found, "utf-8")
+    other, found = ('<li><a href="other.html">found</a></li>', '<li><a href="layers.html#Dropout">found</a></li>')
+    results = f'<ul id="search-results">{other * 4}{found}</ul>'
+    (tmp_path / "search.html").write_text(start + results, "utf-8")
     assert check_browser.main(str(tmp_path)) == 0, capsys.readouterr().err
     loud = '<img src="none.png"><script>console.warn("oh"); no()</script>'
     (tmp_path / "wide.html").write_text(start + '<p style="width: 900px">far', "utf-8")
     (tmp_path / "loud.html").write_text(start + loud, "utf-8")
-    (tmp_path / "search.html").write_text(start, "utf-8")
+    (tmp_path / "search.html").write_text(start + results.replace(found, other + found), "utf-8")
     assert check_browser.main(str(tmp_path)) == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if "wide" in line] == ["wide.html at 390 pixels: is 908 pixels wide"]
     assert sum("no is not defined" in line for line in lines) == sum(line.endswith(": oh") for line in lines) == 2
     assert sum("cannot load" in line and "none.png" in line for line in lines) == 2
-    assert sum("nothing found" in line for line in lines) == 6
+    assert sum("layers.html is not among the first" in line for line in lines) == 2
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +256,12 @@ def test_signatures_are_short():
         == "(f: ~collections.abc.Callable[..., float], rows: list[~numpy.typing.NDArray[~numpy.float32]] = ...)"
     )
     assert returns is None
+
+
+def test_terms_of_the_glossary_are_words():
+    nodes = pytest.importorskip("docutils.nodes")
+    words = nodes.paragraph("", "", nodes.Text("dense layer, linear layer, "), nodes.math("", "Wx + b"))
+    assert extension("glossary").terms(nodes.entry("", words)) == ["dense layer", "linear layer"]
 
 
 def test_long_sentences_that_a_cell_prints_are_told_from_tables():
