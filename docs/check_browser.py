@@ -74,10 +74,13 @@ async function look() {
     for (const page of PAGES) judge(await open(page, width), page, width);
     for (const [query, target] of Object.entries(QUERIES)) {
       const page = `search.html?q=${encodeURIComponent(query)}`, view = await open(page, width);
-      const first = () => [...view.document.querySelectorAll("#search-results li > a")].slice(0, FIRST);
-      let tries = 10 * WAIT;
-      while (tries-- && !first().some(link => link.href.includes(target))) await sleep(100);
-      if (tries < 0) found.push(`${page} at ${width} pixels: ${target} is not among the first`);
+      const first = () => [...view.document.querySelectorAll("#search-results li")].slice(0, FIRST);
+      const isThere = () => first().some(item => item.querySelector("a").href.includes(target));
+      const isShown = () => first().every(item => item.children.length > 1);
+      for (let tries = 10 * WAIT; tries && !(isThere() && isShown()); tries--) await sleep(100);
+      if (!isThere()) found.push(`${page} at ${width} pixels: ${target} is not among the first`);
+      if (first().some(item => item.textContent.includes("\\\\(")))
+        found.push(`${page} at ${width} pixels: shows a formula as TeX`);
       judge(view, page, width);
     }
   }

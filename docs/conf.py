@@ -50,6 +50,12 @@ nb_code_prompt_hide = "Hide the code"
 copybutton_exclude = ".linenos, .gp, .go"
 
 
+def readable_results(app, page, *context):
+    if page == "search":
+        app.add_js_file("search.js")
+
+
 def setup(app):
+    app.connect("html-page-context", readable_results)
     # It names the folder of MathJax, and says nothing of processes side by side.
     app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True

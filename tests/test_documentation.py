@@ -204,20 +204,22 @@ def test_a_browser_sees_what_is_wrong(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(check_browser, "WAIT", 1)
     monkeypatch.setattr(check_browser, "QUERIES", {"dropout": "layers.html"})
     start = "<!doctype html><head></head>"
-    other, found = ('<li><a href="other.html">found</a></li>', '<li><a href="layers.html#Dropout">found</a></li>')
+    other, found = (f'<li><a href="{page}">found</a><p>text</p></li>' for page in ("other.html", "layers.html#Dropout"))
     results = f'<ul id="search-results">{other * 4}{found}</ul>'
     (tmp_path / "search.html").write_text(start + results, "utf-8")
     assert check_browser.main(str(tmp_path)) == 0, capsys.readouterr().err
     loud = '<img src="none.png"><script>console.warn("oh"); no()</script>'
     (tmp_path / "wide.html").write_text(start + '<p style="width: 900px">far', "utf-8")
     (tmp_path / "loud.html").write_text(start + loud, "utf-8")
-    (tmp_path / "search.html").write_text(start + results.replace(found, other + found), "utf-8")
+    tex = results.replace(found, other + found).replace("text", "\\(x^2\\)")
+    (tmp_path / "search.html").write_text(start + tex, "utf-8")
     assert check_browser.main(str(tmp_path)) == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if "wide" in line] == ["wide.html at 390 pixels: is 908 pixels wide"]
     assert sum("no is not defined" in line for line in lines) == sum(line.endswith(": oh") for line in lines) == 2
     assert sum("cannot load" in line and "none.png" in line for line in lines) == 2
     assert sum("layers.html is not among the first" in line for line in lines) == 2
+    assert sum("shows a formula as TeX" in line for line in lines) == 2
 
 
 @pytest.fixture(scope="module")

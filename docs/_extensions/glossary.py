@@ -7,7 +7,10 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
+
+PAGE = "reference/glossary"
 
 
 def terms(cell: nodes.Element) -> list[str]:
@@ -22,7 +25,7 @@ class IndexTerms(SphinxTransform):
     default_priority = 700  # before Sphinx collects the entries
 
     def apply(self, **options: Any) -> None:
-        if self.env.docname != "reference/glossary":
+        if self.env.docname != PAGE:
             return
         for table in list(self.document.findall(nodes.table)):
             entries = []
@@ -34,6 +37,12 @@ class IndexTerms(SphinxTransform):
             table.parent.insert(table.parent.index(table), addnodes.index(entries=entries))
 
 
+def read_again(app: Sphinx, environment: BuildEnvironment, *changes: set[str]) -> list[str]:
+    """The page, at every build: where others change, Sphinx forgets the entries of those that do not."""
+    return [PAGE]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_transform(IndexTerms)
+    app.connect("env-get-outdated", read_again)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
