@@ -21,6 +21,6 @@ history.plot("loss", axes=[right])
 right.set_title("", loc="left")  # where the loss was least
 right.set_title(f"{history['val_accuracy'][-1]:.1%} of the held-out points are right", fontsize=10)
 drawn = io.BytesIO()
-figure.savefig(drawn, dpi=100)
+figure.savefig(drawn, dpi=200)
 image = Image.open(drawn).convert("RGB").quantize(96)  # a quarter of the bytes, and no difference to the eye
 image.save(Path(__file__).parent / "_static" / "spirals.png", optimize=True)
