@@ -25,7 +25,6 @@ from .panels import copy_panel, outer_product, sum_rows, transpose_panel
 from .tile import (
     LONE_ROWS,
     NARROW_HEIGHT,
-    PANEL_VECTORS,
     TILE_HEIGHT,
     TILE_VECTORS,
     WIDE_HEIGHTS,
@@ -49,26 +48,27 @@ EVICTING_STRIDE = 4096
 EVICTING_DEPTH_BLOCK = 192
 
 #: Rows of A that a panel of B meets before the next one: a multiple of the tallest tiles' heights, and with
-#: ``DEPTH_BLOCK`` 396 KB of float32, a part of the second-level cache. (264 and 528 are no faster.)
+#: ``DEPTH_BLOCK`` 396 KB of float32, a part of the second-level cache.
 ROW_BLOCK = 132
+
+#: Bytes of a column of A up to which its rows are one block: 528 of float32, 264 of float64. Each panel of B is then
+#: packed to the same place, which stays in the cache (2 to 5 % of products of 200 to 528 rows, measured).
+ONE_BLOCK = 2112
 
 #: Columns of B that are packed before the rows go on: with ``DEPTH_BLOCK`` 3 MB of float32, a part of the last-level
 #: cache, for the blocks of rows after the first.
 COLUMN_BLOCK = 1024
 
-#: Rows of C below which packing B costs more than it gains (measured). The rows of a packed panel do not evict one
-#: another from the caches, and each page of memory is looked up once and not for each tile.
+#: Rows of C from which a B is packed whose rows evict one another (measured). Else it is only where there are several
+#: blocks of rows: tiles read it as fast as a packed one.
 FEW_ROWS = 48
 
-#: The same where B's rows are whole cache lines apart and do not evict one another: wide tiles read whole lines of it,
-#: and as fast as packed ones (measured). Up to ``ROW_BLOCK`` rows each panel is read for one block of rows alone.
-FEW_ROWS_IN_LINE = ROW_BLOCK if PANEL_VECTORS > TILE_VECTORS else FEW_ROWS
-
-#: Length of X's rows from which A = Xᵀ is packed: read across, they would evict one another from the first-level cache.
-LONG_ROWS = 256
-
-#: Columns of C from which it pays to pack rows of A that are ``EVICTING_STRIDE`` apart: each number is used so often.
+#: Columns of C from which it pays to pack A, where its rows evict one another: each number is used so often.
 MANY_COLUMNS = 128
+
+#: A = Xᵀ is read across, a cache line from each of the batch's rows. Where rows have this length, and there are more
+#: than so many, or they are a multiple of so many bytes apart, the lines evict one another from the first-level cache.
+LONG_ROWS, MANY_LINES, CROSSED_STRIDE = 256, 192, 2048
 
 #: Room behind the blocks, in numbers: a packed block is filled up to whole vectors.
 _SLACK = 64
@@ -77,7 +77,7 @@ _SLACK = 64
 _STORED = 16 * 1024
 
 _PACKED_B = (DEPTH_BLOCK + _SLACK) * (COLUMN_BLOCK + _SLACK)
-_PACKED_A = (DEPTH_BLOCK + _SLACK) * (ROW_BLOCK + _SLACK)
+_PACKED_A = (DEPTH_BLOCK + _SLACK) * (ONE_BLOCK // 4 + _SLACK)  # of float32
 
 #: Bytes of a worker's workspace before its room for packing: a cache line that begins with the address of
 #: the compiled multiplication.
@@ -138,26 +138,27 @@ def multiplication(real):
                 rows_of_c, rows_of_a = c + size * i * c_row, a + size * i * a_row
                 outer_product(rows_of_c, c_row, rows_of_a, a_row, b, min(together, rows - i), columns, real)
             return 1
+        row_block = rows if size * rows <= ONE_BLOCK else ROW_BLOCK
         if a_row == 1:
-            packs_a = a_column >= LONG_ROWS
+            packs_a = a_column >= LONG_ROWS and (depth > MANY_LINES or size * a_column % CROSSED_STRIDE == 0)
         else:
-            packs_a = a_column == 1 and size * a_row % EVICTING_STRIDE == 0 and columns >= MANY_COLUMNS and rows > 1
+            packs_a = a_column == 1 and size * a_row % EVICTING_STRIDE == 0 and rows > 1
+        packs_a = packs_a and columns >= MANY_COLUMNS
         narrow = int(columns <= length // 2)  # half a vector
         evicting = b_column == 1 and size * b_row % EVICTING_STRIDE == 0
-        in_line = size * b_row % CACHE_LINE == 0 and not evicting
-        packs_b = b_column != 1 or rows >= (FEW_ROWS_IN_LINE if in_line else FEW_ROWS)
+        packs_b = b_column != 1 or rows > row_block or (evicting and rows >= FEW_ROWS)
         packed_b, packed_a = room + _HEAD, room + _HEAD + size * _PACKED_B
         depth_block = even_share(depth, EVICTING_DEPTH_BLOCK if evicting else DEPTH_BLOCK, 1)
-        # Where all rows fit into one block, each panel is packed to the same place, which stays in the cache.
-        column_bytes = size * ((depth_block + length - 1) // length * length) if rows > ROW_BLOCK else 0
+        # Where all rows are one block, each panel is packed to the same place, which stays in the cache.
+        column_bytes = size * ((depth_block + length - 1) // length * length) if rows > row_block else 0
         for j in range(0, columns, COLUMN_BLOCK):
             last_column = min(j + COLUMN_BLOCK, columns)
             for k in range(0, depth, depth_block):
                 deep = min(depth_block, depth - k)
                 # What is added to the products: S to the first ones, then what C has.
                 plus, plus_row = (start, start_row) if k == 0 else (c, c_row)
-                for i in range(0, rows, ROW_BLOCK):
-                    high = min(ROW_BLOCK, rows - i)
+                for i in range(0, rows, row_block):
+                    high = min(row_block, rows - i)
                     a_block, a_tile, a_block_row = a + size * (i * a_row + k * a_column), a_row, a_row
                     if packs_a:
                         _pack_a(packed_a, a_block, a_row, a_column, high, deep, narrow, real)

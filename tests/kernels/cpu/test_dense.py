@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from fastnn.kernels import layout
 from fastnn.kernels.cpu import dense as kernels
-from fastnn.kernels.cpu.gemm import COLUMN_BLOCK, DEPTH_BLOCK, FEW_ROWS, LONG_ROWS, ROW_BLOCK, workspace
+from fastnn.kernels.cpu.gemm import (
+    COLUMN_BLOCK,
+    CROSSED_STRIDE,
+    DEPTH_BLOCK,
+    FEW_ROWS,
+    LONG_ROWS,
+    MANY_COLUMNS,
+    MANY_LINES,
+    ONE_BLOCK,
+    ROW_BLOCK,
+    workspace,
+)
 from fastnn.kernels.cpu.tile import TILE_HEIGHT
 from fastnn.kernels.cpu.vectors import VECTOR_BYTES
 from fastnn.kernels.jit import COMPILED
@@ -136,7 +147,9 @@ def test_every_edge_of_a_block_of_the_depth(deep, real):
 @pytest.mark.parametrize("wide", [COLUMN_BLOCK - 1, COLUMN_BLOCK, COLUMN_BLOCK + 1])
 def test_every_edge_of_a_block_of_columns_and_rows(wide, real):
     deep = 260
-    for rows in (FEW_ROWS - 1, FEW_ROWS, ROW_BLOCK - 1, ROW_BLOCK, ROW_BLOCK + 1):
+    most = ONE_BLOCK // np.dtype(real).itemsize  # rows of one block; more are blocks of ROW_BLOCK
+    assert most % ROW_BLOCK == 0
+    for rows in (FEW_ROWS - 1, FEW_ROWS, most - 1, most, most + 1):
         check_exactly(rows, deep, wide, real)
     check_exactly(deep, wide, 7, real)
     check_exactly(7, wide, deep, real)
@@ -146,7 +159,17 @@ def test_every_edge_of_a_block_of_columns_and_rows(wide, real):
 @pytest.mark.parametrize("inputs", [LONG_ROWS - 8, LONG_ROWS - 6, LONG_ROWS - 5, LONG_ROWS - 4, LONG_ROWS, 300])
 def test_rows_that_are_read_across(inputs, real):
     # The rows of a padded array are 5 numbers further apart, so both paths are taken.
-    for rows, units in ((1, 1), (30, 40), (DEPTH_BLOCK + 1, 9)):
+    for rows, units in ((1, 1), (30, 40), (MANY_LINES, MANY_COLUMNS), (MANY_LINES + 1, MANY_COLUMNS - 1)):
+        check_exactly(rows, inputs, units, real)
+    for units in (9, MANY_COLUMNS):
+        check_exactly(DEPTH_BLOCK + 1, inputs, units, real)
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("units", [MANY_COLUMNS - 1, MANY_COLUMNS])
+def test_rows_that_evict_one_another(units, real):
+    inputs = CROSSED_STRIDE // np.dtype(real).itemsize
+    for rows in (1, 30):
         check_exactly(rows, inputs, units, real)
 
 
