@@ -63,12 +63,10 @@ COLUMN_BLOCK = 1024
 #: blocks of rows: tiles read it as fast as a packed one.
 FEW_ROWS = 48
 
-#: Columns of C from which it pays to pack A, where its rows evict one another: each number is used so often.
-MANY_COLUMNS = 128
-
 #: A = Xᵀ is read across, a cache line from each of the batch's rows. Where rows have this length, and there are more
-#: than so many, or they are a multiple of so many bytes apart, the lines evict one another from the first-level cache.
-LONG_ROWS, MANY_LINES, CROSSED_STRIDE = 256, 192, 2048
+#: than so many, or they are a multiple of so many bytes apart, the lines evict one another from the first-level cache:
+#: A is packed, if each number is used for so many columns of C.
+LONG_ROWS, MANY_LINES, CROSSED_STRIDE, MANY_COLUMNS = 256, 192, 2048, 128
 
 #: Room behind the blocks, in numbers: a packed block is filled up to whole vectors.
 _SLACK = 64
@@ -139,11 +137,9 @@ def multiplication(real):
                 outer_product(rows_of_c, c_row, rows_of_a, a_row, b, min(together, rows - i), columns, real)
             return 1
         row_block = rows if size * rows <= ONE_BLOCK else ROW_BLOCK
-        if a_row == 1:
-            packs_a = a_column >= LONG_ROWS and (depth > MANY_LINES or size * a_column % CROSSED_STRIDE == 0)
-        else:
-            packs_a = a_column == 1 and size * a_row % EVICTING_STRIDE == 0 and rows > 1
-        packs_a = packs_a and columns >= MANY_COLUMNS
+        crosses_lines = a_row == 1 and a_column >= LONG_ROWS
+        evicts_lines = depth > MANY_LINES or size * a_column % CROSSED_STRIDE == 0
+        packs_a = crosses_lines and evicts_lines and columns >= MANY_COLUMNS
         narrow = int(columns <= length // 2)  # half a vector
         evicting = b_column == 1 and size * b_row % EVICTING_STRIDE == 0
         packs_b = b_column != 1 or rows > row_block or (evicting and rows >= FEW_ROWS)
@@ -161,7 +157,7 @@ def multiplication(real):
                     high = min(row_block, rows - i)
                     a_block, a_tile, a_block_row = a + size * (i * a_row + k * a_column), a_row, a_row
                     if packs_a:
-                        _pack_a(packed_a, a_block, a_row, a_column, high, deep, narrow, real)
+                        _pack_a(packed_a, a_block, a_column, high, deep, real)
                         a_block, a_tile, a_block_row = packed_a, deep, 1
                     column = j
                     while column < last_column:
@@ -220,25 +216,19 @@ def _panel_width(columns, rows, length):
 
 
 @inlined
-def _pack_a(to, a, a_row, a_column, rows, deep, narrow, real):
-    """Copy a block of A group by group: number (row, k) of a group to place k * (its rows) + row.
+def _pack_a(to, a, a_column, rows, deep, real):
+    """Copy a block of A = Xᵀ group by group: number (row, k) of a group to place k * (its rows) + row.
 
     Vectors that are longer than a group is high write beyond it: to what is written next. So its last rows come first.
     """
-    size, length = item_size(real), vector_length(real)
-    wide = TILE_VECTORS * length
+    size = item_size(real)
+    wide = TILE_VECTORS * vector_length(real)
     i = 0
     while i < rows:
-        high = _height(rows - i, narrow)
-        tile, source = to + size * i * deep, a + size * i * a_row
-        if a_row == 1:
-            for part in range((high - 1) // wide * wide, -1, -wide):
-                rest = min(wide, high - part)
-                copy_panel(tile + size * part, high, source + size * part, a_column, deep, rest, real)
-        else:
-            for part in range((high - 1) // length * length, -1, -length):
-                rest = min(length, high - part)
-                transpose_panel(tile + size * part, high, source + size * part * a_row, a_row, deep, rest, real)
+        high = _height(rows - i, 0)
+        for part in range((high - 1) // wide * wide, -1, -wide):
+            rest = min(wide, high - part)
+            copy_panel(to + size * (i * deep + part), high, a + size * (i + part), a_column, deep, rest, real)
         i += high
 
 
