@@ -35,6 +35,9 @@ GAP = 0.2
 #: A column of text or of whole numbers with at most this many different values is taken for classes.
 MOST_CLASSES = 20
 
+#: The largest number of a table, whose square is finite, for a deviation; whole numbers up to 2⁵³ can be told apart.
+LARGEST, MOST_EXACT = 1e150, 2**53
+
 #: What may stand between the columns of a table.
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -149,6 +152,13 @@ def read_csv(path: Path, target: str, task: str | None = None) -> Table:
     if len(set(map(float, texts)) if numeric else set(texts)) == 1:
         raise UserError(f"{path}: column {target!r} has {texts[0]!r} in every row; expected at least two values")
     targets, classes = _targets(texts, numeric, task)
+    if classes and numeric:
+        row = int(np.argmax(np.abs(np.array(texts, float))))
+        if abs(float(texts[row])) > MOST_EXACT:
+            raise UserError(
+                f"{path}, line {numbers[row + 1]}: column {target!r} has {texts[row]!r}; expected whole numbers of at "
+                f"most {MOST_EXACT:,}, beyond which classes cannot be told apart (--task regression takes more)"
+            )
     if len(classes) == len(texts):
         raise UserError(f"{path}: column {target!r} has another value in every row; expected classes of some rows each")
     return Table(str(path), inputs, targets, classes, numeric, delimiter)
@@ -185,17 +195,21 @@ def read_lines(path: Path, target: str) -> tuple[str, list[int], list[list[str]]
     return delimiter, [number for number, _ in lines], [line for _, line in lines]
 
 
-def _is_number(text: str) -> bool:
+def _is_number(text: str, largest: float = LARGEST) -> bool:
+    """Whether ``text`` is a number up to ``largest``; 1_2, which Python reads as 12, is more likely a name."""
     try:
-        return math.isfinite(float(text))
+        return abs(float(text)) <= largest and "_" not in text
     except ValueError:
         return False
 
 
 def _number(path: Path, line: int, column: str, text: str) -> float:
     if not _is_number(text):
-        gaps = "leave rows with gaps and columns of text out"
-        hint = "with a decimal point" if _is_number(text.replace(",", ".")) else gaps
+        hint = "leave rows with gaps and columns of text out"
+        if _is_number(text.replace(",", ".")):
+            hint = "with a decimal point"
+        elif _is_number(text, sys.float_info.max):
+            hint = f"of at most {LARGEST:g}"
         raise UserError(f"{path}, line {line}: column {column!r} has {text!r}; expected a number ({hint})")
     return float(text)
 

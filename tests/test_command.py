@@ -98,6 +98,13 @@ def test_the_confusion_matrix_has_a_row_for_each_true_class():
     assert [line.split() for line in text.splitlines()] == [["no", "yes"], ["no", "1", "."], ["yes", "1", "2"]]
 
 
+def test_names_of_digits_and_underscores_are_no_numbers(capsys, tmp_path):
+    names = ["1_1", "11", "2_1"]  # Python reads the first two as one number
+    path = table(tmp_path, ["x,y", *(f"{number},{names[number % 3]}" for number in range(60))])
+    assert main(["--data", path, "--target", "y", "--task", "classification", "--epochs", "1"]) == 0
+    assert "64-64-3" in capsys.readouterr().out
+
+
 def test_whole_numbers_with_few_values_are_classes(capsys, tmp_path):
     lines = ["a,grade", *(f"{number / 10},{number // 34 + 1}" for number in range(100))]
     assert main(["--data", table(tmp_path, lines), "--target", "grade", "--epochs", "2"]) == 0
@@ -370,6 +377,22 @@ MISTAKES = {
         flowers(),
         ["--target", "species", "--task", "regression"],
         "line 2: column 'species' has 'a'; expected a number",
+    ),
+    "a number with an underscore": ([*flowers(), "1_2,1,a"], ["--target", "species"], "column 'length' has '1_2'; exp"),
+    "a number whose square is infinite": (
+        [*flowers(), "1e200,1,a"],
+        ["--target", "species"],
+        "line 92: column 'length' has '1e200'; expected a number (of at most 1e+150)",
+    ),
+    "a target whose square is infinite": (
+        ["x,y", *(f"{number},{number / 4}e160" for number in range(40))],
+        ["--target", "y", "--task", "regression"],
+        "line 3: column 'y' has '0.25e160'; expected a number (of at most 1e+150)",
+    ),
+    "classes that floats do not tell apart": (
+        ["x,y", *(f"{number},{2**53 + number % 3}" for number in range(40))],
+        ["--target", "y"],
+        "line 4: column 'y' has '9007199254740994'; expected whole numbers of at most 9,007,199,254,740,992, beyond",
     ),
     "a field without end": (
         [*flowers(), f"1,1,{'a' * 200_000}"],
