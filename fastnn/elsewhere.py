@@ -84,6 +84,18 @@ OF_MODEL = {
     **dict.fromkeys(("get_layer", "coefs_"), "layers[1] of the layers, which begin with the Input, and its W and b"),
 }
 
+#: Attributes and methods of a layer, and those of ours that are meant.
+OF_LAYER = {
+    **dict.fromkeys(("weight", "kernel"), "W"),
+    "bias": "b",
+    **dict.fromkeys(("weights", "get_weights", "set_weights", "trainable_weights", "variables"), "W and b"),
+    "grad": "dW and db",
+    **dict.fromkeys(("requires_grad", "frozen"), "trainable"),
+    **dict.fromkeys(("out_features", "output_dim", "output_shape"), "units"),
+    **dict.fromkeys(("in_features", "input_dim", "input_shape"), "inputs"),
+    "p": "rate",
+}
+
 #: Arguments, and those of ours that are meant: the first that a call has.
 ARGUMENTS = {
     **dict.fromkeys(("lr", "eta"), ("learning_rate", "initial_learning_rate", "maximum_learning_rate")),
@@ -160,6 +172,14 @@ def instead_in_model(name: str, ours: Iterable[str]) -> str:
     if name.startswith("_"):  # copies and pickles ask for such names
         return ""
     return nearest(name, [known for known in ours if not known.startswith("_")])
+
+
+def instead_in_layer(name: str, ours: Iterable[str]) -> str:
+    """The same for a method or an attribute of a layer."""
+    if name not in OF_LAYER:
+        return ""
+    found = OF_LAYER[name]
+    return f"; expected {found}" + ("" if re.split("[ ,]", found)[0] in ours else " of another layer")
 
 
 def instead_in_call(name: str, ours: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 
 from . import checks, constraints, data, initializers, regularizers
 from .checks import arguments, choice, flag, number, shown, whole_number
-from .elsewhere import missing_from
+from .elsewhere import OF_LAYER, instead_in_layer, missing_from
 from .keywords import Told
 from .own_functions import ActivationFunction
 from .plan import Builder
@@ -108,9 +108,18 @@ class Layer(Told):
             close = difflib.get_close_matches(name, meant, n=1, cutoff=0.85)
             if close:
                 raise AttributeError(f"{kind.__name__} has no {name!r}; did you mean {close[0]!r}?")
+            if name in OF_LAYER:
+                raise AttributeError(f"{kind.__name__} has no {name!r}{instead_in_layer(name, dir(self))}")
         super().__setattr__(name, value)
         if vars(self).get("owned"):
             changes.last = object()
+
+    if not TYPE_CHECKING:  # which else would take any name for known
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):  # a property, which has raised an error of its own
+                return object.__getattribute__(self, name)
+            raise AttributeError(f"{type(self).__name__} has no {name!r}{instead_in_layer(name, dir(self))}")
 
     @property
     def units(self) -> int:

@@ -768,6 +768,33 @@ def test_what_may_change_in_a_layer_is_checked():
     Own(3).trainabel = False
 
 
+#: An attribute that a layer has elsewhere, and what the error names.
+OF_A_LAYER = {
+    "weight": "Dense has no 'weight'; expected W",
+    "bias": "Dense has no 'bias'; expected b",
+    "get_weights": "Dense has no 'get_weights'; expected W and b",
+    "requires_grad": "Dense has no 'requires_grad'; expected trainable",
+    "p": "Dense has no 'p'; expected rate of another layer",
+}
+
+
+@pytest.mark.parametrize("name", OF_A_LAYER)
+def test_attributes_that_layers_have_elsewhere(name):
+    dense = model_for().layers[1]
+    refused(OF_A_LAYER[name], lambda: getattr(dense, name))
+    refused(OF_A_LAYER[name], lambda: setattr(dense, name, 0))  # it would change nothing
+    assert not hasattr(dense, name) and not hasattr(dense, "__array__")
+    refused("Input has no 'weight'; expected W of another layer", lambda: model_for().layers[0].weight)
+
+    class Own(fn.Layer):
+        pass
+
+    own = Own()
+    own.weight = 0
+    assert own.weight == 0
+    refused("Own has no 'kernel'", lambda: own.kernel)
+
+
 def test_what_may_change_in_a_model_is_checked():
     model = model_for()
     before = vars(model).copy()
