@@ -11,6 +11,9 @@ from . import checks
 from .checks import shown
 from .layers import Dense, Dropout, Input, Layer
 
+#: Activations that compare the units of a row, and what they make of a single one.
+SOFTMAXES = {"softmax": 1, "log_softmax": 0}
+
 #: How the names of the optimizer's slots begin in files; a layer may be named "optimizer", too.
 OF_A_SLOT = re.compile(r"optimizer\.\d+\.")
 
@@ -31,6 +34,13 @@ def build(layers: Iterable[Layer], seed: int, dtype: str) -> tuple[Layer, ...]:
             ) from None
         check_built(layer)
         width = layer.units
+        activation = getattr(layer, "activation", None)
+        if width == 1 and activation in SOFTMAXES:
+            raise ValueError(
+                f"layers[{index}], {layer!r}, is a {activation} of 1 unit, which yields {SOFTMAXES[activation]} "
+                "whatever comes; expected at least 2 units, or another activation: "
+                '"sigmoid" with loss="binary_cross_entropy" for two classes, None for a number'
+            )
     for layer in chain:  # all of them, or none where one could not be built
         layer.owned = True
     return tuple(chain)
@@ -48,6 +58,8 @@ def named(layers: Iterable[Layer]) -> list[Layer]:
             kind = type(layer).__name__
             raise TypeError(f"layers[{index}]: __init__ of {kind} did not call super().__init__(); expected it to")
         checks.defined(f"layers[{index}] is", layer, Layer, ("forward",), "a layer, such as Dense(10)")
+        for method, takes in (("forward", ("x", "training")), ("backward", ("dy",))):
+            checks.function(f"layers[{index}].{method}", getattr(layer, method), takes)
         base = next(kind for kind in type(layer).__mro__ if "lower" in vars(kind))
         for method in ("forward", "backward"):
             if base is not Layer and getattr(type(layer), method) is not getattr(base, method):

@@ -366,7 +366,7 @@ def class_weights(name: str, value: Any, t: Rows, classes: int) -> np.ndarray | 
     table = np.ones(len(counts))
     if isinstance(value, dict):
         for given, weight in value.items():
-            if isinstance(given, bool) or not isinstance(given, numbers.Real) or given not in range(len(counts)):
+            if not isinstance(given, (numbers.Real, np.bool_)) or given not in range(len(counts)):
                 raise ValueError(f"{name} has the label {shown(given)}; expected labels from 0 to {len(counts) - 1}")
             label = int(float(given))
             if counts[label] == 0:

@@ -283,8 +283,16 @@ BAD_CONSTRUCTION = {
         "expected logits",
     ),
     "cross_entropy with one unit": (
-        lambda: fn.Model([fn.Input(1), fn.Dense(1, "softmax")]).compile("adam", "cross_entropy"),
+        lambda: fn.Model([fn.Input(1), fn.Dense(1)]).compile("adam", fn.CrossEntropy(from_logits=True)),
         "expected at least 2 classes",
+    ),
+    "softmax of one unit": (
+        lambda: fn.Model([fn.Input(3), fn.Dense(4, "relu"), fn.Dense(1, "softmax")]),
+        "layers[2], Dense('dense_2'), is a softmax of 1 unit, which yields 1 whatever comes; expected at least 2 u",
+    ),
+    "log_softmax of one unit": (
+        lambda: fn.Model([fn.Input(3), fn.Dense(1), fn.Activation("log_softmax"), fn.Dense(2)]),
+        "layers[2], Activation('activation_1'), is a log_softmax of 1 unit, which yields 0 whatever comes",
     ),
     "weights missing": (lambda: classifier().set_weights([np.ones((3, 5))]), "weights has 1 arrays; expected 4"),
     "weights by name": (
@@ -464,6 +472,15 @@ def test_labels_may_be_whole_floats():
     for label in (1, 1.0, np.int8(1), np.float32(1)):
         model = classifier()
         model.fit(GOOD_X, LABELS.astype(type(label)), class_weight={label: 3.0})
+        found.append(model.get_weights()[0].tobytes())
+    assert len(set(found)) == 1
+
+
+def test_labels_may_be_truth_values():
+    found = []
+    for label in (1, True, np.True_):
+        model = classifier()
+        model.fit(GOOD_X, LABELS == 1, class_weight={label: 3.0})
         found.append(model.get_weights()[0].tobytes())
     assert len(set(found)) == 1
 
