@@ -39,6 +39,7 @@ NAMES = {
     "CosineAnnealingLR": "fn.Adam(fn.CosineDecay(1e-3))",
     "OneCycleLR": "fn.Adam(fn.OneCycle(0.01))",
     "nn": "fn.Model, fn.Dense, fn.Dropout ... themselves",
+    "optim": "fn.SGD, fn.Adam, fn.AdamW ... themselves",
     "MSE": "fn.MeanSquaredError()",
     "MAE": "fn.MeanAbsoluteError()",
     **{

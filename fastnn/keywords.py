@@ -50,6 +50,11 @@ def wrong_call(
     for name in known[len(arguments) :]:
         if name in needed and name not in named:
             return TypeError(f"{what} needs {name!r}; expected {what}({', '.join(needed)}){NEEDED.get(name, '')}")
+    if known[:1] == ["layers"] and len(arguments) > 1:
+        return TypeError(
+            f"{what} was given {len(arguments)} arguments without a name; expected one, the list of all layers: "
+            "Model([Input(64), Dense(10)])"
+        )
     return None
 
 

@@ -272,6 +272,8 @@ LOOKED_AT = 100
 def check(name: str, optimizer: Optimizer) -> None:
     """Raise an error where the engine could not run an optimizer, as one of the user's own."""
     kind = type(optimizer).__name__
+    if "clip_value" not in vars(optimizer):
+        raise TypeError(f"{name}: __init__ of {kind} did not call super().__init__(); expected it to")
     if inspect.ismethod(optimizer.update):
         raise TypeError(
             f"{name}.update is a method, with self; expected a function: write @staticmethod above {kind}.update"

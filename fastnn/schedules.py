@@ -285,7 +285,9 @@ BY_NAME: dict[str, Callable[[], Schedule]] = {
 def get(name: str, value: Any) -> Schedule:
     """The schedule that ``value`` (a number, a string, an object or a function of the step) stands for."""
     if isinstance(value, Schedule):
-        checks.defined(f"{name} is", value, Schedule, ("rates", "__call__"), 'a number, a name, such as "cosine"')
+        if type(value).__call__ is not Schedule.__call__:  # whose rates nobody would look at
+            raise TypeError(f"{name} is {shown(value)}, with a __call__ of its own; expected it to be rates(steps)")
+        checks.defined(f"{name} is", value, Schedule, ("rates",), 'a number, a name, such as "cosine"')
         return value
     if isinstance(value, str):
         others = "a number, a schedule, a function of the step or "

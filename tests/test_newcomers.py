@@ -249,6 +249,7 @@ ELSEWHERE = {
     "MSELoss": "fn.MeanSquaredError()",
     "SparseCategoricalCrossentropy": "fn.CrossEntropy()",
     "load_model": "fn.load(path)",
+    "optim": "fn.SGD, fn.Adam, fn.AdamW ... themselves",
     "MLPClassifier": "fn.estimators.MLPClassifier, or fn.Model([fn.Input(64), fn.Dense(10)])",
 }
 NOT_HERE = ["Conv2D", "Conv1d", "MaxPooling2D", "BatchNormalization", "BatchNorm1d", "LSTM", "Embedding", "LayerNorm"]
@@ -325,6 +326,10 @@ def test_a_call_that_lacks_an_argument_is_told_what_to_write():
         ),
         (lambda: fn.Penalty(slope=abs), "Penalty needs 'value'; expected Penalty(value, slope)"),
         (lambda: model_for().fit(X), "fit needs 'y'; expected fit(X, y)"),
+        (
+            lambda: fn.Model(fn.Input(3), fn.Dense(4)),  # as nn.Sequential
+            "Model was given 2 arguments without a name; expected one, the list of all layers: Model([Input(64), Dense",
+        ),
     ):
         refused(words, call)
 
@@ -830,7 +835,7 @@ def test_layers_of_a_model_that_could_not_be_made_are_free():
     assert fn.Model([fn.Input(3), good]).outputs == 4
 
 
-def test_a_layer_without_the_base_s_init_is_told():
+def test_a_layer_or_an_optimizer_without_the_base_s_init_is_told():
     class Own(fn.Layer):
         def __init__(self):
             self.factor = 2
@@ -838,6 +843,17 @@ def test_a_layer_without_the_base_s_init_is_told():
     refused(
         "layers[1]: __init__ of Own did not call super().__init__()",
         lambda: fn.Model([fn.Input(3), Own(), fn.Dense(1)]),
+    )
+
+    class Optimizer(fn.Optimizer):
+        update = staticmethod(lambda w, g, slots, rate, step, settings: None)
+
+        def __init__(self, rate):
+            self.learning_rate = rate
+
+    refused(
+        "optimizer: __init__ of Optimizer did not call super().__init__(); expected it to",
+        lambda: model_for(optimizer=Optimizer(0.1)),
     )
 
 

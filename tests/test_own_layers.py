@@ -258,6 +258,23 @@ def test_what_it_returns_is_checked():
         compiled(Unfinished())
 
 
+def test_methods_with_other_arguments_are_told_when_the_model_is_made():
+    class Forward(Scale):
+        def forward(self, x):
+            return x
+
+    class Backward(Scale):
+        def backward(self, dy, x):
+            return dy
+
+    for own, message in (
+        (Forward(), r"layers\[2\]\.forward is a function of \(x\); expected a function of \(x, training\)"),
+        (Backward(), r"layers\[2\]\.backward is a function of \(dy, x\); expected a function of \(dy\)"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            compiled(own)
+
+
 @pytest.mark.parametrize(
     ("start", "kind", "message"),
     [

@@ -121,6 +121,13 @@ class Few(fn.Schedule):
         return np.full(3, 0.1)
 
 
+class AsInKeras(fn.Schedule):
+    """One of the user's own that is called with a step at a time."""
+
+    def __call__(self, step):
+        return -0.1
+
+
 def fit_with(schedule):
     model, X, y = quadratic()
     model.compile(fn.SGD(schedule), "mse")
@@ -150,6 +157,9 @@ BAD = {
         lambda: fn.SGD(fn.Schedule())
     ),
     r"learning_rate is Schedule\(\)": lambda: setattr(fn.Adam(), "learning_rate", fn.Schedule()),
+    r"learning_rate is AsInKeras\(\) .* with a __call__ of its own; expected it to be rates\(steps\)": (
+        lambda: fn.SGD(AsInKeras())
+    ),
     r"schedule is Schedule\(\)": lambda: fn.Warmup(fn.Schedule(), 3),
     "boundaries is 3; expected a list of numbers": lambda: fn.PiecewiseConstantDecay(3, [0.1, 0.2]),
     r"gives rates of shape \(3,\) for steps of shape \(2,\); expected a rate a step": lambda: Few()([0, 1]),
