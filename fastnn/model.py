@@ -226,6 +226,10 @@ class Model(Told):
         def __getattr__(self, name: str) -> Any:
             if hasattr(type(self), name):  # a property, which has raised an error of its own
                 return object.__getattribute__(self, name)
+            if "_layers" not in vars(self) and not name.startswith("__"):
+                raise AttributeError(
+                    f"__init__ of {type(self).__name__} did not call super().__init__(layers); expected it to"
+                )
             raise AttributeError(f"a model has no {name!r}{instead_in_model(name, dir(self))}")
 
         def __setattr__(self, name: str, value: Any) -> None:

@@ -835,7 +835,7 @@ def test_layers_of_a_model_that_could_not_be_made_are_free():
     assert fn.Model([fn.Input(3), good]).outputs == 4
 
 
-def test_a_layer_or_an_optimizer_without_the_base_s_init_is_told():
+def test_a_part_without_the_base_s_init_is_told():
     class Own(fn.Layer):
         def __init__(self):
             self.factor = 2
@@ -851,6 +851,14 @@ def test_a_layer_or_an_optimizer_without_the_base_s_init_is_told():
         def __init__(self, rate):
             self.learning_rate = rate
 
+    class Network(fn.Model):
+        def __init__(self):
+            self.first = fn.Dense(3)
+
+    refused(
+        "__init__ of Network did not call super().__init__(layers); expected it to",
+        lambda: Network().compile("adam", "mse"),
+    )
     refused(
         "optimizer: __init__ of Optimizer did not call super().__init__(); expected it to",
         lambda: model_for(optimizer=Optimizer(0.1)),
