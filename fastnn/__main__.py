@@ -440,6 +440,8 @@ predictions = model.predict(X[held_out]){"" if table.classes else " * scale + ce
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or a pipe may lack a letter of the table, or µ
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         run(options)
         sys.stdout.flush()

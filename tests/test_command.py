@@ -441,6 +441,16 @@ def test_bytes_that_are_not_utf_8_are_told_with_their_line(capsys, tmp_path):
     assert error.count("\n") == 1
 
 
+def test_letters_that_the_output_lacks_cost_no_training(tmp_path):
+    path = table(tmp_path, [line.replace("species", "größe").replace(",a", ",ä") for line in flowers()])
+    saved = tmp_path / "model.safetensors"
+    command = [sys.executable, "-m", "fastnn", "--data", path, "--target", "größe", "--epochs", "1", "--save", saved]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, env=environment, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert saved.exists() and r"index('gr\xf6\xdfe')" in done.stdout  # Python reads that as it was
+
+
 def test_ctrl_c_is_told_in_a_line(capsys, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
