@@ -238,11 +238,23 @@ def _from_objects(name: str, array: np.ndarray, columns: Sequence[Any], hint: st
             what = "text" if text else "objects"
             where = f" in column {columns[place[1]]!r}" if columns and len(place) > 1 else ""
             if text and columns and not hint:
-                dummies = f"{name}.to_dummies({columns[place[-1]]!r})" if polars else f"pandas.get_dummies({name})"
-                hint = f" ({dummies} makes columns of 0 and 1 from text)"
+                hint = _for_text(name, columns[place[-1]], array[..., place[-1]], polars)
             hint = hint if text else ""
             raise TypeError(f"{name} holds {what}, such as {shown(value)}{where}; expected numbers{hint}") from None
     return found
+
+
+def _for_text(name: str, column: Any, values: np.ndarray, polars: bool) -> str:
+    """What an error about text in a column of a data frame goes on to say."""
+    for value in values:
+        with contextlib.suppress(TypeError, ValueError):
+            if isinstance(value, str) and np.isfinite(float(value)):  # as where "?" stands for a gap
+                reads = f"pandas.to_numeric({name}[{column!r}], errors='coerce')"
+                if polars:
+                    reads = f"{name}.cast({{{column!r}: polars.Float64}}, strict=False)"
+                return f" ({reads} reads numbers that are written as text, and makes gaps of other text)"
+    dummies = f"{name}.to_dummies({column!r})" if polars else f"pandas.get_dummies({name})"
+    return f" ({dummies} makes columns of 0 and 1 from text)"
 
 
 def inputs(

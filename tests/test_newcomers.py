@@ -113,6 +113,12 @@ MISTAKEN = {
         "X holds text, such as 'ant' in column 'b'; expected numbers (pandas.get_dummies(X) makes columns of 0 and 1 "
         "from text)",
     ),
+    "column of numbers as text": (
+        model_for,
+        lambda: frame(b=["?", *map(str, range(39))]),
+        lambda: LABELS,
+        "X holds text, such as '?' in column 'b'; expected numbers (pandas.to_numeric(X['b'], errors='coerce') reads",
+    ),
     "column of dates": (model_for, lambda: frame(c=AS_DATES), lambda: LABELS, "in column 'c'; expected numbers"),
     "missing in a frame": (
         model_for,
@@ -209,6 +215,9 @@ def test_text_beside_numbers_in_a_frame_of_polars():
 
     Frame.columns = ["a", "b", "c"]
     words = "in column 'b'; expected numbers (X.to_dummies('b') makes columns of 0 and 1 from text)"
+    refused(words, lambda: model_for().fit(Frame(), LABELS))
+    Frame.to_numpy = lambda self: np.array([[1.0, "2", 2.0]] * 40, object)
+    words = "expected numbers (X.cast({'b': polars.Float64}, strict=False) reads numbers that are written as text"
     refused(words, lambda: model_for().fit(Frame(), LABELS))
 
 
