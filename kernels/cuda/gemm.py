@@ -198,7 +198,7 @@ def gemm_kernel(real, tile, a_across, b_across, ones, end):
         b_next = cuda.local.array(b_kept, number)
         t = cuda.threadIdx.x & 1023
         down, over = t // across * group, t % across * group
-        top, side = cuda.blockIdx.y * high & INDEX, cuda.blockIdx.x * wide & INDEX
+        top, side = cuda.blockIdx.x * high & INDEX, cuda.blockIdx.y * wide & INDEX
         height = a.shape[1] if a_across else a.shape[0]
         depth = a.shape[0] if a_across else a.shape[1]
         width = b.shape[0] if b_across else b.shape[1]
@@ -296,7 +296,7 @@ def multiply_simply(c, a, b, a_across, b_across, end, others, ones, cut, stream)
     columns = b.shape[0] if b_across else b.shape[1]
     real = np.dtype(b.dtype).type
     tile, parts = tile_of(rows, columns, depth, real, cut)
-    blocks = ceiling(columns, tile.wide), ceiling(rows, tile.high), parts
+    blocks = ceiling(rows, tile.high), ceiling(columns, tile.wide), parts  # 65,535 at most, but in the first direction
     if parts == 1:
         run = gemm_kernel(real, tile, a_across, b_across, ones, end)
         launch(run, blocks, tile.threads, stream, c, *others, a, b, parts)

@@ -258,7 +258,7 @@ def tensor_gemm_kernel(precision, tile, a_across, b_across, aligned_a, aligned_b
         if a_across:
             rows, depth = depth, rows
         columns = b.shape[0] if b_across else b.shape[1]
-        top, side = cuda.blockIdx.y * height, cuda.blockIdx.x * width
+        top, side = cuda.blockIdx.x * height, cuda.blockIdx.y * width
         steps = (depth + DEPTH - 1) // DEPTH
         first, last = steps * cuda.blockIdx.z // parts, steps * (cuda.blockIdx.z + 1) // parts
         thread = cuda.threadIdx.x
@@ -357,7 +357,7 @@ def multiply(c, a, b, a_across, b_across, end, others, ones, cut, stream):
     rows, depth = (a.shape[1], a.shape[0]) if a_across else a.shape
     columns = b.shape[0] if b_across else b.shape[1]
     tile, parts = tile_of(rows, columns, depth, precision, cut)
-    blocks = ceiling(columns, tile.columns), ceiling(rows, tile.rows), parts
+    blocks = ceiling(rows, tile.rows), ceiling(columns, tile.columns), parts
     layouts = a_across, b_across, is_aligned(a), is_aligned(b)
     if parts == 1:
         run = tensor_gemm_kernel(precision, tile, *layouts, end)

@@ -56,7 +56,7 @@ def run(c, a, b, vector, precision, layout, tile=SMALL, parts=1, late=True, chan
     tile = module.Tile(*tile)
     written = np.zeros((parts, *c.shape[-2:]), int)
     rows, columns = c.shape[-2:]
-    grid = -(-columns // tile.columns), -(-rows // tile.rows), parts
+    grid = -(-rows // tile.rows), -(-columns // tile.columns), parts
     for x, y, z in np.ndindex(grid):
         block = Block(tile.threads, tile.shared_bytes, Matrices(a, b), late)
         names = with_names(module, block.names((x, y, z)) | (changed(block) if changed else {}))
@@ -227,6 +227,22 @@ def test_more_than_48_kb_of_shared_memory_are_asked_for_before_the_launch(monkey
     attribute = driver.binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     launched = (kernel, (2, 3, 1), 128, "stream", 1.5, 2), 98304
     assert asked == [(float, int), (attribute, 98304, 7, 1), launched]
+
+
+def test_a_batch_may_have_more_rows_than_a_grid_has_blocks_down(monkeypatch):
+    module, launched = tensor_cores(), []
+    tile = module.TILES["tf32"][0]
+    monkeypatch.setattr(module, "is_aligned", lambda array: True)
+    monkeypatch.setattr(module, "launch_with_memory", lambda kernel, blocks, *further: launched.append(blocks))
+    x, W, stream = np.empty((65_536 * tile.rows, 0)), np.empty((0, 5)), types.SimpleNamespace(precision="tf32")
+    module.multiply(None, x, W, False, False, gemm_end(), (None,) * 4, False, False, stream)
+    assert launched == [(65_536, 1, 1)]
+
+
+def gemm_end():
+    from fastnn.kernels.cuda import gemm
+
+    return gemm.plain
 
 
 def test_what_multiplies_is_the_stream_s_choice(monkeypatch):
