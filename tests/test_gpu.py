@@ -5,6 +5,7 @@ The same bodies run in Numba's simulator and on a real GPU; what is marked ``gpu
 
 import contextlib
 import gc
+import threading
 import warnings
 import weakref
 
@@ -325,6 +326,32 @@ def test_an_array_that_shows_its_interface_alone():
     np.testing.assert_array_equal(model.predict(there), model.predict(X))
 
 
+def test_an_array_that_knows_dlpack_is_asked_to_wait_for_who_writes_it(monkeypatch):
+    """PyTorch's show their interface as well, but that tells nothing of the stream that writes them."""
+    from types import SimpleNamespace
+
+    utils = pytest.importorskip("cuda.core.utils")
+    from fastnn.kernels.cuda import device_arrays
+
+    class Both:
+        __cuda_array_interface__ = None
+        __dlpack__ = None
+
+        def __dlpack_device__(self):
+            return 2, 0
+
+    asked, value = [], Both()
+
+    def view(exporter, stream_ptr):
+        asked.append((exporter, stream_ptr))
+        return SimpleNamespace(ptr=4096, shape=(3, 2), strides=(2, 1), dtype=np.dtype(np.float32))
+
+    monkeypatch.setattr(utils, "StridedMemoryView", SimpleNamespace(from_dlpack=view))
+    found = device_arrays.interface_of(value)
+    assert asked == [(value, 1)]  # CUDA's default stream, in DLPack's numbers
+    assert (found["data"][0], found["shape"], found["strides"], found["typestr"]) == (4096, (3, 2), (8, 4), "<f4")
+
+
 @pytest.mark.parametrize("kind", ["as it is", "of another type", "columns first"])
 def test_arrays_on_the_gpu(kind, monkeypatch):
     X, y = data(3, 3)
@@ -346,8 +373,8 @@ def test_arrays_on_the_gpu(kind, monkeypatch):
     assert model.evaluate(X_there, y_there) == pytest.approx(on_host.evaluate(X, y), rel=1e-5)
     np.testing.assert_allclose(model.predict(X_there), on_host.predict(X), rtol=1e-5)
     if kind == "as it is":
-        X_there.array[0, 0] = 5.0  # the same memory
         X[0, 0] = 5.0
+        X_there.array.copy_to_device(X)  # the same memory
         found = model.predict(X_there, output="device")
         np.testing.assert_allclose(found.copy_to_host(), on_host.predict(X), rtol=1e-5)
         assert not isinstance(found, np.ndarray)
@@ -396,8 +423,11 @@ class Broken(memory.CudaAPIError):
     """What the driver says when it has lost the GPU."""
 
     def __init__(self, code=719, message="unspecified launch failure"):
-        RuntimeError.__init__(self, f"[{code}] {message}")
-        self.code = code
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+    def __str__(self):
+        return f"[{self.code}] {self.message}"
 
 
 def test_a_lost_gpu_leaves_what_the_last_finished_slice_has_made(monkeypatch):
@@ -409,7 +439,7 @@ def test_a_lost_gpu_leaves_what_the_last_finished_slice_has_made(monkeypatch):
         calls.append(1)
         if len(calls) == 3:
             for array, _ in self.remote.arrays:
-                array[:] = np.nan
+                array.copy_to_device(np.full(array.shape, np.nan, array.dtype))
             monkeypatch.setattr(memory.DeviceArenas, "fetch", lambda self: 1 / 0)
             raise Broken
         return work(self, *arguments)
@@ -457,10 +487,12 @@ def test_a_gpu_that_is_lost_outside_of_a_fit_leaves_the_weights_as_they_were_set
 
 def test_a_gpu_stays_current_where_none_was(monkeypatch):
     """Arrays may die at any time, and the driver frees memory only where a GPU is current."""
+    if not running.simulated():
+        pytest.skip("of the simulator, whose GPU is current as soon as it is asked for")
     made = []
     monkeypatch.setattr(memory.cuda.gpus, "closed", True)
     monkeypatch.setattr(memory.cuda, "current_context", made.append)
-    for _ in range(2):  # the simulator's GPU is current as soon as it is asked for
+    for _ in range(2):
         with memory.on_gpu(0):
             pass
     assert made == [0]
@@ -669,6 +701,23 @@ def test_a_thousand_fits_on_a_gpu_take_no_more_memory():
             cuda.synchronize()
             free.append(cuda.current_context().get_memory_info().free)
     assert free[0] - free[1] < 16 << 20
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_a_gpu_stays_current_in_a_thread_where_none_was():
+    current = []
+
+    def work():
+        current.append(memory.cuda.gpus.current)
+        with memory.on_gpu(0):
+            pass
+        current.append(memory.cuda.gpus.current.id)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert current == [None, 0]
 
 
 @needs_gpu

@@ -46,22 +46,24 @@ def device_of(value):
 
 
 def interface_of(value):
-    """Where an object's numbers lie, in the terms of ``__cuda_array_interface__``."""
-    found = getattr(value, "__cuda_array_interface__", None)
-    if found is None:
-        from cuda.core.utils import StridedMemoryView
+    """Where an object's numbers lie, in the terms of ``__cuda_array_interface__``.
 
-        view = StridedMemoryView.from_dlpack(value, stream_ptr=LEGACY_STREAM)  # which waits for whoever writes there
-        cuda.default_stream().synchronize()
-        strides = None if view.strides is None else tuple(step * view.dtype.itemsize for step in view.strides)
-        found = {
-            "data": (view.ptr, True),
-            "shape": tuple(view.shape),
-            "strides": strides,
-            "typestr": view.dtype.str,
-            "version": 3,
-        }
-    return found
+    It is asked by DLPack first: then it lets the default stream wait for whoever writes the numbers, on whatever stream
+    of its own, which PyTorch does not where it only shows its interface.
+    """
+    if dlpack_device(value) is None:
+        return value.__cuda_array_interface__
+    from cuda.core.utils import StridedMemoryView
+
+    view = StridedMemoryView.from_dlpack(value, stream_ptr=LEGACY_STREAM)
+    cuda.default_stream().synchronize()
+    return {
+        "data": (view.ptr, True),
+        "shape": tuple(view.shape),
+        "strides": None if view.strides is None else tuple(step * view.dtype.itemsize for step in view.strides),
+        "typestr": view.dtype.str,
+        "version": 3,
+    }
 
 
 def readable(value):
