@@ -1,6 +1,6 @@
 """Everything that needs a GPU, in one command: the tests marked ``gpu``, and fastnn beside its peers.
 
-python -m asv_bench.gpu [--minutes 8] [--sections fit steps products tests] [--output docs/explanation/gpu_results.md]
+python -m asv_bench.gpu [--minutes 8] [--sections compilation fit steps products tests] [--output PAGE]
 
 It needs a GPU, the extra ``cuda12`` or ``cuda13``, and for the peers PyTorch and JAX for CUDA (what is missing is
 left out). The page that it writes names the GPU and is ready to be committed.
@@ -29,6 +29,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, NamedTuple
 
 from asv_bench.benchmarks.workloads import ON_GPU
@@ -139,7 +140,9 @@ def first_fit(deadline: float) -> Lines:
     yield [f"{what} failed: {why}." if why else f"{what}: {float(lines[-1]):.2f} s."]
 
 
-def measure(peer: str, workload: str, precision: str, deadline: float) -> dict | str:
+def measure(
+    peer: str, workload: str, precision: str, deadline: float, task: str = "step", threads: int = 4
+) -> dict | str:
     """What ``peers.process`` prints, or why there is nothing."""
     distribution, module = PEERS[peer]
     if not installed(distribution):
@@ -148,12 +151,29 @@ def measure(peer: str, workload: str, precision: str, deadline: float) -> dict |
         return "no time left"
     matrix_products = "tensorfloat32" if precision == "tf32" else "highest"
     environment = {"PRECISION": precision, "JAX_DEFAULT_MATMUL_PRECISION": matrix_products, "JAX_PLATFORMS": "cuda"}
-    command = [sys.executable, "-m", "asv_bench.peers.process", module, "step", workload, "4", "3"]
+    command = [sys.executable, "-m", "asv_bench.peers.process", module, task, workload, str(threads), "3"]
     lines, why = run(command, min(deadline, time.monotonic() + LONGEST), **environment)
     if why == "no time left" and time.monotonic() < deadline:
         return f"not done in {LONGEST:.0f} s"
     found = records(lines)
     return found[-1] if found else why or "it printed no times"  # which count also where it fails at its exit
+
+
+def compilation(deadline: float) -> Lines:
+    """The first epoch of each workload, all at once: what is timed afterwards finds its kernels on disk."""
+
+    def first(line: tuple[str, str]) -> dict | str:
+        return measure("fastnn", *line, deadline, task="first", threads=cores())
+
+    with ThreadPoolExecutor(len(STEPS)) as pool:
+        found = list(pool.map(first, STEPS))
+    shown = [f"{one['seconds'][0]:.1f} s" if isinstance(one, dict) else one for one in found]
+    names = [", ".join(line) for line in STEPS]
+    yield [
+        f"Seconds of a first epoch with {cores()} cores, while the others compile too: "
+        + "; ".join(f"{name}: {time}" for name, time in zip(names, shown, strict=True))
+        + "."
+    ]
 
 
 def steps(deadline: float) -> Lines:
@@ -207,20 +227,30 @@ def products(deadline: float) -> Lines:
     yield [*lines, "", f"Not all products were timed: `{why}`"] if why else lines
 
 
-def tests(deadline: float) -> Lines:
-    """The end of what the tests marked ``gpu`` print, and a few under compute-sanitizer where that is installed.
+def test_commands() -> list[list[str]]:
+    """What runs the tests that need a GPU, and those that a GPU runs as well as the simulator.
 
-    Those of whole models look at the GPU's memory, and run alone; those of the kernels in several processes, where
-    pytest-xdist is installed, because compiling them takes the most time.
+    Those of whole models that look at the GPU's memory run alone; the others in several processes, where pytest-xdist
+    is installed, because compiling takes the most time. What takes no GPU but minutes is left out.
     """
-    command = ["python", "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-v", "--tb=short", "-W", "default"]
+    command = ["python", "-m", "pytest", "-p", "no:cacheprovider", "-v", "--tb=short", "-W", "default"]
     together = ["-n", str(min(16, cores()))] if installed("pytest-xdist") else []
-    commands = [[*command, "tests/test_gpu.py"], [*command, *together, "tests/kernels/cuda"]]
+    kernels = ["-k", "not sanitizer", "--ignore=tests/kernels/cuda/test_ptx.py", "tests/kernels/cuda"]
+    commands = [
+        [*command, "-m", "gpu", "tests/test_gpu.py"],
+        [*command, *together, "-m", "not gpu", "tests/test_gpu.py"],
+        [*command, *together, *kernels],
+    ]
     for tool in ("memcheck", "racecheck") if shutil.which("compute-sanitizer") else ():
-        one = ["tests/test_gpu.py", "-k", "digits_on_a_gpu and narrow"]
+        one = ["-m", "gpu", "tests/test_gpu.py", "-k", "digits_on_a_gpu and narrow"]
         commands.append(["compute-sanitizer", "--tool", tool, *command, *one])
+    return commands
+
+
+def tests(deadline: float) -> Lines:
+    """The end of what the tests on a GPU print, and a few under compute-sanitizer where that is installed."""
     found: list[str] = []
-    for command in commands:
+    for command in test_commands():
         lines, why = run([sys.executable if part == "python" else part for part in command], deadline)
         found += [f"$ {' '.join(command)}", *lines[-25:], *([why] if why == "no time left" or not lines else []), ""]
         yield ["```text", *found[:-1], "```"]
@@ -257,7 +287,8 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "machine": Section("# On a GPU", 1, description),
-    "fit": Section("## A first fit", 2, first_fit),
+    "compilation": Section("## Compilation", 2, compilation),
+    "fit": Section("## A first fit", 1, first_fit),
     "steps": Section("## Training steps", 8, steps),
     "products": Section("## Matrix products", 2, products),
     "tests": Section("## Tests", 8, tests),

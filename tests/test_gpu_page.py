@@ -4,11 +4,13 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
 
 from asv_bench import gpu
+from tests.kernels.test_cuda import FILES, ROOT
 
 
 def test_a_section_that_fails_leaves_what_was_known(tmp_path, capsys):
@@ -110,3 +112,27 @@ def test_steps_of_peers_that_fail_differ_or_are_not_there(monkeypatch):
     assert rows["| 64-64-64-10, 32, float32"] == digits
     assert rows["| 4096-4096-4096-10, 256, tf32"][:2] == ["2 (losses not finite)", "4,000 (losses differ)"]
     assert "- jax, tiny, float32: `it broke`" in lines
+
+
+def test_whatever_runs_in_the_simulator_runs_on_a_gpu():
+    """Not only what is marked ``gpu``, which has sizes for a real one alone: that compares no fit with the CPU's."""
+    whole, small, kernels = gpu.test_commands()[:3]
+    assert whole[-3:] == ["-m", "gpu", "tests/test_gpu.py"]
+    assert small[-3:] == ["-m", "not gpu", "tests/test_gpu.py"]
+    assert kernels[-1] == "tests/kernels/cuda" and "gpu" not in kernels
+    for path in FILES:
+        name = path.relative_to(ROOT).as_posix()
+        assert name == "tests/test_gpu.py" or name.startswith("tests/kernels/cuda/test_")
+
+
+def test_all_workloads_are_compiled_at_once(monkeypatch):
+    together = threading.Barrier(len(gpu.STEPS), timeout=60)
+
+    def measure(peer, workload, precision, deadline, task, threads):
+        together.wait()
+        assert (peer, task, threads) == ("fastnn", "first", gpu.cores())
+        return "it broke" if (workload, precision) == ("wide", "tf32") else {"seconds": [2.0], "result": [1.0]}
+
+    monkeypatch.setattr(gpu, "measure", measure)
+    ((line,),) = gpu.compilation(time.monotonic() + 60)
+    assert "tiny, float32: 2.0 s; digits, float32: 2.0 s;" in line and "wide, tf32: it broke;" in line

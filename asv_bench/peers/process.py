@@ -49,6 +49,13 @@ def step(peer, work, threads: int, repeats: int) -> tuple[list[float], list[floa
     return timed(lambda rounds: train(rounds * work.epochs), work.steps, repeats), result
 
 
+def first(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:
+    """An epoch in a new process, compilation of what is new included."""
+    started = time.perf_counter()
+    losses = peer.trainer(work, threads, work.shuffled)(1)
+    return [time.perf_counter() - started], losses
+
+
 def call(peer, work, threads: int, repeats: int) -> tuple[list[float], list[float]]:
     """A step in a loop of the user's own, from a batch of NumPy's to its loss; the result is those of some batches."""
     from asv_bench.benchmarks.workloads import data
@@ -108,7 +115,7 @@ def search(peer, work, threads: int, repeats: int) -> tuple[list[float], list[fl
     return [time.perf_counter() - started], [sum(losses) / len(losses)]
 
 
-TASKS = {"step": step, "call": call, "row": row, "rows": rows, "search": search}
+TASKS = {"step": step, "first": first, "call": call, "row": row, "rows": rows, "search": search}
 
 
 def main() -> None:

@@ -136,23 +136,25 @@ def test_memory_does_not_grow():
     assert used() <= before + 2**20
 
 
+FILES = ["test_dense.py", "test_rows.py", "test_losses.py", "test_penalties.py", "test_updates.py"]
+
+
+def sanitizer(tool, file):
+    """The command that runs the small tests of a file under a tool of compute-sanitizer."""
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not 4096 and not 4095 and not 1000"]
+    return ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *tests, str(Path(__file__).parent / file)]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_sanitizer_gets_files_that_are_there(file):
+    assert Path(sanitizer("memcheck", file)[-1]).is_file()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(running.simulated(), reason="needs a GPU")
 @pytest.mark.skipif(shutil.which("compute-sanitizer") is None, reason="compute-sanitizer is not on the path")
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
-@pytest.mark.parametrize(
-    "file", ["test_dense.py", "test_rows.py", "test_losses.py", "test_penalties.py", "test_updates.py"]
-)
+@pytest.mark.parametrize("file", FILES)
 def test_sanitizer(tool, file):
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not 4096 and not 4095 and not 1000"]
-    command = [
-        "compute-sanitizer",
-        "--tool",
-        tool,
-        "--error-exitcode",
-        "9",
-        *tests,
-        str(Path(__file__).parent / f"test_{file}.py"),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(sanitizer(tool, file), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-5000:]
