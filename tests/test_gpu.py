@@ -546,6 +546,10 @@ class Builder:
     def create_graph_builder(self):
         return self
 
+    @property
+    def stream(self):
+        return self
+
     def begin_building(self):
         Builder.open += 1
         return self
@@ -574,9 +578,9 @@ def test_a_capture_is_closed_whether_it_succeeds_or_not(fails, monkeypatch):
     steps = []
 
     class Place:
-        handle = type("Handle", (), {"handle": 1})
+        handle = 1
 
-        def at(self, handle):
+        def capturing(self, handle):
             return handle
 
     def step(stream):

@@ -60,13 +60,13 @@ class Replay:
         from cuda.core import Stream
 
         try:
-            self._core_stream = Stream.from_handle(int(self.stream.handle.handle))
+            self._core_stream = Stream.from_handle(int(self.stream.handle))
             with (
                 stream_for_capture() as stream,
                 contextlib.closing(stream.create_graph_builder().begin_building()) as builder,
             ):
                 for _ in range(size):
-                    self.step(self.stream.at(builder))
+                    self.step(self.stream.capturing(builder.stream))
                 self.graphs[size] = builder.end_building().complete()
         except Exception as fault:
             self.captures = False

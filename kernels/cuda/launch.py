@@ -85,10 +85,9 @@ def element():
 class Stream:
     """Where kernels run, and what they need there besides their arguments.
 
-    handle : a stream as numba-cuda takes it: 0, the default one, one of ``cuda.stream()``, or a stream or graph builder
-    of ``cuda.core``; status : (2,) int64 on the device, see ``GATE`` and ``FOUND``; precision : of the matrix products
-    of float32 arrays, "float32" or one of ``tensor_cores.PRECISIONS``. ``at`` gives the same with another handle, as
-    for the capture of a graph.
+    handle : a stream as numba-cuda takes it: 0, the default one, one of ``cuda.stream()``, or one of ``cuda.core``;
+    status : (2,) int64 on the device, see ``GATE`` and ``FOUND``; precision : of the matrix products of float32 arrays,
+    "float32" or one of ``tensor_cores.PRECISIONS``; captures : whether launches become a graph.
     """
 
     def __init__(self, handle: Any = 0, precision: str = "float32"):
@@ -98,10 +97,13 @@ class Stream:
         # while another thread captures a graph.
         cuda.default_stream().synchronize()
         self.rooms: dict[Any, Any] = {}
+        self.captures = False
 
-    def at(self, handle: Any) -> "Stream":
+    def capturing(self, handle: Any) -> "Stream":
+        """The same with the handle of a stream whose launches become a graph."""
         other = Stream.__new__(Stream)
         other.handle, other.precision, other.status, other.rooms = handle, self.precision, self.status, self.rooms
+        other.captures = True
         return other
 
 
@@ -119,8 +121,10 @@ def room(stream, length, real):
 
 
 def on_device(value, real, stream):
-    """``value`` if it is a device array, else a new one with that number, which no capture of a graph allows."""
+    """``value`` if it is a device array, else a new one with that number."""
     if isinstance(value, (numbers.Real, np.generic)):
+        if stream.captures:  # the graph would read from memory that is gone
+            raise TypeError(f"a graph cannot repeat the number {value}; expected a device array of one element")
         return cuda.to_device(np.array([value], real), stream=stream.handle)
     return value
 

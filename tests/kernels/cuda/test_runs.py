@@ -53,17 +53,18 @@ class Network:
         self.m, self.v = put(np.zeros(inputs * units, real)), put(np.zeros(inputs * units, real))
         self.losses, self.results = unwritten(rows, real), unwritten(1, real)
         self.step, self.rate, self.scale = put(np.array([1])), put(np.array([0.01], real)), put(np.array([1], real))
+        self.zero = put(np.array([0]))
 
     def run(self, stream):
         """One step of training."""
         tanh = ACTIVATIONS["tanh"]
-        mask = 2**30, 4 / 3, 11, self.step, 0, 0
+        mask = 2**30, 4 / 3, 11, self.step, 0, self.zero
         dense.dense_forward_keeping(tanh.value, tanh.slope)(self.h, self.kept, self.x, self.W, self.b, stream)
         dropout.dropout_forward(self.h, self.h, *mask, stream)
         dense.dense_forward(self.z, self.h, self.V, self.none, stream)
         fused = self.losses, self.y, self.dz, self.z, self.labels
         losses.softmax_cross_entropy(*fused, 0.0, 1 / self.rows, stream)
-        reduce.mean(self.results, self.losses, 0, stream)
+        reduce.mean(self.results, self.losses, self.zero, stream)
         dense.dense_backward_input(self.dh, self.dz, self.V, stream)
         dropout.dropout_backward(self.dh, self.dh, *mask, stream)
         activations.activation_backward(activations.kept_slope)(self.dh, self.dh, self.kept, self.h, stream)
@@ -99,6 +100,14 @@ def test_replayed_steps_are_steps(rows, inputs, units):
     Replay(replayed.run, replayed.stream).run(steps)
     assert replayed.bits() == one_by_one.bits()
     assert replayed.step.copy_to_host()[0] == 1 + steps
+
+
+def test_a_graph_takes_numbers_as_arrays_alone():
+    """A copy of a number would be repeated from memory of the host that is gone."""
+    values, results, stream = put(numbers(5, np.float32)), unwritten(1, np.float32), Stream()
+    reduce.mean(results, values, 0, stream)
+    with pytest.raises(TypeError, match="a graph cannot repeat the number 0; expected a device array of one element"):
+        reduce.mean(results, values, 0, stream.capturing(0))
 
 
 def test_a_replayed_adam_counts_its_steps():
