@@ -86,7 +86,13 @@ def missing_for_gpu(index: int = 0) -> str | None:
         if simulated():
             return None if index == 0 else "the simulator has GPU 0 alone"
         if not cuda.is_available():
-            return "no NVIDIA driver or no GPU was found (nvidia-smi shows what the driver sees)"
+            fault = _fault_of_the_driver()
+            if fault:
+                return f"no NVIDIA driver or no GPU was found ({fault}; nvidia-smi shows what the driver sees)"
+            return (
+                "NVVM, the compiler of CUDA's toolkit, was not found "
+                '(python -m pip install "fastnn[cuda12]" or "fastnn[cuda13]", to match the driver)'
+            )
         driver, toolkit = _versions(cuda)
         if driver[0] < toolkit[0]:
             older = f', or python -m pip install "fastnn[cuda{driver[0]}]"' if driver[0] >= OLDEST_TOOLKIT else ""
@@ -104,6 +110,13 @@ def missing_for_gpu(index: int = 0) -> str | None:
             )
         return f"numba-cuda cannot start: {fault}"
     return None
+
+
+def _fault_of_the_driver() -> str:
+    """Why the driver could not be started, in a sentence; "" where it could."""
+    from numba.cuda.cudadrv.driver import driver
+
+    return " ".join(str(driver.initialization_error or "").split()).partition(". ")[0]
 
 
 def _versions(cuda: Any) -> tuple[tuple[int, int], tuple[int, int]]:

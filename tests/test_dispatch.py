@@ -54,7 +54,16 @@ def fake_cuda(monkeypatch, available):
 
 def test_cuda_without_a_driver_says_so(monkeypatch):
     fake_cuda(monkeypatch, lambda: False)
-    with pytest.raises(RuntimeError, match="no NVIDIA driver or no GPU was found"):
+    monkeypatch.setattr(dispatch, "_fault_of_the_driver", lambda: "CUDA_ERROR_SYSTEM_NOT_READY (802)")
+    with pytest.raises(RuntimeError, match=r"no NVIDIA driver or no GPU was found \(CUDA_ERROR_SYSTEM_NOT_READY \(802\);"):
+        dispatch.choose_device("cuda")
+
+
+def test_cuda_without_its_compiler_says_so(monkeypatch):
+    """Numba calls that unavailable as well, but the driver has no fault."""
+    fake_cuda(monkeypatch, lambda: False)
+    monkeypatch.setattr(dispatch, "_fault_of_the_driver", lambda: "")
+    with pytest.raises(RuntimeError, match=r"NVVM, .*, was not found .*fastnn\[cuda12\].*fastnn\[cuda13\]"):
         dispatch.choose_device("cuda")
 
 
@@ -94,6 +103,7 @@ def test_auto_takes_a_gpu_for_large_work_alone_and_never_the_simulator(monkeypat
 
 def test_auto_without_a_gpu_is_the_cpu(monkeypatch):
     fake_cuda(monkeypatch, lambda: False)
+    monkeypatch.setattr(dispatch, "_fault_of_the_driver", lambda: "there is none")
     assert dispatch.choose_device("auto", large_plan()) == "cpu"
 
 
