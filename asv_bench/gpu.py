@@ -230,16 +230,17 @@ def products(deadline: float) -> Lines:
 def test_commands() -> list[list[str]]:
     """What runs the tests that need a GPU, and those that a GPU runs as well as the simulator.
 
-    Those of whole models that look at the GPU's memory run alone; the others in several processes, where pytest-xdist
-    is installed, because compiling takes the most time. What takes no GPU but minutes is left out.
+    Those that look at the GPU's memory run alone; the others in several processes, where pytest-xdist is installed,
+    because compiling takes the most time. What takes no GPU but minutes is left out.
     """
     command = ["python", "-m", "pytest", "-p", "no:cacheprovider", "-v", "--tb=short", "-W", "default"]
     together = ["-n", str(min(16, cores()))] if installed("pytest-xdist") else []
-    kernels = ["-k", "not sanitizer", "--ignore=tests/kernels/cuda/test_ptx.py", "tests/kernels/cuda"]
+    memory = "tests/kernels/cuda/test_runs.py::test_memory_does_not_grow"
+    left_out = ["-k", "not sanitizer", f"--deselect={memory}", "--ignore=tests/kernels/cuda/test_ptx.py"]
     commands = [
-        [*command, "-m", "gpu", "tests/test_gpu.py"],
+        [*command, "-m", "gpu", memory, "tests/test_gpu.py"],
         [*command, *together, "-m", "not gpu", "tests/test_gpu.py"],
-        [*command, *together, *kernels],
+        [*command, *together, *left_out, "tests/kernels/cuda"],
     ]
     for tool in ("memcheck", "racecheck") if shutil.which("compute-sanitizer") else ():
         one = ["-m", "gpu", "tests/test_gpu.py", "-k", "digits_on_a_gpu and narrow"]

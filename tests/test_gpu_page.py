@@ -117,7 +117,8 @@ def test_steps_of_peers_that_fail_differ_or_are_not_there(monkeypatch):
 def test_whatever_runs_in_the_simulator_runs_on_a_gpu():
     """Not only what is marked ``gpu``, which has sizes for a real one alone: that compares no fit with the CPU's."""
     whole, small, kernels = gpu.test_commands()[:3]
-    assert whole[-3:] == ["-m", "gpu", "tests/test_gpu.py"]
+    assert whole[-4:-2] == ["-m", "gpu"] and whole[-1] == "tests/test_gpu.py"
+    assert f"--deselect={whole[-2]}" in kernels, "which looks at memory that others take at the same time"
     assert small[-3:] == ["-m", "not gpu", "tests/test_gpu.py"]
     assert kernels[-1] == "tests/kernels/cuda" and "gpu" not in kernels
     for path in FILES:
