@@ -55,7 +55,7 @@ def fake_cuda(monkeypatch, available):
 def test_cuda_without_a_driver_says_so(monkeypatch):
     fake_cuda(monkeypatch, lambda: False)
     monkeypatch.setattr(dispatch, "_fault_of_the_driver", lambda: "CUDA_ERROR_SYSTEM_NOT_READY (802)")
-    with pytest.raises(RuntimeError, match=r"no NVIDIA driver or no GPU was found \(CUDA_ERROR_SYSTEM_NOT_READY .802.;"):
+    with pytest.raises(RuntimeError, match=r"no GPU was found \(CUDA_ERROR_SYSTEM_NOT_READY"):
         dispatch.choose_device("cuda")
 
 

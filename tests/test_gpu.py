@@ -204,6 +204,20 @@ def test_a_step_that_a_graph_repeats_asks_for_no_memory_and_copies_nothing(path,
     assert repeated
 
 
+def test_arrays_in_the_arenas_are_made_once():
+    """Making one takes as long as a launch, and a capture asks for all of them in each of its steps."""
+    from types import SimpleNamespace
+
+    from fastnn.kernels.cuda import layered
+
+    arena, other = (running.put(np.arange(24, dtype=np.float32)) for _ in range(2))
+    layers = layered.Layers(SimpleNamespace(columns=4), SimpleNamespace(none="none"), arena, other, 3, 2)
+    found = layers.x(1, 4)
+    np.testing.assert_array_equal(found.copy_to_host(), [[3, 4, 5, 6], [7, 8, 9, 10]])
+    assert layers.x(1, 4) is found and layers.dx(1, 4) is not found
+    assert layers.parameter(arena, 3, 2, 4) is found and layers.parameter(arena, -1, 4) == "none"
+
+
 def test_float64(monkeypatch):
     models = []
     for device in ("cpu", "cuda"):
@@ -592,9 +606,9 @@ def test_a_capture_is_closed_whether_it_succeeds_or_not(fails, monkeypatch):
     replay.captures = True
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        replay.run(12)
+        replay.run(20)
     assert Builder.open == 0
-    assert len(steps) == (12 if fails else 1 + 8 + 1)  # launched one by one; or once, and then captured
+    assert len(steps) == (20 if fails else 1 + 16 + 1)  # launched one by one; or once, and then captured
     assert [str(w.message)[:30] for w in warned] == ["no CUDA graph could be capture"] * fails
 
 

@@ -100,6 +100,7 @@ class Layers:
         self.plan, self.remote, self.capacity, self.rows = plan, remote, capacity, rows
         self.a, self.d, self.seed, self.step = a, d, seed, step
         self.first_row = cuda.to_device(np.zeros(1, np.int64))  # there, because a captured graph cannot bring it
+        self.views = {}
         self.inputs = None  # the rows themselves, where they need not be gathered
         self.outputs = None  # where predictions go
 
@@ -118,13 +119,17 @@ class Layers:
         return self._view(self.d, place, width)
 
     def _view(self, arena, place, width):
-        start = place * self.capacity
-        return arena[start : start + self.rows * width].reshape(self.rows, width)
+        return self._array(arena, place * self.capacity, self.rows, width)
 
     def parameter(self, arena, place, *shape):
-        if place < 0:
-            return self.remote.none
-        return arena[place : place + int(np.prod(shape))].reshape(*shape)
+        return self.remote.none if place < 0 else self._array(arena, place, *shape)
+
+    def _array(self, arena, start, *shape):
+        """The array of this shape in an arena; made once, because that takes as long as a launch."""
+        key = id(arena), start, shape
+        if key not in self.views:
+            self.views[key] = arena[start : start + int(np.prod(shape))].reshape(*shape)
+        return self.views[key]
 
     def mask(self, operation):
         threshold, scale = self.plan.options[operation.option : operation.option + 2]
