@@ -13,7 +13,6 @@ from .interrupt import DeferredInterrupt
 from .kernels.conventions import NOT_FINITE, OK, Data
 from .own_functions import engine_fault, suspects
 from .progress import Progress
-from .slow_path import SlowPath
 from .training import SLICE_SECONDS, curves, logs
 from .workers import choose_workers
 
@@ -47,6 +46,8 @@ def evaluate(
 
 def penalty(model: Model, runner: Any) -> float:
     """What the regularizers of the trained layers add to the loss."""
+    from .slow_path import SlowPath
+
     plan = runner.plan
     if not any(parameter.penalized for parameter in plan.parameters):
         return 0.0

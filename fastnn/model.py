@@ -29,7 +29,6 @@ from .plan import Plan, lower, rounded
 from .progress import Progress, check_verbose
 from .regularizers import Penalty
 from .settings import Checked, changes, check_rounded, of_fastnn
-from .slow_path import SlowPath
 from .training import Callbacks, EndOfEpoch, Trainer, logs, run_fit
 from .workers import WorkerChoice, asked_for, check_threads
 
@@ -42,7 +41,7 @@ JACOBIAN_ROWS = 1024
 LOOK_SECONDS = 0.01
 
 #: The attributes of a model that belong to its place in memory, or to what it is doing: each copy has its own.
-MADE_ANEW = ("arenas", "_runners", "_known", "_quick", "_trainers", "_slow_path", "_choices", "_lock", "_busy")
+MADE_ANEW = ("arenas", "_runners", "_known", "_quick", "_trainers", "_choices", "_lock", "_busy")
 
 #: The attributes of a model that may be changed, with what checks them.
 CHANGEABLE: dict[str, Callable[[str, Any], Any]] = {
@@ -115,11 +114,8 @@ class Model(Told):
         for layer in self.layers:
             for key in layer.parameters:
                 layer.share_memory(key, memory[f"{layer.name}.{key}"])
-        self._runners: dict[str, Any] = {}
-        self._known: dict[str, tuple[tuple[object, int], Any]] = {}  # runners, with the state of the parts of each
-        self._quick: CompiledPredict | None = None
-        self._trainers: list[Trainer] = []  # that of train_on_batch, while no step of it runs
-        self._slow_path: SlowPath | None = None  # of jacobian
+        self._compiled = plan.compiled
+        self._forget_runners()
         self._choices: dict[tuple[int | None, int], WorkerChoice] = {}
         self._lock = threading.RLock()
         self._busy = ""  # what the model is in the middle of
@@ -324,10 +320,10 @@ class Model(Told):
 
     def _forget_runners(self) -> None:
         """Prepare plans anew when they are next needed."""
-        self._runners.clear()
-        self._known.clear()
-        self._trainers.clear()
-        self._quick = None
+        self._runners: dict[str, Any] = {}
+        self._known: dict[str, tuple[tuple[object, int], Any]] = {}  # runners, with the state of the parts of each
+        self._quick: CompiledPredict | None = None
+        self._trainers: list[Trainer] = []  # that of train_on_batch, while no step of it runs
         self.arenas.on_device = None  # what a GPU has of them
 
     @contextlib.contextmanager
@@ -363,14 +359,15 @@ class Model(Told):
             dispatch.check_plan(plan.device, plan, plan.precision)
             if plan.loss is not None:  # what may have been changed since compile
                 self._check_parts(self._optimizer, self._loss)
-            if plan.compiled:
+            if plan.own_layer is None:
                 runner = dispatch.prepare(plan.device, plan, self.arenas)
             else:
+                from .slow_path import SlowPath
+
                 runner = SlowPath(plan, self.arenas)
-                own = next(operation.own for operation in plan.operations if operation.own is not None)
                 warn(
-                    f"layer {own.name!r} is written in Python, so the model runs kernel by kernel and not in the "
-                    "compiled engine: many times slower where layers are small"
+                    f"layer {plan.own_layer.name!r} is written in Python, so the model runs kernel by kernel and not "
+                    "in the compiled engine: many times slower where layers are small"
                 )
             self._runners[kind] = runner
         return runner
@@ -394,6 +391,9 @@ class Model(Told):
         if all(of_fastnn(type(part)) for part in parts):  # the user's own may change without a word
             self._known[kind] = state, runner
         return runner
+
+    def _prediction_runner(self) -> Any:
+        return self._runners.get("training") or self._runner("prediction", self._lower())
 
     def _training_runner(self, target_width: int) -> Any:
         return self._runner_for("training", target_width, lambda: self._training_plan(target_width))
@@ -611,7 +611,7 @@ class Model(Told):
         make = np.empty if host else partial(dispatch.device_empty, self.device)
         outputs = make((len(x), self.outputs), self._dtype)
         with self._lock, Progress("predict", verbose) as progress:
-            runner = self._runners.get("training") or self._runner("prediction", self._lower())
+            runner = self._prediction_runner()
             plan = runner.plan
             looks = x.direct and plan.compiled and plan.device == "cpu"  # while a block is in the cache, on all cores
             if not looks:
@@ -627,18 +627,17 @@ class Model(Told):
         Raises TypeError for a model with a layer written in Python.
         """
         with self._lock:
-            runner = self._runners.get("training") or self._runner("prediction", self._lower())
-            if isinstance(runner, SlowPath):
+            if not self._compiled:
                 raise TypeError("the model has a layer written in Python; expected layers that are compiled")
+            runner = self._prediction_runner()
             if runner.plan.device != "cpu":
                 runner = dispatch.prepare("cpu", runner.plan, self.arenas)
             return CompiledPredict(runner, self.inputs, self.outputs)
 
     def _quick_predict(self) -> CompiledPredict | None:
         """The model's own ``compiled_predict``, made when it is first needed; None where there cannot be one."""
-        if self._quick is None and not any(isinstance(runner, SlowPath) for runner in self._runners.values()):
-            if self.device == "cpu" and self._lower().compiled:
-                self._quick = self.compiled_predict()
+        if self._quick is None and self._compiled and self.device == "cpu":
+            self._quick = self.compiled_predict()
         return self._quick
 
     def activations(self, X: Any) -> dict[str, np.ndarray]:
@@ -679,11 +678,15 @@ class Model(Told):
         >>> model.jacobian([[0, 0]])  # the slope of softplus at 0 is 1/2
         array([[[1., 2.]]], dtype=float32)
         """
+        from .slow_path import SlowPath
+
         data.check_columns("X", X, self._columns)
         x = data.inputs("X", X, self.inputs, self._dtype)
         found = np.empty((len(x), self.outputs, self.inputs), self._dtype)
         with self._lock:
-            path = self._slow_path = self._slow_path or SlowPath(self._lower(), self.arenas)
+            if "jacobian" not in self._runners:
+                self._runners["jacobian"] = SlowPath(self._lower(), self.arenas)
+            path = self._runners["jacobian"]
             block = max(1, JACOBIAN_ROWS // self.outputs)
             for start in range(0, len(x), block):
                 part = slice(start, start + block)
@@ -703,7 +706,7 @@ class Model(Told):
             lower = partial(self._lower, self.loss, None, (), batch.t.width, layers=layers)
             runner = self._runner_for("gradients", batch.t.width, lower)
             plan = runner.plan
-            if isinstance(runner, SlowPath):
+            if not plan.compiled:
                 runner.training = False
             with Trainer(self, runner, batch, len(batch), 1, shuffle=False) as trainer:
                 trainer.whole_batch("gradients: the outputs of the model are not finite or too large")

@@ -164,19 +164,23 @@ class Plan:
         return 8 if self.dtype == "float64" else 4
 
     @property
-    def of_the_cpu(self) -> str | None:
-        """What of the plan runs on the CPU alone, if there is such a thing."""
-        for operation in self.operations:
-            if operation.own is not None:
-                return f"layer {operation.own.name!r} is written in Python and runs on the CPU"
-        if self.loss is not None and self.loss.kind == "row_loss":
-            return f"{self.loss.functions!r} is a loss of whole rows, which runs on the CPU"
-        return None
+    def own_layer(self) -> Layer | None:
+        """The first layer that is written in Python, if there is one."""
+        return next((operation.own for operation in self.operations if operation.own is not None), None)
 
     @property
     def compiled(self) -> bool:
         """Whether a compiled engine can run the plan: no layer is written in Python."""
-        return all(operation.own is None for operation in self.operations)
+        return self.own_layer is None
+
+    @property
+    def of_the_cpu(self) -> str | None:
+        """What of the plan runs on the CPU alone, if there is such a thing."""
+        if self.own_layer is not None:
+            return f"layer {self.own_layer.name!r} is written in Python and runs on the CPU"
+        if self.loss is not None and self.loss.kind == "row_loss":
+            return f"{self.loss.functions!r} is a loss of whole rows, which runs on the CPU"
+        return None
 
     @cached_property
     def block(self) -> int:

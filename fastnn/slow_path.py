@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 
 from .kernels.conventions import CONVERGED, NOT_FINITE, NOWHERE, OK, OPTIMIZER_OPTIONS, PREDICTIONS
+from .kernels.cpu import activations, dense, dropout, gemm, losses, metrics, penalties, pieces, updates
+from .kernels.cpu.engine import sum_in_order
+from .kernels.cpu.rows import keep_rows, weigh_rows
+from .kernels.layout import PENALTY_CHUNK
 from .plan import Operation, Parameter, Plan
 
 
@@ -38,16 +42,12 @@ class SlowPath:
     @cached_property
     def workspace(self) -> np.ndarray:
         """Room for the matrix products."""
-        from .kernels.cpu import gemm
-
         return np.asarray(gemm.workspace(np.dtype(self.plan.dtype).type))
 
     def workspace_for(self, operation: Operation, gradient: bool = False) -> np.ndarray:
         """Room for the products of a dense layer with W, or for the one that is W's gradient: of pieces in a training,
         where the engine forms them so.
         """
-        from .kernels.cpu import gemm, pieces
-
         layer, rows = (operation.inputs, operation.outputs), self.rows_together
         if rows == 0 or not pieces.of_pieces(*layer, rows, self.plan.dtype, self.part_rows > 0)[gradient]:
             return self.workspace
@@ -206,8 +206,6 @@ class SlowPath:
     # One operation.
 
     def forward(self, operation: Operation, training: bool) -> None:
-        from .kernels.cpu import activations, dense, dropout
-
         x = self.activation(operation.x, operation.inputs)
         y = self.activation(operation.y, operation.outputs)
         if operation.own is not None:
@@ -222,8 +220,6 @@ class SlowPath:
             activations.kernels_of(operation.functions or operation.formula)[0](y, x, 0, 1)
 
     def backward(self, operation: Operation) -> None:
-        from .kernels.cpu import activations, dense, dropout
-
         dx = self.derivative(operation.dx, operation.inputs)
         dy = self.derivative(operation.dy, operation.outputs)
         if operation.own is not None:
@@ -257,9 +253,6 @@ class SlowPath:
         self, target: np.ndarray, weights: np.ndarray | None, kept: np.ndarray | None, result: np.ndarray
     ) -> int:
         """The sums of the loss and the metrics over the rows, and the derivative of the batch's loss."""
-        from .kernels.cpu import losses, metrics, rows
-        from .kernels.cpu.engine import sum_in_order
-
         loss = self.plan.loss
         assert loss is not None
         values = np.empty(self.rows)
@@ -277,9 +270,9 @@ class SlowPath:
             pair = losses.formulas_of(loss.functions or loss.formula)
             status = losses.elementwise_loss(*pair)(values, derivative, y, target, option, 1 / self.rows, 0, 1)
         if weights is not None:
-            status = max(status, rows.weigh_rows(values, derivative, weights, 0, 1))
+            status = max(status, weigh_rows(values, derivative, weights, 0, 1))
         if kept is not None:
-            rows.keep_rows(kept, y, 0, 1)
+            keep_rows(kept, y, 0, 1)
         result[0] = sum_in_order(values.ctypes.data, self.rows)
         for number, metric in enumerate(self.plan.metrics):
             further = (int(self.plan.options[metric.option + 1]),) if metric.formula == "top_k_accuracy" else ()
@@ -289,10 +282,6 @@ class SlowPath:
 
     def penalty_of_all(self) -> float:
         """What the regularizers add to the loss."""
-        from .kernels.cpu import penalties
-        from .kernels.cpu.engine import sum_in_order
-        from .kernels.layout import PENALTY_CHUNK
-
         terms = []
         for parameter in self.plan.parameters:
             own = parameter.own_penalty
@@ -313,8 +302,6 @@ class SlowPath:
 
     def form_gradient(self, parameter: Parameter) -> None:
         """The gradient of a parameter over the whole batch: of each of its parts, if it has several, and their sum."""
-        from .kernels.cpu import penalties
-
         gradient = self.elements(self.arenas.gradients, parameter.offset, *parameter.shape)
         operation = self.plan.operations[parameter.operation]
         if operation.own is not None:
@@ -339,8 +326,6 @@ class SlowPath:
 
     def sum_over_rows(self, operation: Operation, gradient: np.ndarray, dy: np.ndarray, x: np.ndarray) -> None:
         """The gradient of weights, or that of a bias, which has one dimension and asks for no x."""
-        from .kernels.cpu import dense
-
         if gradient.ndim > 1:
             none, room = gradient.reshape(-1)[:0], self.workspace_for(operation, True)
             dense.dense_backward_weights(gradient, none, dy, x, room, 0, 1)
@@ -349,9 +334,6 @@ class SlowPath:
 
     def look_at_norm(self) -> tuple[float, int]:
         """The factor that brings the gradient to the norm it is clipped to, and the status."""
-        from .kernels.cpu import penalties
-        from .kernels.cpu.engine import sum_in_order
-
         if self.plan.clip_norm == np.inf and self.tolerance < 0:
             return 1.0, OK
         parts = [np.empty(0)]
@@ -370,8 +352,6 @@ class SlowPath:
 
     def update(self, parameter: Parameter, rate: float, scale: float) -> int:
         """The update of a parameter from its gradient."""
-        from .kernels.cpu import updates
-
         plan, arenas = self.plan, self.arenas
         p, g, *slots = (
             self.elements(arena, parameter.offset, parameter.size)
@@ -399,8 +379,6 @@ class SlowPath:
 
     def constrain(self, parameter: Parameter) -> int:
         """Bring the columns of a parameter back to what its constraint allows."""
-        from .kernels.cpu import penalties
-
         if parameter.constraint < 0:
             return int(OK)
         rows = parameter.shape[0]
