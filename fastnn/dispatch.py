@@ -31,13 +31,14 @@ OLDEST_TOOLKIT = 12
 AUTO_FLOPS, AUTO_ROWS = 100_000_000, 32
 
 
-def choose_device(device: str | None, plan: Plan | None = None) -> str:
+def choose_device(device: str | None = "auto", plan: Plan | None = None) -> str:
     """The device, "cpu", "cuda" or "cuda:1", that ``device`` asks for; an error where it cannot be had.
 
-    "auto" takes a GPU, but never its simulator, for a plan of at least ``AUTO_FLOPS``.
+    "auto", or None, is what ``FASTNN_DEVICE`` says; where that is "auto", too, or nothing, a GPU, but never its
+    simulator, for a plan of at least ``AUTO_FLOPS``.
     """
     name = "device"
-    if device is None:
+    if device is None or (isinstance(device, str) and device.lower() == "auto"):
         device, name = os.environ.get("FASTNN_DEVICE") or "auto", "the environment variable FASTNN_DEVICE"
     kind, colon, number = device.lower().partition(":") if isinstance(device, str) else (device, "", "")
     if not (kind == "cuda" and colon and number.isdecimal()):

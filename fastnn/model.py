@@ -157,7 +157,7 @@ class Model(Told):
     @property
     def device(self) -> str:
         """Where the model runs."""
-        return self._device or dispatch.choose_device(None)
+        return self._device or dispatch.choose_device()
 
     @property
     def inputs(self) -> int:
@@ -272,7 +272,7 @@ class Model(Told):
         chosen = get_metrics("metrics", metrics)
         threads = check_threads("threads", threads)
         plan = self._lower(loss, optimizer, (), self._expected_width(loss, chosen))
-        device = dispatch.choose_device(None if device == "auto" else device, plan)
+        device = dispatch.choose_device(device, plan)
         dispatch.check_plan(device, plan, precision)
         for metric in chosen:  # whether y holds labels or one-hot rows is not known before it comes
             metric.check(loss, self.layers[-1].activation_name, self.outputs, self.outputs)
@@ -310,7 +310,7 @@ class Model(Told):
         RuntimeError where the device cannot be had, and during a fit or a compile of the model.
         """
         plan = self.plan
-        device = dispatch.choose_device(None if device == "auto" else device, plan)
+        device = dispatch.choose_device(device, plan)
         precision = self._precision if device != "cpu" else "float32"
         dispatch.check_plan(device, plan, precision)
         with self._alone("to"):

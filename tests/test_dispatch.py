@@ -28,6 +28,8 @@ def test_the_environment_chooses_where_the_model_does_not(monkeypatch):
     monkeypatch.setattr(dispatch, "find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match='the environment variable FASTNN_DEVICE is "cuda", but the package'):
         cpu_model().compile("sgd", "mse")
+    with pytest.raises(RuntimeError, match="the environment variable FASTNN_DEVICE"):
+        dispatch.choose_device("Auto")
     cpu_model().compile("sgd", "mse", device="cpu")
 
 
@@ -104,6 +106,7 @@ def test_auto_takes_a_gpu_for_large_work_alone_and_never_the_simulator(monkeypat
 def test_auto_without_a_gpu_is_the_cpu(monkeypatch):
     fake_cuda(monkeypatch, lambda: False)
     monkeypatch.setattr(dispatch, "_fault_of_the_driver", lambda: "there is none")
+    monkeypatch.delenv("FASTNN_DEVICE", raising=False)
     assert dispatch.choose_device("auto", large_plan()) == "cpu"
 
 

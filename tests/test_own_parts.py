@@ -492,10 +492,10 @@ def test_a_loss_of_rows_stays_on_the_cpu(monkeypatch):
     monkeypatch.setattr(dispatch, "missing_for_gpu", lambda: None)
     monkeypatch.setattr(dispatch, "AUTO_FLOPS", 0)
     monkeypatch.delenv("FASTNN_DEVICE", raising=False)
-    assert dispatch.choose_device(None, plan) == "cpu"
-    assert dispatch.choose_device(None, normal_model("mse").plan) in ("cpu", "cuda")
+    assert dispatch.choose_device("auto", plan) == "cpu"
+    assert dispatch.choose_device("auto", normal_model("mse").plan) in ("cpu", "cuda")
     if not dispatch.simulated():
-        assert dispatch.choose_device(None, normal_model("mse").plan) == "cuda"
+        assert dispatch.choose_device("auto", normal_model("mse").plan) == "cuda"
 
 
 def test_a_loss_of_rows_is_saved_by_its_name(tmp_path):
