@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .epochs import EndOfEpoch, losses_text
 from .layers import Dropout
-from .training import EndOfEpoch, Trainer, losses_text
 
 if TYPE_CHECKING:
     from .model import Model
+    from .training import Trainer
 
 
 def check(model: Model) -> None:

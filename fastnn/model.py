@@ -16,6 +16,7 @@ import numpy as np
 from . import chain, checks, data, dispatch, evaluation, examples, files, lbfgs, losses, optimizers, summary
 from .checks import choice, flag, number, shown, warn, whole_number
 from .elsewhere import instead_in_model
+from .epochs import Callbacks, EndOfEpoch, run_fit
 from .gradient_check import GradientReport, check_gradients
 from .history import History
 from .inference import CompiledPredict
@@ -29,7 +30,7 @@ from .plan import Plan, lower, rounded
 from .progress import Progress, check_verbose
 from .regularizers import Penalty
 from .settings import Checked, changes, check_rounded, of_fastnn
-from .training import Callbacks, EndOfEpoch, Trainer, logs, run_fit
+from .training import Trainer, logs
 from .workers import WorkerChoice, asked_for, check_threads
 
 __all__ = ["Model", "load"]

@@ -1,4 +1,4 @@
-"""The training loop above the engine: slices of batches, epochs, and what happens between them.
+"""Training above the engine, slice by slice of batches; and the way back where a step fails.
 
 The engine gets *slices* of batches, at most about a tenth of a second each (or one batch), and whole
 epochs at once where nobody wants to hear of them, so that Python costs next to nothing and Ctrl-C is
@@ -8,17 +8,13 @@ still answered at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import checks
-from .callbacks import Callback
-from .checks import nearest, shown
 from .data import BLOCK_BYTES
-from .history import number_text
 from .kernels.conventions import CONVERGED, NOT_FINITE, OK, Data
 from .losses import BinaryCrossEntropy, CrossEntropy
 from .metrics import Metric
@@ -27,10 +23,9 @@ from .single_step import SingleStep
 
 if TYPE_CHECKING:
     from .data import Examples, Rows
-    from .interrupt import DeferredInterrupt
+    from .epochs import Callbacks
     from .losses import Loss
     from .model import Model
-    from .progress import Progress
 
 #: Seconds of work in a slice.
 SLICE_SECONDS = 0.1
@@ -45,6 +40,46 @@ SNAPSHOT_SECONDS = 1.0
 #: A cautious first guess of the machine's speed, until the first slice has been measured: compiled, and in plain
 #: Python under ``NUMBA_DISABLE_JIT=1``.
 GUESSED_FLOPS_PER_SECOND, GUESSED_IN_PYTHON = 1e9, 1e4
+
+
+class Snapshot:
+    """What training changes in a model, as it was before some batch, to come back to if a later step fails.
+
+    place : (that batch, the model's step there); time : when it was taken.
+
+    On a GPU (away) the runner has it. Of a single step, beside which a copy made by one core would take long, the
+    engine's workers make it, in ``saved``.
+    """
+
+    place: tuple[int, int]
+    time: float
+
+    def __init__(self, model: Model, runner: Any, away: bool, single: bool):
+        self.runner, self.away = runner, away
+        trains = runner.plan.update is not None
+        self.by_workers = single and trains and not away and hasattr(runner, "has_changed")
+        self.arrays = [model.arenas.parameters, *model.arenas.slots] if trains and not away else []
+        copies = np.empty((len(self.arrays), len(model.arenas.parameters)), model.dtype)
+        self.copies, self.saved = list(copies), copies if self.by_workers else None
+
+    def take(self, batch: int, step: int) -> None:
+        """Keep the model as it is before ``batch``."""
+        if self.away:
+            self.runner.take_snapshot()
+        elif self.by_workers:
+            self.runner.forget()
+        else:
+            for copy, array in zip(self.copies, self.arrays, strict=True):
+                np.copyto(copy, array)
+        self.place, self.time = (batch, step), time.monotonic()
+
+    def restore(self) -> None:
+        """Put back what was kept."""
+        if self.away:
+            self.runner.restore()
+        elif not self.by_workers or self.runner.has_changed():
+            for array, copy in zip(self.arrays, self.copies, strict=True):
+                np.copyto(array, copy)
 
 
 class Trainer:
@@ -89,17 +124,10 @@ class Trainer:
         self.undisturbed = False
         self.orders = 0, np.empty(0, np.int64)  # the first epoch that is shuffled, and the row numbers of some epochs
         self.rates_ahead: tuple[Any, int, np.ndarray] = (None, 0, np.empty(0))  # from a step on
-        #: What the engine changes, of which a snapshot is taken.
-        self.changing = [model.arenas.parameters, *model.arenas.slots] if plan.update is not None else []
-        self.snapshot_arrays: list[np.ndarray] = []
-        self.saved: dict[str, np.ndarray] = {}  # the same, for the engine, where its workers make it
         self.before_failure = np.empty((0, 0))  # the results of the batches before one that failed, in its slice
         #: Whether the parameters are elsewhere while the trainer trains.
         self.away = hasattr(runner, "to_device") and plan.update is not None
-        #: Whether there is a single step, beside which a copy made by one core would take long: the engine's workers
-        #: make the snapshot.
-        single = self.batches * epochs == 1 and plan.update is not None
-        self.saves = single and not self.away and hasattr(runner, "has_changed")
+        self.snapshot = Snapshot(model, runner, self.away, self.batches * epochs == 1)
         self.single_step: SingleStep | None = None
         self.begin(model, examples)
 
@@ -120,12 +148,12 @@ class Trainer:
         if hasattr(runner, "compile_training"):
             runner.compile_training(self.batch_size, self.shuffle and self.data is not None)
         if not self.away:
-            self.take_snapshot(0)
+            self.snapshot.take(0, model.step)
 
     def __enter__(self) -> Trainer:
         if self.away:
             self.runner.to_device()
-            self.take_snapshot(0)
+            self.snapshot.take(0, self.model.step)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,8 +178,8 @@ class Trainer:
         """
         self.workers, part = self.choice.next()
         count = max(1, min(last_batch - batch, int(part * SLICE_SECONDS / self.seconds)))
-        if time.monotonic() - self.snapshot_time > SNAPSHOT_SECONDS:
-            self.take_snapshot(batch)
+        if time.monotonic() - self.snapshot.time > SNAPSHOT_SECONDS:
+            self.snapshot.take(batch, self.model.step)
         started = time.perf_counter()
         done, results = self._train(batch, batch + count)
         if self.converged:
@@ -186,7 +214,7 @@ class Trainer:
             step.rate[0] = self.rates(model.step, 1)[0]  # a schedule of the user's may do anything
             if not step.is_for(self.workers) or not step.take(X, y, model.step, model.seed):
                 return None
-            self.snapshot = 0, model.step
+            self.snapshot.place = 0, model.step
             started, done = time.perf_counter(), False
             try:
                 done = step.do() == OK
@@ -207,12 +235,12 @@ class Trainer:
     def prepare_again(self) -> None:
         """Have ready what ``again`` needs, after a step on the only batch."""
         loss, metrics, small = self.model.loss, self.model.metrics, self.examples.x.array.nbytes <= BLOCK_BYTES
-        if loss is None or self.kept is not None or not self.saves or not small:
+        if loss is None or self.kept is not None or self.snapshot.saved is None or not small:
             return
         if not isinstance(loss, (BinaryCrossEntropy, CrossEntropy)):
             if any(type(metric).check_targets is not Metric.check_targets for metric in metrics):
                 return
-        self.single_step = SingleStep(self.runner, self.rows, self.workers, loss, self.saved["saved"])
+        self.single_step = SingleStep(self.runner, self.rows, self.workers, loss, self.snapshot.saved)
 
     def _train(self, first: int, last: int) -> tuple[int, np.ndarray]:
         """Train on batches ``first`` to ``last``; returns (steps done, results of the batches)."""
@@ -221,8 +249,8 @@ class Trainer:
             begin = first + done
             end, call = self._call(begin, last)
             rates, started = self.rates(model.step, end - begin), model.step
-            if self.saves:  # somebody may have trained the model since the fit began, as a callback
-                self.snapshot = begin, model.step
+            if self.snapshot.by_workers:  # somebody may have trained the model since the fit began, as a callback
+                self.snapshot.place = begin, model.step
             try:
                 status, steps, results = call(rates, model.step, model.seed, self.workers)
                 model.step += steps
@@ -288,7 +316,8 @@ class Trainer:
             data = Data(*self.examples.take(rows if chosen is None else chosen[rows]))
             kept, order, begin = None if self.kept is None else self.kept[rows], None, 0
         place = data, order, self.batch_size, begin, begin + end - first
-        return end, partial(self.runner.train, *place, kept=kept, tolerance=self.tolerance, **self.saved)
+        saved = {} if self.snapshot.saved is None else {"saved": self.snapshot.saved}
+        return end, partial(self.runner.train, *place, kept=kept, tolerance=self.tolerance, **saved)
 
     def _order(self, epoch: int, epochs: int) -> np.ndarray | None:
         """The row numbers of ``epochs`` epochs from ``epoch`` on, or None where rows stay in order."""
@@ -305,31 +334,10 @@ class Trainer:
             self.orders = first, order
         return order[(epoch - first) * self.rows : (epoch - first + epochs) * self.rows]
 
-    def take_snapshot(self, batch: int) -> None:
-        """Keep the model as it is before ``batch``, to come back to if a later step fails."""
-        if self.away:
-            self.runner.take_snapshot()
-        elif self.saves:
-            self.runner.forget()
-            if not self.saved:
-                self.saved["saved"] = np.empty((len(self.changing), len(self.changing[0])), self.model.dtype)
-                self.snapshot_arrays = list(self.saved["saved"])
-        elif not self.snapshot_arrays:
-            self.snapshot_arrays = [array.copy() for array in self.changing]
-        else:
-            for kept, array in zip(self.snapshot_arrays, self.changing, strict=True):
-                np.copyto(kept, array)
-        self.snapshot = batch, self.model.step
-        self.snapshot_time = time.monotonic()
-
     def _restore(self, batch: int) -> None:
         """Bring the model back to where it was before ``batch``: from the snapshot, by training again."""
-        first, self.model.step = self.snapshot
-        if self.away:
-            self.runner.restore()
-        elif not self.saves or self.runner.has_changed():
-            for array, kept in zip(self.changing, self.snapshot_arrays, strict=True):
-                array[:] = kept
+        first, self.model.step = self.snapshot.place
+        self.snapshot.restore()
         if batch > first:
             self._train(first, batch)
 
@@ -389,168 +397,3 @@ def curves(
 def logs(curves: dict[str, list[float]]) -> dict[str, float]:
     """The numbers of the last epoch."""
     return {name: numbers[-1] for name, numbers in curves.items()}
-
-
-class EndOfEpoch:
-    """What happens when an epoch of a fit is over, or, where nobody watches, when some are: validation, history,
-    progress line, callbacks.
-
-    finished : how many epochs were.
-    """
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        callbacks: Callbacks,
-        validate: Callable[[], dict[str, float]] | None,
-        progress: Progress,
-        interrupt: DeferredInterrupt,
-    ):
-        self.trainer, self.callbacks, self.validate = trainer, callbacks, validate
-        self.progress, self.interrupt = progress, interrupt
-        self.first_epoch = trainer.model.epoch
-        self.finished = 0
-        self.found: dict[str, float] = {}  # the figures of the last epoch
-
-    def __call__(self, results: np.ndarray) -> None:
-        """Epochs are over, a single one where it is watched.
-
-        results : (epochs, batches, 1 + metrics), those of their batches.
-        """
-        trainer, model = self.trainer, self.trainer.model
-        self.finished += len(results)
-        model.epoch = self.first_epoch + self.finished  # whatever metrics and validation come to
-        curves = trainer.curves(self.finished - 1, results)
-        if self.validate is not None:
-            curves.update({f"val_{name}": [value] for name, value in self.validate().items()})
-        model.history.extend(curves)
-        self.found = logs(curves)
-        self.progress.epoch(self.finished, trainer.epochs, self.found)
-        trainer.tell(self.callbacks, "on_epoch_end", self.finished - 1, dict(self.found))  # theirs to change
-
-    def state(self, begun: np.ndarray) -> str:
-        """Where the fit is: the epoch that has begun with these results so far, or, if there are none, the last one."""
-        figures = losses_text({"loss": begun[:, 0].mean()}) if len(begun) else losses_text(self.found)
-        return f"epoch {self.finished + (len(begun) > 0)}/{self.trainer.epochs}  {figures}"
-
-
-def losses_text(found: dict[str, float]) -> str:
-    """The losses among an epoch's figures, for a line."""
-    return "  ".join(f"{key} {number_text(found[key])}" for key in ("loss", "val_loss") if key in found)
-
-
-def whole_epochs(results: np.ndarray, batches: int) -> np.ndarray:
-    """(epochs, batches, 1 + metrics): the results of those epochs whose batches are all there."""
-    epochs = len(results) // batches
-    return results[: epochs * batches].reshape(epochs, batches, -1)
-
-
-def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
-    """Train for the trainer's epochs, slice by slice."""
-    model, batches, epochs = trainer.model, trainer.batches, trainer.epochs
-    callbacks, progress, interrupt = end_epoch.callbacks, end_epoch.progress, end_epoch.interrupt
-    # Whether somebody wants to hear of each epoch before the next one begins.
-    watched = callbacks.callbacks or end_epoch.validate or progress.lines or trainer.kept is not None
-    trainer.undisturbed = not callbacks.touching
-    batch, last, pending = 0, epochs * batches, np.empty((0, 0))
-    while batch < last and not trainer.converged:
-        stops = model.stop_training  # another thread may set it, and an epoch that has begun comes to its end
-        if stops and batch % batches == 0:
-            break
-        if watched and batch % batches == 0:
-            trainer.tell(callbacks, "on_epoch_begin", end_epoch.finished)
-        limit = batch + 1 if callbacks.by_batch else (batch // batches + 1) * batches if watched or stops else last
-        start = batch
-        try:
-            batch, results = trainer.run(batch, limit)
-        except FloatingPointError:
-            pending = np.concatenate((pending, trainer.before_failure)) if len(pending) else trainer.before_failure
-            if len(pending) >= batches:  # epochs that nobody watches
-                end_epoch(whole_epochs(pending, batches))
-            raise
-        pending = np.concatenate((pending, results)) if len(pending) else results
-        if callbacks.by_batch:
-            by_rows = [metric for metric in model.metrics if metric.by_rows]
-            found = logs(curves(model.loss, by_rows, results[-1:], trainer.examples.t))
-            trainer.tell(callbacks, "on_train_batch_end", start % batches, found)
-            trainer.take_snapshot(batch)
-        if end_epoch.finished < batch // batches:
-            end_epoch(whole_epochs(pending, batches))
-            pending = pending[len(pending) // batches * batches :]
-            if callbacks.touching:
-                trainer.take_snapshot(batch)
-        if progress.place is not None:
-            progress.show(batch / last, end_epoch.state(pending))
-        interrupt.check()  # not before: the epochs that the slice has ended count
-
-
-class Callbacks:
-    """The callbacks of a fit; each has any of the methods that are called. A context manager, around the fit.
-
-    by_batch : whether one asks for the end of each batch; touching : whether one may change the weights or the
-    learning rate.
-    """
-
-    #: The methods, and what each is called with.
-    METHODS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "set_model": ("model",),
-        "on_train_begin": (),
-        "on_train_end": (),
-        "on_epoch_begin": ("epoch",),
-        "on_epoch_end": ("epoch", "logs"),
-        "on_train_batch_end": ("batch", "logs"),
-    }
-
-    def __init__(self, callbacks: Any):
-        if any(hasattr(callbacks, method) for method in self.METHODS):
-            raise TypeError("callbacks is a single callback; expected a list of them")
-        if callbacks is not None and (isinstance(callbacks, str) or not isinstance(callbacks, Iterable)):
-            raise TypeError(f"callbacks is {shown(callbacks)}; expected a list of callbacks")
-        self.callbacks = list(callbacks or ())
-        for index, callback in enumerate(self.callbacks):
-            if isinstance(callback, type):
-                raise TypeError(f"callbacks[{index}] is the class {callback.__name__}; expected {callback.__name__}()")
-            if not any(callable(getattr(callback, method, None)) for method in self.METHODS):
-                raise TypeError(
-                    f"callbacks[{index}] is {shown(callback)}; expected an object with on_epoch_end(epoch, logs)"
-                )
-            for name in dir(callback) if isinstance(callback, Callback) else ():
-                if name.startswith("on_") and name not in self.METHODS and callable(getattr(callback, name)):
-                    hint = nearest(name, self.METHODS) or f"; expected one of {', '.join(self.METHODS)}"
-                    raise ValueError(f"callbacks[{index}] has {name}, which is never called{hint}")
-        # ``only_watches``: that it leaves the model as it is until the fit ends. What a class says of itself does not
-        # hold for classes made from it.
-        self.touching = not all(vars(type(callback)).get("only_watches", False) for callback in self.callbacks)
-        #: method -> the functions that there are for it, without those of the base that do nothing.
-        self.calls: dict[str, list[Callable[..., None]]] = {method: [] for method in self.METHODS}
-        nothing = [getattr(Callback, method, None) for method in self.METHODS if method != "set_model"]
-        for index, callback in enumerate(self.callbacks):
-            for method, functions in self.calls.items():
-                function = getattr(callback, method, None)
-                if callable(function) and getattr(function, "__func__", self) not in nothing:
-                    functions.append(checks.function(f"callbacks[{index}].{method}", function, self.METHODS[method]))
-        self.by_batch = bool(self.calls["on_train_batch_end"])
-
-    def __enter__(self) -> Callbacks:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for callback in self.callbacks:
-            if hasattr(callback, "_forget"):
-                callback._forget()
-
-    def check(self, reported: Sequence[str]) -> None:
-        """Let those of our own callbacks look, before the work, at the names of what will be reported.
-
-        One of the user's may add to the logs what later ones read.
-        """
-        for callback in self.callbacks:
-            if hasattr(callback, "check_logs"):
-                callback.check_logs(reported)
-            elif hasattr(callback, "on_epoch_end"):
-                break
-
-    def notify(self, method: str, *arguments: Any) -> None:
-        """Call ``method`` of every callback that has it."""
-        for function in self.calls[method]:
-            function(*arguments)

@@ -24,6 +24,7 @@ ORDER = (
     "evaluation",
     "files",
     "lbfgs",
+    "epochs",
     "training",
     "callbacks",
     "progress",
