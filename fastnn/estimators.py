@@ -26,7 +26,7 @@ from .callbacks import Callback
 from .checks import flag, number, shown, whole_number
 from .elsewhere import missing_from
 from .initializers import Uniform
-from .keywords import tells
+from .keywords import explains_wrong_calls
 from .layers import Dense, Dropout, Input, Layer
 from .model import Model
 from .regularizers import L2
@@ -135,7 +135,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
     _built_from: dict[str, Any]
     loss_curve_: list[float]
 
-    @tells
+    @explains_wrong_calls
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),

@@ -12,7 +12,7 @@ from .elsewhere import NEEDED, instead_in_call
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def tells(method: Function) -> Function:
+def explains_wrong_calls(method: Function) -> Function:
     """``method``, with an error that says what to write where it is called with an argument that it does not have, or
     without one that it needs.
 
@@ -79,10 +79,10 @@ def refuse(method: Callable[..., Any], others: dict[str, Any]) -> NoReturn:
     raise not_there(method.__name__, next(iter(others)), list(inspect.signature(method).parameters)[1:])
 
 
-class Told:
-    """A class of fastnn whose ``__init__`` tells; those that users derive from it stay as they are."""
+class ExplainsWrongCalls:
+    """A class of fastnn whose ``__init__`` explains wrong calls; those that users derive from it stay as they are."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.__module__.startswith(f"{__package__}.") and "__init__" in vars(cls):
-            type.__setattr__(cls, "__init__", tells(vars(cls)["__init__"]))
+            type.__setattr__(cls, "__init__", explains_wrong_calls(vars(cls)["__init__"]))

@@ -21,7 +21,7 @@ import numpy as np
 from . import checks, constraints, data, initializers, regularizers
 from .checks import arguments, choice, flag, number, shown, whole_number
 from .elsewhere import OF_LAYER, instead_in_layer, missing_from
-from .keywords import Told
+from .keywords import ExplainsWrongCalls
 from .own_functions import ActivationFunction
 from .plan import Builder
 from .settings import changes, of_fastnn
@@ -69,7 +69,7 @@ def _checked_activation(value: Any) -> str | ActivationFunction:
     return choice("activation", value, ACTIVATIONS)
 
 
-class Layer(Told):
+class Layer(ExplainsWrongCalls):
     """The base of all layers. A layer of your own defines ``forward`` and ``backward``; it runs in Python.
 
     name : shown in summaries and errors, by default the kind and a number; trainable : whether training

@@ -21,7 +21,7 @@ from .gradient_check import GradientReport, check_gradients
 from .history import History
 from .inference import CompiledPredict
 from .interrupt import DeferredInterrupt
-from .keywords import Told, hides_others, refuse, tells
+from .keywords import ExplainsWrongCalls, explains_wrong_calls, hides_others, refuse
 from .layers import Dense, Dropout, Input, Layer
 from .metrics import Metric
 from .metrics import get as get_metrics
@@ -54,7 +54,7 @@ CHANGEABLE: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
-class Model(Told):
+class Model(ExplainsWrongCalls):
     """A chain of layers.
 
     >>> X, y = fn.datasets.digits()
@@ -240,7 +240,7 @@ class Model(Told):
 
     # Compile.
 
-    @tells
+    @explains_wrong_calls
     def compile(
         self,
         optimizer: str | optimizers.Optimizer = "adam",
@@ -417,7 +417,7 @@ class Model(Told):
 
     # Train.
 
-    @tells
+    @explains_wrong_calls
     def fit(
         self,
         X: Any,
@@ -496,7 +496,7 @@ class Model(Told):
             watchers.notify("on_train_end")
         return self.history
 
-    @tells
+    @explains_wrong_calls
     def train_on_batch(
         self, X: Any, y: Any, sample_weight: Any = None, class_weight: dict[int, float] | str | None = None
     ) -> dict[str, float]:
@@ -565,7 +565,7 @@ class Model(Told):
 
     # Ask.
 
-    @tells
+    @explains_wrong_calls
     def evaluate(self, X: Any, y: Any, verbose: int | str = "auto", sample_weight: Any = None) -> dict[str, float]:
         """The loss and the metrics on X and y, without dropout: {"loss": ..., "accuracy": ...}.
 

@@ -40,7 +40,7 @@ import numpy as np
 from . import checks
 from .checks import shown
 from .kernels.conventions import FAULT
-from .keywords import Told
+from .keywords import ExplainsWrongCalls
 from .settings import of_fastnn
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ STEPS = (1e-4, 1e-2)
 TOLERANCE, REACH = 1e-4, 0.03
 
 
-class OwnFunction(Told):
+class OwnFunction(ExplainsWrongCalls):
     """What ``ActivationFunction``, ``LossFunction`` and ``Penalty`` share.
 
     value, slope : Python functions; name : shown in summaries and errors, by default that of ``value``.

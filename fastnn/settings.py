@@ -10,7 +10,7 @@ import numpy as np
 
 from .checks import arguments, shown_object
 from .elsewhere import instead_in_call
-from .keywords import Told
+from .keywords import ExplainsWrongCalls
 
 #: Another object as ``last`` whenever an attribute of a layer, a loss or another such part changes, of any model: what
 #: follows from such parts may be kept for as long as it stays the same. Nothing follows from the learning rate: each
@@ -52,7 +52,7 @@ def check_rounded(name: str, value: Checked, dtype: str) -> None:
             raise ValueError(f"{name} is {value!r}, but in {dtype} {fault}") from None
 
 
-class Checked(Told):
+class Checked(ExplainsWrongCalls):
     """An argument that is changed is checked like one that is given, and what follows from it changes, too.
 
     On an error nothing has changed. What else the object keeps, such as what it has counted, stays.
