@@ -143,34 +143,6 @@ class DeviceRows(Rows):
         """They have been looked at where they are."""
 
 
-class Examples:
-    """What to learn from: inputs, targets, and weights (rows,) of float64 or None where all rows count alike."""
-
-    def __init__(self, x: Rows, t: Rows, weights: np.ndarray | None = None):
-        self.x, self.t, self.weights = x, t, weights
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    @property
-    def direct(self) -> bool:
-        """Whether the engine can read the arrays themselves."""
-        return self.x.direct and self.t.direct
-
-    def part(self, rows: slice) -> Examples:
-        """The rows ``rows``, without a copy."""
-        weights = None if self.weights is None else self.weights[rows]
-        return Examples(self.x.part(rows), self.t.part(rows), weights)
-
-    def ready(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """(inputs, targets, weights) as the engine reads them."""
-        return self.x.ready(), self.t.ready(), self.weights
-
-    def take(self, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """The same of the rows ``rows``, as contiguous arrays."""
-        return self.x.take(rows), self.t.take(rows), None if self.weights is None else self.weights[rows]
-
-
 def as_array(name: str, value: Any, hint: str = "") -> np.ndarray:
     """``value`` as an array of numbers or truth values, without copying an array.
 

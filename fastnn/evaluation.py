@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data import MISSING, Examples, Rows
+from .data import MISSING, Rows
+from .examples import Examples
 from .interrupt import DeferredInterrupt
 from .kernels.conventions import NOT_FINITE, OK, Data
 from .own_functions import engine_fault, suspects

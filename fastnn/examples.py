@@ -9,7 +9,7 @@ import numpy as np
 
 from . import data, dispatch
 from .checks import number, shown, warn
-from .data import Examples
+from .data import Rows
 from .layers import Dense
 from .losses import BinaryCrossEntropy, CrossEntropy, Loss, LossFunction
 
@@ -35,6 +35,34 @@ SAMPLE = 256
 
 #: Columns from which on a table of bytes is taken for images: the smallest have 8 x 8 pixels.
 PIXELS = 64
+
+
+class Examples:
+    """What to learn from: inputs, targets, and weights (rows,) of float64 or None where all rows count alike."""
+
+    def __init__(self, x: Rows, t: Rows, weights: np.ndarray | None = None):
+        self.x, self.t, self.weights = x, t, weights
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def direct(self) -> bool:
+        """Whether the engine can read the arrays themselves."""
+        return self.x.direct and self.t.direct
+
+    def part(self, rows: slice) -> Examples:
+        """The rows ``rows``, without a copy."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Examples(self.x.part(rows), self.t.part(rows), weights)
+
+    def ready(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(inputs, targets, weights) as the engine reads them."""
+        return self.x.ready(), self.t.ready(), self.weights
+
+    def take(self, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The same of the rows ``rows``, as contiguous arrays."""
+        return self.x.take(rows), self.t.take(rows), None if self.weights is None else self.weights[rows]
 
 
 def compiled_loss(model: Model, action: str) -> Loss:
@@ -74,7 +102,7 @@ def checked(
     return found
 
 
-def inputs(model: Model, name: str, X: Any, look: bool = True) -> data.Rows:
+def inputs(model: Model, name: str, X: Any, look: bool = True) -> Rows:
     """X checked against the model; on a GPU it stays there. look : as in ``data.inputs``."""
     if dispatch.on_gpu(X):
         return data.device_inputs(name, X, model.inputs, model.dtype, model.device)
@@ -82,7 +110,7 @@ def inputs(model: Model, name: str, X: Any, look: bool = True) -> data.Rows:
     return data.inputs(name, X, model.inputs, model.dtype, look=look)
 
 
-def targets(model: Model, loss: Loss, name: str, y: Any) -> data.Rows:
+def targets(model: Model, loss: Loss, name: str, y: Any) -> Rows:
     """y checked against the loss; on a GPU it stays there, but is looked at on the host."""
     if not dispatch.on_gpu(y):
         return loss.targets(name, y, model.outputs, model.dtype)
@@ -108,7 +136,7 @@ def look_at_scale(model: Model, examples: Examples) -> None:
             )
 
 
-def look_at_range(model: Model, t: data.Rows) -> None:
+def look_at_range(model: Model, t: Rows) -> None:
     """Warn where numbers to predict lie beyond those that the last activation yields."""
     activation = model.layers[-1].activation_name
     own = isinstance(model.loss, LossFunction)  # whose targets may mean something else
@@ -126,7 +154,7 @@ def look_at_range(model: Model, t: data.Rows) -> None:
         )
 
 
-def look_at_digits(rows: data.Rows) -> None:
+def look_at_digits(rows: Rows) -> None:
     """Warn where numbers of a column are so large beside their differences that rounding to float32 blurs these."""
     if not isinstance(rows.given, np.ndarray) or np.can_cast(rows.given.dtype, rows.dtype):
         return
@@ -235,7 +263,7 @@ def compare_targets(model: Model, training: Examples, validation: Examples) -> N
         )
 
 
-def in_order(*tables: data.Rows) -> bool:
+def in_order(*tables: Rows) -> bool:
     """Whether labels or numbers, one table after the other, only rise or only fall, and those of the first do."""
     rises = falls = False
     last = None

@@ -22,8 +22,9 @@ from .own_functions import engine_fault, suspects
 from .single_step import SingleStep
 
 if TYPE_CHECKING:
-    from .data import Examples, Rows
+    from .data import Rows
     from .epochs import Callbacks
+    from .examples import Examples
     from .losses import Loss
     from .model import Model
 

@@ -607,7 +607,8 @@ def _epoch_and_batch(text):
 
 def _steps(model, X, y, steps):
     """``steps`` steps of a shuffled fit with batches of 32 rows."""
-    from fastnn.data import Examples, Rows
+    from fastnn.data import Rows
+    from fastnn.examples import Examples
     from fastnn.training import Trainer
 
     x = Rows("X", np.ascontiguousarray(X, np.float32), "float32")
