@@ -25,6 +25,9 @@ PRECISIONS = ("float32", "3xtf32", "tf32", "bf16")
 #: The oldest CUDA that there is an extra for.
 OLDEST_TOOLKIT = 12
 
+#: How to install what runs on a GPU.
+INSTALL = '(python -m pip install "fastnn[cuda12]" or "fastnn[cuda13]", to match the driver)'
+
 #: Floating-point operations of a training step of this many rows from which "auto" takes a GPU. An estimate, meant to
 #: err on the CPU's side, until it is measured: a step on a GPU takes some 20 µs at least, in which a few cores do about
 #: 10 million operations.
@@ -77,10 +80,7 @@ def _warn_of_simulator() -> None:
 def missing_for_gpu(index: int = 0) -> str | None:
     """What is missing to run on the GPU of this number, the first thing first; None where nothing is."""
     if find_spec("numba_cuda") is None:
-        return (
-            "the package numba-cuda is not installed "
-            '(python -m pip install "fastnn[cuda12]" or "fastnn[cuda13]", to match the driver)'
-        )
+        return f"the package numba-cuda is not installed {INSTALL}"
     try:
         from numba import cuda
 
@@ -105,10 +105,7 @@ def missing_for_gpu(index: int = 0) -> str | None:
             return f"there is no GPU {index}: the driver sees {len(cuda.gpus)}, numbered from 0"
     except Exception as fault:  # numba-cuda without libcudart raises a RuntimeError of its own
         if "cudart" in str(fault):
-            return (
-                "the library libcudart is missing, of the package nvidia-cuda-runtime "
-                '(python -m pip install "fastnn[cuda12]" or "fastnn[cuda13]", to match the driver)'
-            )
+            return f"the library libcudart is missing, of the package nvidia-cuda-runtime {INSTALL}"
         return f"numba-cuda cannot start: {fault}"
     return None
 
