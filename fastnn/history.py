@@ -102,7 +102,7 @@ class History(dict[str, list[float]]):
         chosen = self._quantities(names)
         figure, places = figures.panels(axes, len(chosen))
         for name, place in zip(chosen, places, strict=True):
-            self._draw(name, place, figures.COLORS[:2], figures.GRAY)
+            self._draw(name, place)
         labels = next((place for name, place in zip(chosen, places, strict=True) if f"val_{name}" in self), None)
         if labels is not None and axes is None:
             figure.legend(*labels.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
@@ -110,19 +110,21 @@ class History(dict[str, list[float]]):
             labels.legend()
         return figure
 
-    def _draw(self, name: str, axes: Any, colors: Sequence[str], gray: str) -> None:
+    def _draw(self, name: str, axes: Any) -> None:
         """One quantity over the epochs, and where the validation loss was least."""
+        from .figures import COLORS, GRAY
+
         epochs = range(1, self.epochs + 1)
         marker = "o" if self.epochs == 1 else None  # a line of one point is invisible
-        axes.plot(epochs, self[name], color=colors[0], marker=marker, label="training")
+        axes.plot(epochs, self[name], color=COLORS[0], marker=marker, label="training")
         if f"val_{name}" in self:
             curve, best = self[f"val_{name}"], self.best_epoch
-            axes.plot(epochs, curve, color=colors[1], linestyle="--", marker=marker, label="validation")
+            axes.plot(epochs, curve, color=COLORS[1], linestyle="--", marker=marker, label="validation")
             if best is not None:
-                axes.axvline(best, color=gray, linestyle=":", linewidth=1, zorder=0)
-                axes.plot([best], curve[best - 1], "o", color=colors[1], markeredgecolor="white", markersize=8)
+                axes.axvline(best, color=GRAY, linestyle=":", linewidth=1, zorder=0)
+                axes.plot([best], curve[best - 1], "o", color=COLORS[1], markeredgecolor="white", markersize=8)
                 title = f"best epoch {best}: validation {number_text(curve[best - 1])}"
-                axes.set_title(title, loc="left", size="small", color=gray)
+                axes.set_title(title, loc="left", size="small", color=GRAY)
         axes.set(xlabel="epoch", ylabel=name)
         values = [value for key in (name, f"val_{name}") for value in self.get(key, ()) if math.isfinite(value)]
         if values and 0 < WIDE_SPAN * min(values) < max(values):
