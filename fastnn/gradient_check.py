@@ -108,7 +108,7 @@ def check_gradients(model: Model, X: Any, y: Any, epsilon: float, tolerance: flo
         gradients = model.gradients(X, y)
         if not gradients:
             raise ValueError("the model has no parameter that is trained, so there is no gradient to check")
-        arrays = {f"{layer.name}.{key}": array for layer in model.layers for key, array in layer.parameters.items()}
+        arrays = model.named_parameters()
 
         def loss() -> float:
             return model.evaluate(X, y, verbose=0)["loss"]

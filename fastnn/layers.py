@@ -69,6 +69,10 @@ def _checked_activation(value: Any) -> str | ActivationFunction:
     return choice("activation", value, ACTIVATIONS)
 
 
+#: What ``forward`` keeps for ``backward``, each as an attribute of the layer.
+KEPT = ("_x", "_a", "_y")
+
+
 class Layer(ExplainsWrongCalls):
     """The base of all layers. A layer of your own defines ``forward`` and ``backward``; it runs in Python.
 
@@ -166,14 +170,10 @@ class Layer(ExplainsWrongCalls):
 
     def forget(self) -> None:
         """Let go of the arrays that ``forward`` kept for ``backward``."""
-        for key in ("_x", "_a", "_y"):
-            if key in vars(self):
-                setattr(self, key, None)
+        vars(self).update({key: None for key in KEPT if key in vars(self)})
 
     def __getstate__(self) -> dict[str, Any]:
-        state = vars(self).copy()
-        state.update({key: None for key in ("_x", "_a", "_y") if key in state})
-        return state
+        return vars(self) | {key: None for key in KEPT if key in vars(self)}
 
     @property
     def gradients(self) -> dict[str, np.ndarray]:
