@@ -1,15 +1,19 @@
-"""The layers of a model as a chain: checked, named, and built one after the other."""
+"""The layers of a model as a chain: checked, named, and built one after the other; and the parts that they hold."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from . import checks
 from .checks import shown
 from .layers import Dense, Dropout, Input, Layer
+from .own_functions import ActivationFunction
+from .regularizers import Penalty
+from .settings import Checked, check_rounded
 
 #: Activations that compare the units of a row, and what they make of a single one.
 SOFTMAXES = {"softmax": 1, "log_softmax": 0}
@@ -106,3 +110,15 @@ def check_built(layer: Layer) -> None:
                 f"{layer.name}.{key} is {shown(value)}; expected a NumPy array with entries, of one axis or more"
             )
         layer.assign(key, value)
+
+
+def check_parts(layers: Iterable[Layer], dtype: str, **others: Any) -> None:
+    """Raise an error where a setting of the layers, or of other parts, leaves its range in the model's type, or an own
+    function has a wrong slope.
+    """
+    parts = {f"{key} of {layer.name}": part for layer in layers for key, part in vars(layer).items()}
+    for name, part in (others | parts).items():
+        if isinstance(part, (ActivationFunction, Penalty)):
+            part.check()
+        elif isinstance(part, Checked):
+            check_rounded(name, part, dtype)

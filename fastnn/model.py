@@ -25,11 +25,9 @@ from .keywords import ExplainsWrongCalls, explains_wrong_calls, hides_others, re
 from .layers import Dense, Dropout, Input, Layer
 from .metrics import Metric
 from .metrics import get as get_metrics
-from .own_functions import ActivationFunction
 from .plan import Plan, lower, rounded
 from .progress import Progress, check_verbose
-from .regularizers import Penalty
-from .settings import Checked, changes, check_rounded, of_fastnn
+from .settings import Checked, changes, of_fastnn
 from .training import Trainer, logs
 from .workers import WorkerChoice, asked_for, check_threads
 
@@ -277,7 +275,7 @@ class Model(ExplainsWrongCalls):
         dispatch.check_plan(device, plan, precision)
         for metric in chosen:  # whether y holds labels or one-hot rows is not known before it comes
             metric.check(loss, self.layers[-1].activation_name, self.outputs, self.outputs)
-        self._check_parts(optimizer, loss)
+        chain.check_parts(self.layers, self._dtype, optimizer=optimizer, loss=loss)
         with self._alone("compile"):
             self._optimizer, self._loss, self._metrics, self.threads = optimizer, loss, chosen, threads
             self._device, self._precision = device, precision
@@ -287,17 +285,6 @@ class Model(ExplainsWrongCalls):
             self.arenas.slots = self._slots
             self.step = self.epoch = 0
             self._forget_runners()
-
-    def _check_parts(self, optimizer: optimizers.Optimizer | None, loss: losses.Loss | None) -> None:
-        """Raise an error where a setting leaves its range in the model's type, or an own function has a wrong slope."""
-        parts = {"optimizer": optimizer, "loss": loss}
-        for layer in self.layers:
-            parts |= {f"{key} of {layer.name}": part for key, part in vars(layer).items()}
-        for name, part in parts.items():
-            if isinstance(part, (ActivationFunction, Penalty)):
-                part.check()
-            elif isinstance(part, Checked):
-                check_rounded(name, part, self._dtype)
 
     def to(self, device: str) -> Model:
         """Move to another device, in the middle of training too; returns the model.
@@ -359,7 +346,7 @@ class Model(ExplainsWrongCalls):
         if runner is None or runner.plan != plan:
             dispatch.check_plan(plan.device, plan, plan.precision)
             if plan.loss is not None:  # what may have been changed since compile
-                self._check_parts(self._optimizer, self._loss)
+                chain.check_parts(self.layers, self._dtype, optimizer=self._optimizer, loss=self._loss)
             if plan.own_layer is None:
                 runner = dispatch.prepare(plan.device, plan, self.arenas)
             else:
