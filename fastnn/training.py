@@ -115,7 +115,6 @@ class Trainer:
         self.epochs = epochs
         self.tolerance = -1.0 if tolerance is None else tolerance
         self.converged = False
-        self.action = ""  # of ``whole_batch``
         plan = runner.plan
         speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED and plan.compiled else GUESSED_IN_PYTHON
         self.step_flops = plan.step_flops(self.batch_size)
@@ -171,8 +170,8 @@ class Trainer:
             if self.away:
                 self.runner.to_device()
 
-    def run(self, batch: int, last_batch: int) -> tuple[int, np.ndarray]:
-        """Train on a slice from ``batch`` on, up to ``last_batch`` at most.
+    def run(self, batch: int, last_batch: int, action: str = "") -> tuple[int, np.ndarray]:
+        """Train on a slice from ``batch`` on, up to ``last_batch`` at most; action : as in ``whole_batch``.
 
         Returns (the next batch, (batches, 1 + metrics) means of the batches). Raises a FloatingPointError
         if the loss or a weight stops being finite, with the model as it was before that step.
@@ -188,7 +187,7 @@ class Trainer:
         if done < count:
             self._restore(batch + done)
             self.before_failure = results[:done]
-            self._explain(batch + done)
+            raise self._not_finite(batch + done, action)
         self.seconds = (time.perf_counter() - started) / count
         self.choice.tell(self.seconds, count)
         return batch + count, results
@@ -276,9 +275,8 @@ class Trainer:
         action : what an error says of where numbers are not finite.
         """
         step = self.model.step
-        self.action = action
         try:
-            return self.run(0, 1)[1]
+            return self.run(0, 1, action)[1]
         finally:
             self.model.step = step
 
@@ -342,14 +340,14 @@ class Trainer:
         if batch > first:
             self._train(first, batch)
 
-    def _explain(self, batch: int) -> None:
-        if self.action:
-            where = f"{self.action}{suspects(self.model)}"
-            raise FloatingPointError(f"the loss or its gradient is NaN or infinite in {where}")
+    def _not_finite(self, batch: int, action: str) -> FloatingPointError:
+        """The error about numbers of a batch that are not finite."""
+        if action:
+            return FloatingPointError(f"the loss or its gradient is NaN or infinite in {action}{suspects(self.model)}")
         epoch, within = divmod(batch, self.batches)
         rate = float(self.rates(self.model.step, 1)[0])
         classes = isinstance(self.model.loss, (BinaryCrossEntropy, CrossEntropy))
-        raise FloatingPointError(
+        return FloatingPointError(
             f"the loss or a weight became NaN or infinite in epoch {epoch + 1}, batch {within + 1} of "
             f"{self.batches} (learning_rate={rate:g}); the model keeps the weights "
             f"of before that step. A smaller learning rate or standardized inputs{'' if classes else ' and targets'} "
