@@ -28,6 +28,7 @@ import numpy as np
 from . import data
 from .checks import shown
 from .kernels.conventions import OK
+from .own_functions import engine_fault
 from .workers import FLOPS_PER_WORKER
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class CompiledPredict:
         self._run = predict_into if COMPILED else np.errstate(all="ignore")(predict_into)
         # Above, a second worker may help, and Model.predict does it better.
         self._most_rows = max(1, 2 * FLOPS_PER_WORKER // max(1, runner.plan.forward_flops(1)))
+        self._plan = runner.plan
         self._memory = runner.arenas.parameters
         self.state, self._activations = runner.inference_state()
         self._lock = threading.RLock()  # a signal handler may call it, too
@@ -97,12 +99,9 @@ class CompiledPredict:
         with self._lock:
             status = self._run(outputs, X, self.state)
         if status != OK:
-            self._refuse(X, status)
+            data.inputs("X", X, self.inputs, self.dtype.name)  # which says what is wrong with X
+            raise engine_fault(self._plan, status)
         return outputs
-
-    def _refuse(self, X: np.ndarray, status: int) -> None:
-        data.inputs("X", X, self.inputs, self.dtype.name)
-        raise RuntimeError(f"the engine stopped with status {status}: a fault of fastnn, please report it")
 
 
 def _kind(value: Any) -> str:
