@@ -74,9 +74,7 @@ def panels(axes: Any, count: int) -> tuple[Any, list[Any]]:
         figure = new_figure(4.2 * columns + 0.3, 3.2 * rows + 0.3)
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
         return figure, [figure.add_subplot(rows, columns, 1 + place) for place in range(count)]
-    given = (
-        [axes] if isinstance(axes, Axes) else list(np.ravel(axes)) if isinstance(axes, (Sequence, np.ndarray)) else []
-    )
+    given = list(np.ravel(np.asarray(axes, object)))
     if not given or not all(isinstance(place, Axes) for place in given):
         raise TypeError(f"axes is {shown(axes)}; expected matplotlib axes, one for each of {count} quantities")
     if len(given) != count:
