@@ -34,7 +34,7 @@ __all__ = ["Builder", "Operation", "Parameter", "Plan", "lower", "rounded"]
 ALIGNMENT: int = CACHE_LINE // 4
 
 #: Bytes of activations and derivatives that a block of rows may fill: half of a small second-level cache.
-BLOCK_BYTES = 1 << 19
+CACHE_BYTES = 1 << 19
 
 #: Rows of a block at least, so that a large matrix is not read anew for a few rows; a multiple of the
 #: heights of the multiplication's tiles (12, 6 and 4 rows).
@@ -186,7 +186,7 @@ class Plan:
     def block(self) -> int:
         """Rows that go through all layers together."""
         row = self.item_size * max(1, self.columns + self.derivative_columns)
-        rows = max(LEAST_BLOCK, BLOCK_BYTES // row)
+        rows = max(LEAST_BLOCK, CACHE_BYTES // row)
         return rows - rows % 12
 
     def part_rows(self, batch_size: int) -> int:
