@@ -128,7 +128,7 @@ def _arguments(value: Any, classes: Mapping[str, type], own: dict[str, Any]) -> 
         attribute = "given_name" if name == "name" and hasattr(value, "given_name") else name
         if not hasattr(value, attribute):
             raise TypeError(
-                f"{type(value).__name__} cannot be saved: it does not keep its argument {name!r} as an attribute; "
+                f"{kind.__name__} cannot be saved: it does not keep its argument {name!r} as an attribute; "
                 f"expected self.{name} = {name} in its __init__"
             )
         found[name] = describe(getattr(value, attribute), classes, own)

@@ -48,10 +48,9 @@ class WorkerChoice:
     """
 
     def __init__(self, threads: int | None, flops: int):
-        self.workers = choose_workers(threads, flops)
-        most = min(cores(), flops // LEAST_FLOPS_PER_WORKER)
-        self.most = self.workers if asked_for(threads) else max(1, self.workers, most)
-        self.fixed = self.most == 1 or asked_for(threads) is not None
+        self.workers, asked = choose_workers(threads, flops), asked_for(threads)
+        self.most = self.workers if asked else max(self.workers, min(cores(), flops // LEAST_FLOPS_PER_WORKER))
+        self.fixed = self.most == 1 or asked is not None
         self.tries = -1
         self.seconds: float | None = None  # of a step with ``workers`` workers, when last measured
         self.trying: int | None = None
