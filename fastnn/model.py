@@ -113,7 +113,7 @@ class Model(ExplainsWrongCalls):
         for layer in self.layers:
             for key in layer.parameters:
                 layer.share_memory(key, memory[f"{layer.name}.{key}"])
-        self._compiled = plan.compiled
+        self._compiled = plan.compiled  # whether no layer is written in Python
         self._forget_runners()
         self._choices: dict[tuple[int | None, int], WorkerChoice] = {}
         self._lock = threading.RLock()
@@ -184,20 +184,6 @@ class Model(ExplainsWrongCalls):
         runner = self._runners.get("training")
         width = runner.plan.target_width if runner else self._expected_width(self.loss, self.metrics)
         return self._on_device(self._lower(self.loss, self._optimizer, self.metrics, width))
-
-    def _expected_width(self, loss: losses.Loss, metrics: Sequence[Metric]) -> int:
-        """The width of targets that have not come yet: of labels, where loss and metrics take them."""
-        labels = isinstance(loss, losses.CrossEntropy) and all(metric.targets != "numbers" for metric in metrics)
-        return 1 if labels else self.outputs
-
-    def _on_device(self, plan: Plan) -> Plan:
-        """The plan with where it runs."""
-        plan.device = self.device
-        plan.precision = self._precision if plan.device != "cpu" else "float32"
-        return plan
-
-    def _lower(self, *training: Any, layers: Sequence[Layer] | None = None) -> Plan:
-        return lower(layers or self.layers, self.inputs, self._dtype, *training)
 
     def count_parameters(self) -> tuple[int, int]:
         """(all parameters, trainable parameters)."""
@@ -306,14 +292,6 @@ class Model(ExplainsWrongCalls):
             self._forget_runners()
         return self
 
-    def _forget_runners(self) -> None:
-        """Prepare plans anew when they are next needed."""
-        self._runners: dict[str, Any] = {}
-        self._known: dict[str, tuple[tuple[object, int], Any]] = {}  # runners, with the state of the parts of each
-        self._quick: CompiledPredict | None = None
-        self._trainers: list[Trainer] = []  # that of train_on_batch, while no step of it runs
-        self.arenas.on_device = None  # what a GPU has of them
-
     @contextlib.contextmanager
     def _alone(self, action: str) -> Iterator[None]:
         """The model for one fit or compile alone: nothing else may begin one, not even a callback.
@@ -339,62 +317,6 @@ class Model(ExplainsWrongCalls):
                 self._busy = ""
         finally:
             self._lock.release()
-
-    def _runner(self, kind: str, plan: Plan) -> Any:
-        """The plan made ready to run; kept until the plan changes."""
-        plan, runner = self._on_device(plan), self._runners.get(kind)
-        if runner is None or runner.plan != plan:
-            dispatch.check_plan(plan.device, plan, plan.precision)
-            if plan.loss is not None:  # what may have been changed since compile
-                chain.check_parts(self.layers, self._dtype, optimizer=self._optimizer, loss=self._loss)
-            if plan.own_layer is None:
-                runner = dispatch.prepare(plan.device, plan, self.arenas)
-            else:
-                from .slow_path import SlowPath
-
-                runner = SlowPath(plan, self.arenas)
-                warn(
-                    f"layer {plan.own_layer.name!r} is written in Python, so the model runs kernel by kernel and not "
-                    "in the compiled engine: many times slower where layers are small"
-                )
-            self._runners[kind] = runner
-        return runner
-
-    def worker_choice(self, flops: int) -> WorkerChoice:
-        """How many workers steps of so many operations get; what was learned stays from fit to fit."""
-        key = asked_for(self.threads) if self.device == "cpu" else 1, flops
-        if key not in self._choices:
-            self._choices[key] = WorkerChoice(*key)
-        return self._choices[key]
-
-    def _runner_for(self, kind: str, target_width: int, lower: Callable[[], Plan]) -> Any:
-        """The plan that ``lower`` makes, ready to run; only looked up while no part of any model has been changed."""
-        state = changes.last, target_width
-        known, runner = self._known.get(kind, (None, None))
-        if known == state:
-            return runner
-        runner = self._runner(kind, lower())
-        parts: list[Any] = [self._optimizer, self._loss, *self.metrics, *self.layers]
-        parts += [part for layer in self.layers for part in vars(layer).values() if isinstance(part, Checked)]
-        if all(of_fastnn(type(part)) for part in parts):  # the user's own may change without a word
-            self._known[kind] = state, runner
-        return runner
-
-    def _prediction_runner(self) -> Any:
-        return self._runners.get("training") or self._runner("prediction", self._lower())
-
-    def _training_runner(self, target_width: int) -> Any:
-        return self._runner_for("training", target_width, lambda: self._training_plan(target_width))
-
-    def _training_plan(self, target_width: int) -> Plan:
-        optimizers.check("optimizer", self.optimizer)  # it may have been changed since compile
-        plan = self._lower(self.loss, self.optimizer, self.metrics, target_width)
-        if plan.slots != len(self._slots):
-            raise RuntimeError(
-                f"the optimizer {self.optimizer!r} needs {plan.slots} slots, but had {len(self._slots)} at compile; "
-                "call model.compile after such a change"
-            )
-        return plan
 
     def _check_rate(self) -> None:
         """Raise a ValueError where the learning rate, which may be set between two steps, is too large for the type."""
@@ -622,12 +544,6 @@ class Model(ExplainsWrongCalls):
                 runner = dispatch.prepare("cpu", runner.plan, self.arenas)
             return CompiledPredict(runner, self.inputs, self.outputs)
 
-    def _quick_predict(self) -> CompiledPredict | None:
-        """The model's own ``compiled_predict``, made when it is first needed; None where there cannot be one."""
-        if self._quick is None and self._compiled and self.device == "cpu":
-            self._quick = self.compiled_predict()
-        return self._quick
-
     def activations(self, X: Any) -> dict[str, np.ndarray]:
         """Each layer's output for the rows of X, without dropout: {name: (rows, units)}.
 
@@ -851,6 +767,95 @@ class Model(ExplainsWrongCalls):
         return copy.deepcopy(self)
 
     __copy__ = copy
+
+    # Plans made ready to run, and kept until something changes.
+
+    def _forget_runners(self) -> None:
+        """Prepare plans anew when they are next needed."""
+        self._runners: dict[str, Any] = {}
+        self._known: dict[str, tuple[tuple[object, int], Any]] = {}  # runners, with the state of the parts of each
+        self._quick: CompiledPredict | None = None
+        self._trainers: list[Trainer] = []  # that of train_on_batch, while no step of it runs
+        self.arenas.on_device = None  # what a GPU has of them
+
+    def _expected_width(self, loss: losses.Loss, metrics: Sequence[Metric]) -> int:
+        """The width of targets that have not come yet: of labels, where loss and metrics take them."""
+        labels = isinstance(loss, losses.CrossEntropy) and all(metric.targets != "numbers" for metric in metrics)
+        return 1 if labels else self.outputs
+
+    def _lower(self, *training: Any, layers: Sequence[Layer] | None = None) -> Plan:
+        """The plan of a prediction; training : loss, optimizer, metrics and the targets' width, for that of a step."""
+        return lower(layers or self.layers, self.inputs, self._dtype, *training)
+
+    def _on_device(self, plan: Plan) -> Plan:
+        """The plan with where it runs."""
+        plan.device = self.device
+        plan.precision = self._precision if plan.device != "cpu" else "float32"
+        return plan
+
+    def _prediction_runner(self) -> Any:
+        """What predicts: that of the training, if there is one."""
+        return self._runners.get("training") or self._prepare("prediction", self._lower())
+
+    def _training_runner(self, target_width: int) -> Any:
+        """What trains on targets of this width, and evaluates."""
+        return self._runner_for("training", target_width, lambda: self._training_plan(target_width))
+
+    def _training_plan(self, target_width: int) -> Plan:
+        optimizers.check("optimizer", self.optimizer)  # it may have been changed since compile
+        plan = self._lower(self.loss, self.optimizer, self.metrics, target_width)
+        if plan.slots != len(self._slots):
+            raise RuntimeError(
+                f"the optimizer {self.optimizer!r} needs {plan.slots} slots, but had {len(self._slots)} at compile; "
+                "call model.compile after such a change"
+            )
+        return plan
+
+    def _runner_for(self, kind: str, target_width: int, lower: Callable[[], Plan]) -> Any:
+        """The plan that ``lower`` makes, ready to run; only looked up while no part of any model has been changed."""
+        state = changes.last, target_width
+        known, runner = self._known.get(kind, (None, None))
+        if known == state:
+            return runner
+        runner = self._prepare(kind, lower())
+        parts: list[Any] = [self._optimizer, self._loss, *self.metrics, *self.layers]
+        parts += [part for layer in self.layers for part in vars(layer).values() if isinstance(part, Checked)]
+        if all(of_fastnn(type(part)) for part in parts):  # the user's own may change without a word
+            self._known[kind] = state, runner
+        return runner
+
+    def _prepare(self, kind: str, plan: Plan) -> Any:
+        """The plan made ready to run; kept until the plan changes."""
+        plan, runner = self._on_device(plan), self._runners.get(kind)
+        if runner is None or runner.plan != plan:
+            dispatch.check_plan(plan.device, plan, plan.precision)
+            if plan.loss is not None:  # what may have been changed since compile
+                chain.check_parts(self.layers, self._dtype, optimizer=self._optimizer, loss=self._loss)
+            if plan.own_layer is None:
+                runner = dispatch.prepare(plan.device, plan, self.arenas)
+            else:
+                from .slow_path import SlowPath
+
+                runner = SlowPath(plan, self.arenas)
+                warn(
+                    f"layer {plan.own_layer.name!r} is written in Python, so the model runs kernel by kernel and not "
+                    "in the compiled engine: many times slower where layers are small"
+                )
+            self._runners[kind] = runner
+        return runner
+
+    def _quick_predict(self) -> CompiledPredict | None:
+        """The model's own ``compiled_predict``, made when it is first needed; None where there cannot be one."""
+        if self._quick is None and self._compiled and self.device == "cpu":
+            self._quick = self.compiled_predict()
+        return self._quick
+
+    def worker_choice(self, flops: int) -> WorkerChoice:
+        """How many workers steps of so many operations get; what was learned stays from fit to fit."""
+        key = asked_for(self.threads) if self.device == "cpu" else 1, flops
+        if key not in self._choices:
+            self._choices[key] = WorkerChoice(*key)
+        return self._choices[key]
 
 
 def load(path: files.Place, parts: Mapping[str, Any] | None = None) -> Model:
