@@ -8,6 +8,7 @@ import numpy as np
 
 from .epochs import EndOfEpoch, losses_text
 from .layers import Dropout
+from .optimizers import LBFGS
 
 if TYPE_CHECKING:
     from .model import Model
@@ -43,10 +44,10 @@ def check(model: Model) -> None:
                 )
 
 
-def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: float | None) -> None:
+def minimize(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
     """Train by L-BFGS (Liu & Nocedal 1989); one iteration counts as one epoch.
 
-    It ends after the trainer's epochs, where the gradient's norm is at most ``tolerance``, where no step makes the loss
+    It ends after the trainer's epochs, where the gradient's norm is at most its tolerance, where no step makes the loss
     smaller any more, or where a callback says so. Where already the first step does not, or the gradient is that small
     at the start, one epoch is reported and no step counted. Raises a FloatingPointError where the loss is not finite;
     the model then has the weights of the last iteration.
@@ -54,6 +55,7 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
     from scipy.optimize import minimize
 
     model, plan = trainer.model, trainer.runner.plan
+    assert isinstance(model.optimizer, LBFGS)
     places = np.concatenate([np.arange(p.offset, p.offset + p.size) for p in plan.parameters])
     double_l2 = np.concatenate(
         [np.full(p.size, 2 * plan.options[p.penalty + 1] if p.penalty >= 0 else 0.0) for p in plan.parameters]
@@ -82,7 +84,7 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
 
     @np.errstate(over="ignore")
     def converged() -> bool:
-        return tolerance is not None and float(np.linalg.norm(last["gradient"])) <= tolerance
+        return trainer.tolerance is not None and float(np.linalg.norm(last["gradient"])) <= trainer.tolerance
 
     def report() -> None:
         end_epoch(last["results"][None])
@@ -107,7 +109,7 @@ def minimize(trainer: Trainer, end_epoch: EndOfEpoch, memory: int, tolerance: fl
     options = {
         "maxiter": trainer.epochs,
         "maxfun": 20 * trainer.epochs + 20,
-        "maxcor": memory,
+        "maxcor": model.optimizer.memory,
         "ftol": 0.0,
         "gtol": 0.0,
     }

@@ -373,8 +373,10 @@ class Model(ExplainsWrongCalls):
         columns = self._columns or data.column_names(X)
         training, validation = examples.with_validation(self, given, validation_split, validation_data, columns)
         examples.weigh_classes(self, training, class_weight)
+        train = run_fit
         if isinstance(self.optimizer, optimizers.LBFGS):
             lbfgs.check(self)
+            train = lbfgs.minimize
             batch_size, shuffle = len(training), False
         if tolerance is not None:
             tolerance = number("tolerance", tolerance, least=0)
@@ -391,17 +393,12 @@ class Model(ExplainsWrongCalls):
             self._trainers.clear()
             watchers.notify("set_model", self)
             watchers.notify("on_train_begin")
-            in_engine = None if isinstance(self.optimizer, optimizers.LBFGS) else tolerance
             validate = None
             if validation is not None:
                 validate = partial(evaluation.evaluate, self, runner, validation, interrupt, "validation_data")
-            with Trainer(self, runner, training, batch_size, epochs, shuffle, in_engine) as trainer:
+            with Trainer(self, runner, training, batch_size, epochs, shuffle, tolerance) as trainer:
                 interrupt.hold()
-                end_epoch = EndOfEpoch(trainer, watchers, validate, progress, interrupt)
-                if isinstance(self.optimizer, optimizers.LBFGS):
-                    lbfgs.minimize(trainer, end_epoch, self.optimizer.memory, tolerance)
-                else:
-                    run_fit(trainer, end_epoch)
+                train(trainer, EndOfEpoch(trainer, watchers, validate, progress, interrupt))
             watchers.notify("on_train_end")
         return self.history
 

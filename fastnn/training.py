@@ -86,7 +86,7 @@ class Snapshot:
 class Trainer:
     """Trains a model on examples, batch by batch; batches are counted through all epochs of the fit.
 
-    tolerance : the norm of the gradient that ends the training, or None.
+    tolerance : the norm of the gradient that ends the training, or None; the engine looks at it where it updates.
 
     A context manager: inside, a runner on a GPU keeps the parameters, the optimizer's slots and the data there. The
     model's own arrays have them when it ends, and while callbacks are told of something.
@@ -113,7 +113,7 @@ class Trainer:
         self.shares = np.full(self.batches, self.batch_size / self.rows)
         self.shares[-1] = 1 - (self.batches - 1) * self.batch_size / self.rows
         self.epochs = epochs
-        self.tolerance = -1.0 if tolerance is None else tolerance
+        self.tolerance = tolerance
         self.converged = False
         plan = runner.plan
         speed = GUESSED_FLOPS_PER_SECOND if jit.COMPILED and plan.compiled else GUESSED_IN_PYTHON
@@ -315,8 +315,9 @@ class Trainer:
             data = Data(*self.examples.take(rows if chosen is None else chosen[rows]))
             kept, order, begin = None if self.kept is None else self.kept[rows], None, 0
         place = data, order, self.batch_size, begin, begin + end - first
+        limit = -1.0 if self.tolerance is None or self.runner.plan.update is None else self.tolerance
         saved = {} if self.snapshot.saved is None else {"saved": self.snapshot.saved}
-        return end, partial(self.runner.train, *place, kept=kept, tolerance=self.tolerance, **saved)
+        return end, partial(self.runner.train, *place, kept=kept, tolerance=limit, **saved)
 
     def _order(self, epoch: int, epochs: int) -> np.ndarray | None:
         """The row numbers of ``epochs`` epochs from ``epoch`` on, or None where rows stay in order."""
