@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -343,7 +343,7 @@ class LossFunction(OwnFunction, Loss):
         return self.name, False
 
     def check_slope(self, targets: Rows, activation: Any, outputs: int) -> None:
-        self.check(_outputs_and_targets(targets, activation))
+        self.check(self.mistake(*case) for case in _outputs_and_targets(targets, activation))
 
 
 class RowLoss(LossFunction):
@@ -371,9 +371,7 @@ class RowLoss(LossFunction):
 
     kind = "row_loss"
     slope_takes = ("dy", "y", "target")
-    #: (targets, outputs) of a row for which the slope has been looked at: places beyond them are not its memory. None :
-    #: it is not looked at.
-    _widths: frozenset[tuple[int, int]] | None = frozenset()
+    hint = ""
 
     @property
     def formulas(self) -> tuple[Any, Any]:
@@ -393,28 +391,9 @@ class RowLoss(LossFunction):
         return _table(name, array, dtype)
 
     def check_slope(self, targets: Rows, activation: Any, outputs: int) -> None:
-        widths = targets.width, outputs
-        if self._widths is None or widths in self._widths:
-            return
-        generator = np.random.default_rng(0)
-        for row in np.linspace(0, len(targets) - 1, min(len(targets), ROWS_TO_CHECK)).astype(int):
-            y = generator.choice(_possible_outputs(activation), outputs)
-            if activation == "softmax":
-                y /= y.sum()
-            elif activation == "log_softmax":
-                y -= np.log(np.exp(y).sum())
-            mistake = self.mistake_in_row(y, targets.take(slice(row, row + 1))[0].astype(np.float64))
-            if mistake is not None:
-                raise ValueError(f"the slope of {self!r} is wrong: {mistake}")
-        self._widths |= {widths}
-
-    def trusted(self) -> Self:
-        twin = super().trusted()
-        twin._widths = None
-        return twin
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_widths": frozenset()}
+        pairs = _rows_of_outputs_and_targets(targets, activation, outputs)
+        # Once for each length of the rows: a place beyond them is not their memory.
+        self.check((self.mistake_in_row(*pair) for pair in pairs), (targets.width, outputs))
 
     def mistake_in_row(self, y: np.ndarray, target: np.ndarray) -> str | None:
         """Where the slope is wrong for a row's outputs and targets, and by what; or None."""
@@ -462,6 +441,20 @@ def _outputs_and_targets(targets: Rows, activation: Any) -> Iterator[tuple[np.nd
     for target in map(float, values[np.linspace(0, len(values) - 1, 8).round().astype(int)]):
         near = outputs + target if activation == "linear" else outputs[:0]
         yield np.concatenate([outputs, near]), target
+
+
+def _rows_of_outputs_and_targets(
+    targets: Rows, activation: Any, outputs: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Some rows of outputs, each beside a row of targets."""
+    generator = np.random.default_rng(0)
+    for row in np.linspace(0, len(targets) - 1, min(len(targets), ROWS_TO_CHECK)).astype(int):
+        y = generator.choice(_possible_outputs(activation), outputs)
+        if activation == "softmax":
+            y /= y.sum()
+        elif activation == "log_softmax":
+            y -= np.log(np.exp(y).sum())
+        yield y, targets.take(slice(row, row + 1))[0].astype(np.float64)
 
 
 def _possible_outputs(activation: Any) -> np.ndarray:

@@ -76,7 +76,8 @@ class OwnFunction(ExplainsWrongCalls):
         self.slope = _checked_function("slope", slope, self.slope_takes)
         self.name = name or str(getattr(value, "__name__", type(value).__name__))
         self._formulas: tuple[Any, Any] | None = None
-        self._checked = False
+        #: For what the slope has been looked at; None: it is not looked at.
+        self._checked: frozenset[Any] | None = frozenset()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("value", "slope", "name") and name in vars(self):
@@ -95,18 +96,17 @@ class OwnFunction(ExplainsWrongCalls):
             places = ", ".join(f"{name} = {number:.6g}" for name, number in zip(takes, arguments, strict=True))
             raise TypeError(f"{which} of {self!r} failed for {places}: {type(fault).__name__}: {fault}") from fault
 
-    def check(self, cases: Iterable[tuple[Any, ...]] = ((PLACES,),)) -> None:
-        """Raise a ValueError if the slope is not the derivative of the value; it is looked at once.
+    def check(self, mistakes: Iterable[str | None] | None = None, what: Any = None) -> None:
+        """Raise a ValueError if the slope is not the derivative of the value.
 
-        cases : arguments of ``mistake``.
+        mistakes : those at some places, or None for each that is right; what : they are looked at once for.
         """
-        if self._checked:
+        if self._checked is None or what in self._checked:
             return
-        for case in cases:
-            mistake = self.mistake(*case)
+        for mistake in (self.mistake(PLACES),) if mistakes is None else mistakes:
             if mistake is not None:
                 raise ValueError(f"the slope of {self!r} is wrong: {mistake}{self.hint}")
-        self._checked = True
+        self._checked |= {what}
 
     def mistake(self, places: Iterable[float], *others: float) -> str | None:
         """Where the slope is wrong, for a first argument at ``places`` and these ``others``, and by what; or None."""
@@ -129,14 +129,14 @@ class OwnFunction(ExplainsWrongCalls):
     def trusted(self) -> Self:
         """A copy whose slope is not checked when it is first used."""
         twin = copy.copy(self)
-        twin._formulas, twin._checked = self._formulas, True
+        twin._formulas, twin._checked = self._formulas, None
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OwnFunction:
         return self  # it never changes
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_formulas": None, "_checked": False}  # elsewhere the functions may be others
+        return {**vars(self), "_formulas": None, "_checked": frozenset()}  # elsewhere the functions may be others
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
