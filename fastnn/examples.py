@@ -11,7 +11,7 @@ from . import data, dispatch
 from .checks import number, shown, warn
 from .data import Rows
 from .layers import Dense
-from .losses import BinaryCrossEntropy, CrossEntropy, Loss, LossFunction
+from .losses import BinaryCrossEntropy, ClassLoss, CrossEntropy, Loss, LossFunction
 
 if TYPE_CHECKING:
     from .model import Model
@@ -140,7 +140,7 @@ def look_at_range(model: Model, t: Rows) -> None:
     """Warn where numbers to predict lie beyond those that the last activation yields."""
     activation = model.layers[-1].activation_name
     own = isinstance(model.loss, LossFunction)  # whose targets may mean something else
-    if own or isinstance(model.loss, (BinaryCrossEntropy, CrossEntropy)) or activation not in RANGES:
+    if own or isinstance(model.loss, ClassLoss) or activation not in RANGES:
         return
     least, most = RANGES[activation]
     ends = np.array([(block.min(), block.max()) for _, block in t.blocks()])

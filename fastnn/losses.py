@@ -158,9 +158,10 @@ class Quantile(Loss):
         return self.quantile
 
 
-class _CrossEntropies(Loss):
-    """What the two cross-entropies share: their kernel takes the values before ``activation``, which is stable where
-    the two apart are not.
+class ClassLoss(Loss):
+    """A loss whose targets are classes, or their probabilities: what the two cross-entropies share.
+
+    Their kernel takes the values before ``activation``, which is stable where the two apart are not.
     """
 
     activation = ""
@@ -189,7 +190,7 @@ class _CrossEntropies(Loss):
         )
 
 
-class BinaryCrossEntropy(_CrossEntropies):
+class BinaryCrossEntropy(ClassLoss):
     """-t·log(p) - (1-t)·log(1-p), averaged over the outputs, for yes-or-no targets t in 0..1.
 
     The last layer ends in a sigmoid; or, with ``from_logits=True``, in nothing, and predictions are logits.
@@ -231,7 +232,7 @@ class BinaryCrossEntropy(_CrossEntropies):
         return rows
 
 
-class CrossEntropy(_CrossEntropies):
+class CrossEntropy(ClassLoss):
     """-Σ t·log(p) over the classes: t is an integer label, or a row of probabilities (one-hot).
 
     The last layer ends in a softmax; or, with ``from_logits=True``, in nothing, and predictions are logits.

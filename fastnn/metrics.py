@@ -16,7 +16,7 @@ from . import checks, losses, scores
 from .checks import counted, nearest, shown, whole_number
 from .data import Rows
 from .elsewhere import missing_from
-from .losses import BinaryCrossEntropy, CrossEntropy, Loss
+from .losses import BinaryCrossEntropy, ClassLoss, Loss
 from .settings import Closed
 
 __all__ = [
@@ -100,7 +100,7 @@ class Metric(Closed):
 
 def _probabilities(loss: Loss, last_activation: str) -> bool:
     """Whether the outputs are probabilities of classes."""
-    return isinstance(loss, (BinaryCrossEntropy, CrossEntropy)) or last_activation in ("sigmoid", "softmax")
+    return isinstance(loss, ClassLoss) or last_activation in ("sigmoid", "softmax")
 
 
 class _OfClasses(Metric):
@@ -109,7 +109,7 @@ class _OfClasses(Metric):
     larger_is_better = True
 
     def check_targets(self, name: str, t: Rows, loss: Loss, last_activation: str) -> None:
-        if isinstance(loss, (BinaryCrossEntropy, CrossEntropy)):
+        if isinstance(loss, ClassLoss):
             return
         between = _probabilities(loss, last_activation)
         for first, block in t.blocks():
@@ -250,9 +250,8 @@ class _ScoreOfClasses(_Score, _OfClasses):
     targets = "classes"
 
     def of_model(self, loss: Loss, y_true: np.ndarray, y_pred: np.ndarray) -> float:
-        several = isinstance(loss, BinaryCrossEntropy)
-        known = several or isinstance(loss, CrossEntropy)
-        return self.score(y_true, y_pred, several if known else None)
+        several = isinstance(loss, BinaryCrossEntropy) if isinstance(loss, ClassLoss) else None
+        return self.score(y_true, y_pred, several)
 
 
 class Precision(_ScoreOfClasses):

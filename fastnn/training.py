@@ -16,7 +16,7 @@ import numpy as np
 
 from .data import BLOCK_BYTES
 from .kernels.conventions import CONVERGED, NOT_FINITE, OK, Data
-from .losses import BinaryCrossEntropy, CrossEntropy
+from .losses import ClassLoss, CrossEntropy
 from .metrics import Metric
 from .own_functions import engine_fault, suspects
 from .single_step import SingleStep
@@ -237,7 +237,7 @@ class Trainer:
         loss, metrics, small = self.model.loss, self.model.metrics, self.examples.x.array.nbytes <= BLOCK_BYTES
         if loss is None or self.kept is not None or self.snapshot.saved is None or not small:
             return
-        if not isinstance(loss, (BinaryCrossEntropy, CrossEntropy)):
+        if not isinstance(loss, ClassLoss):
             if any(type(metric).check_targets is not Metric.check_targets for metric in metrics):
                 return
         self.single_step = SingleStep(self.runner, self.rows, self.workers, loss, self.snapshot.saved)
@@ -347,7 +347,7 @@ class Trainer:
             return FloatingPointError(f"the loss or its gradient is NaN or infinite in {action}{suspects(self.model)}")
         epoch, within = divmod(batch, self.batches)
         rate = float(self.rates(self.model.step, 1)[0])
-        classes = isinstance(self.model.loss, (BinaryCrossEntropy, CrossEntropy))
+        classes = isinstance(self.model.loss, ClassLoss)
         return FloatingPointError(
             f"the loss or a weight became NaN or infinite in epoch {epoch + 1}, batch {within + 1} of "
             f"{self.batches} (learning_rate={rate:g}); the model keeps the weights "
