@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,6 +127,9 @@ class Trainer:
         #: Whether the parameters are elsewhere while the trainer trains.
         self.away = hasattr(runner, "to_device") and plan.update is not None
         self.snapshot = Snapshot(model, runner, self.away, self.batches * epochs == 1)
+        #: Of each call of the engine.
+        self.options: dict[str, Any] = {} if self.snapshot.saved is None else {"saved": self.snapshot.saved}
+        self.options["tolerance"] = -1.0 if tolerance is None or plan.update is None else tolerance
         self.single_step: SingleStep | None = None
         self.begin(model, examples)
 
@@ -247,12 +249,14 @@ class Trainer:
         model, parts, done = self.model, [], 0
         while done < last - first:
             begin = first + done
-            end, call = self._call(begin, last)
+            end, place, kept = self._slice(begin, last)
             rates, started = self.rates(model.step, end - begin), model.step
             if self.snapshot.by_workers:  # somebody may have trained the model since the fit began, as a callback
                 self.snapshot.place = begin, model.step
             try:
-                status, steps, results = call(rates, model.step, model.seed, self.workers)
+                status, steps, results = self.runner.train(
+                    *place, rates, model.step, model.seed, self.workers, kept=kept, **self.options
+                )
                 model.step += steps
             except BaseException:  # a signal's handler may raise an error before the steps are counted, or within one
                 steps = self.runner.steps_done(started)
@@ -298,8 +302,10 @@ class Trainer:
             self.rates_ahead = rate, first, rates
         return rates[step - first : step - first + count]
 
-    def _call(self, first: int, last: int) -> tuple[int, Any]:
-        """(end, how to train on batches ``first`` to ``end``): as many of those asked for as one call takes."""
+    def _slice(self, first: int, last: int) -> tuple[int, tuple[Any, ...], np.ndarray | None]:
+        """(end, where to train, where outputs are kept) for batches ``first`` to ``end``: as many of those asked for as
+        one call of the engine takes.
+        """
         epoch, within = divmod(first, self.batches)
         if self.data is not None:
             ahead = self.kept is None and last > (epoch + 1) * self.batches
@@ -314,10 +320,7 @@ class Trainer:
             chosen = self._order(epoch, 1)
             data = Data(*self.examples.take(rows if chosen is None else chosen[rows]))
             kept, order, begin = None if self.kept is None else self.kept[rows], None, 0
-        place = data, order, self.batch_size, begin, begin + end - first
-        limit = -1.0 if self.tolerance is None or self.runner.plan.update is None else self.tolerance
-        saved = {} if self.snapshot.saved is None else {"saved": self.snapshot.saved}
-        return end, partial(self.runner.train, *place, kept=kept, tolerance=limit, **saved)
+        return end, (data, order, self.batch_size, begin, begin + end - first), kept
 
     def _order(self, epoch: int, epochs: int) -> np.ndarray | None:
         """The row numbers of ``epochs`` epochs from ``epoch`` on, or None where rows stay in order."""
