@@ -324,7 +324,7 @@ def run(options: argparse.Namespace) -> None:
     model.fit(x, t, batch_size=BATCH_SIZE, epochs=options.epochs)
     seconds = time.perf_counter() - started
     steps = model.step
-    print(f"training: {options.epochs} epochs, {steps:,} steps of {BATCH_SIZE} rows", end="")
+    print(f"training: {options.epochs} epoch{'s' * (options.epochs > 1)}, {steps:,} steps of {BATCH_SIZE} rows", end="")
     print(f" in {seconds:.2f} s, {1e6 * seconds / steps:.1f} µs a step")
 
     outputs, learned = model.predict(inputs[held_out]), model.predict(x)

@@ -202,6 +202,15 @@ class Model(ExplainsWrongCalls):
         widths = "-".join(str(layer.units) for layer in self.layers if isinstance(layer, (Input, Dense)))
         return f"<Model {self.name!r} {widths}, {self.count_parameters()[0]:,} parameters, {self._dtype}>"
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for method in ("forward", "call"):
+            if method in vars(cls):
+                raise TypeError(
+                    f"{cls.__name__}.{method} would never be called: a model is its layers; expected an __init__ with "
+                    "super().__init__([Input(64), Dense(10)]), and what is your own in a layer of your own"
+                )
+
     if not TYPE_CHECKING:  # which else would take any name for known
 
         def __getattr__(self, name: str) -> Any:

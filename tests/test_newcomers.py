@@ -874,6 +874,21 @@ def test_a_part_without_the_base_s_init_is_told():
     )
 
 
+def test_methods_that_nobody_would_call_are_refused():
+    def network():
+        class Network(fn.Model):
+            def forward(self, x):
+                return x
+
+    class Doubled(fn.MeanSquaredError):
+        @staticmethod
+        def value(y, target):
+            return 2 * (y - target) ** 2
+
+    refused("Network.forward would never be called: a model is its layers; expected an __init__ with", network)
+    refused("whose value would never be called; expected LossFunction(value, slope)", lambda: model_for(loss=Doubled()))
+
+
 def test_layers_too_large_for_the_memory_are_named():
     def full(*arguments, **options):
         raise MemoryError("Unable to allocate")
