@@ -90,10 +90,7 @@ def missing_for_gpu(index: int = 0) -> str | None:
             fault = _fault_of_the_driver()
             if fault:
                 return f"no NVIDIA driver or no GPU was found ({fault}; nvidia-smi shows what the driver sees)"
-            return (
-                "NVVM, the compiler of CUDA's toolkit, was not found "
-                '(python -m pip install "fastnn[cuda12]" or "fastnn[cuda13]", to match the driver)'
-            )
+            return f"NVVM, the compiler of CUDA's toolkit, was not found {INSTALL}"
         driver, toolkit = _versions(cuda)
         if driver[0] < toolkit[0]:
             older = f', or python -m pip install "fastnn[cuda{driver[0]}]"' if driver[0] >= OLDEST_TOOLKIT else ""

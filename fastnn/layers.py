@@ -20,7 +20,7 @@ import numpy as np
 
 from . import checks, constraints, data, initializers, regularizers
 from .checks import arguments, choice, flag, number, shown, whole_number
-from .elsewhere import OF_LAYER, instead_in_layer, missing_from
+from .elsewhere import instead_in_layer, missing_from
 from .keywords import ExplainsWrongCalls
 from .own_functions import ActivationFunction
 from .plan import Builder
@@ -112,8 +112,9 @@ class Layer(ExplainsWrongCalls):
             close = difflib.get_close_matches(name, meant, n=1, cutoff=0.85)
             if close:
                 raise AttributeError(f"{kind.__name__} has no {name!r}; did you mean {close[0]!r}?")
-            if name in OF_LAYER:
-                raise AttributeError(f"{kind.__name__} has no {name!r}{instead_in_layer(name, dir(self))}")
+            hint = instead_in_layer(name, dir(self))
+            if hint:
+                raise AttributeError(f"{kind.__name__} has no {name!r}{hint}")
         super().__setattr__(name, value)
         if vars(self).get("owned"):
             changes.last = object()

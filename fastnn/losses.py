@@ -534,9 +534,11 @@ BY_NAME: dict[str, type[Loss]] = {
 
 def get(name: str, value: Any) -> Loss:
     """The loss that ``value`` (a string or an object) stands for."""
-    if isinstance(value, Loss) and (value.kernel or isinstance(value, LossFunction)):
+    if isinstance(value, LossFunction):
+        return value
+    if isinstance(value, Loss) and value.kernel:
         for method in ("value", "slope"):
-            if not isinstance(value, LossFunction) and hasattr(value, method):
+            if hasattr(value, method):
                 raise TypeError(
                     f"{name} is {shown(value)}, whose {method} would never be called; expected "
                     "LossFunction(value, slope) for a loss of your own"
