@@ -237,6 +237,23 @@ def extension(name: str):
     return script(f"_extensions/{name}.py")
 
 
+def test_the_reading_order_has_every_file_once_and_says_how_long_it_is():
+    page = (ROOT / "docs" / "explanation" / "reading_the_source.md").read_text("utf-8")
+    read, lines = [], []
+    for cell in re.findall(r"^\| \d+ \| (.*?) \|", page, re.MULTILINE):
+        folder, files = ROOT, []
+        for name in re.findall(r"`([\w/]+(?:\.py|/))`", cell):
+            folder = ROOT / Path(name).parent if "/" in name.rstrip("/") and name.endswith(".py") else folder
+            files += sorted((ROOT / name).glob("*.py")) if name.endswith("/") else [folder / Path(name).name]
+        read += files
+        lines.append(sum(len(file.read_text("utf-8").splitlines()) for file in files))
+    source = {*(ROOT / "fastnn").glob("*.py"), *(ROOT / "kernels").rglob("*.py")} - {ROOT / "fastnn" / "__init__.py"}
+    assert sorted(read) == sorted(file for file in source if file.read_text("utf-8"))
+    for rows, said in re.findall(r"Rows 1 to (\d+), some ([\d,]+) lines", page):
+        assert abs(sum(lines[: int(rows)]) - int(said.replace(",", ""))) < 250, (rows, sum(lines[: int(rows)]))
+    assert "Rows 1 to 6, some" in page
+
+
 def test_arguments_in_a_docstring_become_a_list():
     lines = ["Trains.", "", "X, y : the rows; rate : a share, as in", "``fit``; beta : β₁; s : s in 0..1."]
     extension("public_names").list_arguments(None, "method", "fit", None, None, lines)
