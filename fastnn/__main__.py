@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import math
 import os
 import sys
 import time
+import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from . import __version__, checks, datasets, dispatch, scores
 from .layers import Dense, Dropout, Input
 from .model import Model
 from .optimizers import Adam, AdamW
+from .table import GAPS, Table, UserError, read_csv, read_lines
 
 #: The main job's settings: they reach 97.5 % and more on digits in five-fold cross-validation.
 HIDDEN, EPOCHS, BATCH_SIZE, LEARNING_RATE, DROPOUT = (64, 64), 100, 32, 1e-3, 0.2
@@ -31,31 +30,6 @@ LEAST_STEPS, FOLDS, MANY_ROWS, WEIGHT_DECAY = 4500, 5, 10_000, 0.3
 
 #: A score on the training rows that is above that on held-out rows by more than this is called overfitting.
 GAP = 0.2
-
-#: A column of text or of whole numbers with at most this many different values is taken for classes.
-MOST_CLASSES = 20
-
-#: The largest number of a table, whose square is finite, for a deviation; whole numbers up to 2⁵³ can be told apart.
-LARGEST, MOST_EXACT = 1e150, 2**53
-
-#: What may stand between the columns of a table.
-DELIMITERS = (",", ";", "\t", "|")
-
-
-@dataclass
-class Table:
-    """A data set: inputs as they come, targets, and what to say about them."""
-
-    name: str
-    inputs: np.ndarray
-    targets: np.ndarray
-    classes: list[str]  # empty: regression
-    numeric: bool = True  # whether the targets are written as numbers
-    delimiter: str = ","
-
-
-class UserError(Exception):
-    """Something that the user can mend; shown without a traceback."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--threads", type=int, help="workers (as many as pay for themselves)")
     command.add_argument("--data", type=Path, metavar="FILE.csv", help="a table with a header row, instead of digits")
     command.add_argument("--target", metavar="COLUMN", help="the column of --data to predict")
+    command.add_argument("--without", metavar="COLUMN", nargs="+", default=[], help="columns of --data to leave out")
     command.add_argument(
         "--task", choices=("classification", "regression"), help="what the target is for (by default a guess)"
     )
@@ -100,137 +75,22 @@ def build_model(inputs: int, outputs: int, task: str, hidden: tuple[int, ...] = 
     return Model(layers, seed=seed)
 
 
-def read_csv(path: Path, target: str, task: str | None = None) -> Table:
-    """The table in ``path``; ``target`` names the column to predict, ``task`` what for (None: guess)."""
-    delimiter, numbers, lines = read_lines(path, target)
-    if len(lines) < 11:
-        raise UserError(f"--data {path} has {max(0, len(lines) - 1)} rows below its header; expected at least 10")
-    header = [name.strip() for name in lines[0]]
-    if target not in header:
-        raise UserError(
-            f"--target {target!r} is not a column of {path}; its columns are {', '.join(header)}"
-            f"{checks.nearest(target, header)}"
-        )
-    for place, name in enumerate(header):
-        if not name:
-            raise UserError(
-                f"{path}: column {place + 1} has no name; expected a header with a name for each column "
-                "(to_csv of pandas writes the index without one: index=False leaves it out)"
-            )
-        if name in header[:place]:
-            raise UserError(f"{path}: the header names the column {name!r} twice; expected a name for each")
-    for number, line in zip(numbers, lines, strict=True):
-        if len(line) != len(header):
-            raise UserError(f"{path}, line {number}: {len(line)} fields; expected {len(header)}, as in the header")
-    place = header.index(target)
-    texts = [line.pop(place).strip() for line in lines][1:]
-    names = [name for name in header if name != target]
-    if not names:
-        raise UserError(f"{path} has no column besides {target!r}; expected at least one to predict from")
-    inputs = np.empty((len(lines) - 1, len(names)), np.float64)
-    for row, line in enumerate(lines[1:]):
-        for column, text in enumerate(line):
-            inputs[row, column] = _number(path, numbers[row + 1], names[column], text)
-    if "" in texts:
-        raise UserError(f"{path}, line {numbers[texts.index('') + 1]}: column {target!r} is empty; expected a value")
-    no_numbers = [row for row, text in enumerate(texts) if not _is_number(text)]
-    numeric = not no_numbers
-    if no_numbers and task != "classification":
-        row, different = no_numbers[0], len(set(texts))
-        if task == "regression" or all(_is_number(text.replace(",", ".")) for text in texts):
-            _number(path, numbers[row + 1], target, texts[row])
-        if 2 * len(no_numbers) < len(texts):
-            raise UserError(
-                f"{path}, line {numbers[row + 1]}: column {target!r} has {texts[row]!r} among numbers; expected a "
-                "number (leave rows with gaps out; where it is a class, say --task classification)"
-            )
-        if different > MOST_CLASSES or different == len(texts):
-            raise UserError(
-                f"{path}: column {target!r} has {different} different texts in {len(texts)} rows; expected numbers, or "
-                f"at most {MOST_CLASSES} classes of some rows each (--task classification takes more)"
-            )
-    if len(set(map(float, texts)) if numeric else set(texts)) == 1:
-        raise UserError(f"{path}: column {target!r} has {texts[0]!r} in every row; expected at least two values")
-    targets, classes = _targets(texts, numeric, task)
-    if classes and numeric:
-        row = int(np.argmax(np.abs(np.array(texts, float))))
-        if abs(float(texts[row])) > MOST_EXACT:
-            raise UserError(
-                f"{path}, line {numbers[row + 1]}: column {target!r} has {texts[row]!r}; expected whole numbers of at "
-                f"most {MOST_EXACT:,}, beyond which classes cannot be told apart (--task regression takes more)"
-            )
-    if len(classes) == len(texts):
-        raise UserError(f"{path}: column {target!r} has another value in every row; expected classes of some rows each")
-    return Table(str(path), inputs, targets, classes, numeric, delimiter)
-
-
-def read_lines(path: Path, target: str) -> tuple[str, list[int], list[list[str]]]:
-    """(delimiter, number of each line in the file, fields of each line), without empty lines.
-
-    The delimiter is the one that makes ``target`` a column, or else the most columns.
-    """
-    try:
-        content = path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except OSError as fault:
-        raise UserError(f"--data {path}: {fault}") from None
-    except UnicodeDecodeError as fault:
-        raise UserError(
-            f"--data {path}, line {content[: fault.start].count(10) + 1}: the byte 0x{content[fault.start]:02x} is not "
-            'UTF-8; expected a text file in UTF-8 (spreadsheets save it as "CSV UTF-8")'
-        ) from None
-
-    def reader(delimiter: str) -> Any:
-        return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-
-    def header(delimiter: str) -> list[str]:
-        return [name.strip() for name in next(filter(None, reader(delimiter)), [])]
-
-    try:
-        delimiter = max(DELIMITERS, key=lambda delimiter: (target in header(delimiter), len(header(delimiter))))
-        rows = reader(delimiter)
-        lines = [(rows.line_num, line) for line in rows if line]
-    except csv.Error as fault:
-        raise UserError(f"--data {path}: {fault}") from None
-    return delimiter, [number for number, _ in lines], [line for _, line in lines]
-
-
-def _is_number(text: str, largest: float = LARGEST) -> bool:
-    """Whether ``text`` is a number up to ``largest``; 1_2, which Python reads as 12, is more likely a name."""
-    try:
-        return abs(float(text)) <= largest and "_" not in text
-    except ValueError:
-        return False
-
-
-def _number(path: Path, line: int, column: str, text: str) -> float:
-    if not _is_number(text):
-        hint = "leave rows with gaps and columns of text out"
-        if _is_number(text.replace(",", ".")):
-            hint = "with a decimal point"
-        elif _is_number(text, sys.float_info.max):
-            hint = f"of at most {LARGEST:g}"
-        raise UserError(f"{path}, line {line}: column {column!r} has {text!r}; expected a number ({hint})")
-    return float(text)
-
-
-def _targets(texts: Sequence[str], numeric: bool, task: str | None) -> tuple[np.ndarray, list[str]]:
-    """(targets, names of the classes); no classes where the column is for a regression."""
-    values = np.array(texts, float) if numeric else np.array(texts)
-    names, labels = np.unique(values, return_inverse=True)
-    whole = numeric and bool((values == np.round(values)).all())
-    few = len(names) <= MOST_CLASSES and len(names) < len(texts)
-    if task == "regression" or (task is None and numeric and not (whole and few)):
-        return values, []
-    return labels, [f"{int(name)}" if whole else str(name) for name in names]
-
-
 def split(table: Table, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers (training, held out): every fifth row of a shuffled table, class by class."""
     generator = np.random.default_rng(seed)
     rows = len(table.inputs)
     order = np.lexsort((generator.random(rows), table.targets)) if table.classes else generator.permutation(rows)
     return np.delete(order, slice(2, None, 5)), order[2::5]
+
+
+def standardized(table: Table, training: np.ndarray) -> np.ndarray:
+    """The inputs with mean 0 and deviation 1 over the training rows; gaps are filled with the mean."""
+    x = table.inputs
+    mean_of, deviation_of = (np.nanmean, np.nanstd) if table.gaps else (np.mean, np.std)
+    with warnings.catch_warnings(action="ignore"):  # where a column has nothing but gaps in these rows
+        mean, deviation = mean_of(x[training], axis=0), deviation_of(x[training], axis=0)
+    filled: np.ndarray = np.nan_to_num((x - mean) / np.where(deviation > 0, deviation, 1))
+    return filled
 
 
 def choose_epochs(model: Model, x: np.ndarray, y: np.ndarray) -> tuple[int, int]:
@@ -282,23 +142,27 @@ def run(options: argparse.Namespace) -> None:
     if options.save is not None:
         checks.model_file("--save", options.save)
     if options.data is None:
-        if options.task is not None:
-            raise UserError("--task goes with --data: the digits are classes")
+        for option, given in (("--task", options.task), ("--without", options.without)):
+            if given:
+                raise UserError(f"{option} goes with --data: the digits are classes of pictures")
         images, digits = datasets.digits()
         table = Table("handwritten digits (UCI)", images, digits, [str(digit) for digit in range(10)])
     else:
-        table = read_csv(options.data, options.target, options.task)
+        table = read_csv(options.data, options.target, options.task, options.without)
     training, held_out = split(table, options.seed)
     task = "classification" if table.classes else "regression"
     inputs, targets = table.inputs, table.targets
     print(f"data: {table.name}, {len(training):,} rows to train on, {len(held_out):,} held out")
     if options.data is not None:
-        mean, deviation = inputs[training].mean(axis=0), inputs[training].std(axis=0)
-        inputs = (inputs - mean) / np.where(deviation > 0, deviation, 1)
+        inputs = standardized(table, training)
         kind = f"{len(table.classes)} classes" if table.classes else "numbers"
         why = "as --task says" if options.task else f"because column {options.target!r} holds {kind}"
         print(f"task: {task}, {why}")
         print("inputs: standardized with the means and deviations of the training rows")
+        if table.texts:
+            print(f"columns of text, as 0 and 1 for each text: {', '.join(table.texts)}")
+        if table.gaps:
+            print(f"gaps, filled with the mean of the training rows: {', '.join(table.gaps)}")
     center, scale = 0.0, 1.0
     if task == "regression":
         center, scale = float(targets[training].mean()), float(targets[training].std()) or 1.0
@@ -398,18 +262,40 @@ def recipe(
     delimiter = "" if table.delimiter == "," else f", delimiter={table.delimiter!r}"
     numbers = "np.array(texts, float)" if table.numeric else "texts"
     targets = f"classes, y = np.unique({numbers}, return_inverse=True)" if table.classes else f"y = {numbers}"
+    without = ""
+    if options.without:
+        without = f"""kept = [place for place, name in enumerate(header) if name.strip() not in {options.without}]
+header, *rows = [[row[place] for place in kept] for row in (header, *rows)]
+"""
+    inputs = "X = np.array(rows, float)"
+    if table.texts or table.gaps:
+        inputs = f"""X = []
+for column in np.array([[text.strip() for text in row] for row in rows]).T:
+    known = ~np.isin(np.char.lower(column), {list(GAPS)})
+    try:
+        numbers = np.full(len(column), np.nan)
+        numbers[known] = column[known].astype(float)
+        X.append(numbers)
+    except ValueError:  # text: 0 and 1 for each, or for one of two
+        different = np.unique(column)
+        X += [column == text for text in different[len(different) == 2 :]]
+X = np.stack(X, axis=1).astype(float)"""
     load = f"""
 with open({table.name!r}, newline="", encoding="utf-8-sig") as file:
     header, *rows = [row for row in csv.reader(file{delimiter}) if row]
-place = [name.strip() for name in header].index({options.target!r})
+{without}place = [name.strip() for name in header].index({options.target!r})
 texts = [row.pop(place).strip() for row in rows]
-X = np.array(rows, float)
+{inputs}
 {targets}
 """
     by_class = f"np.lexsort((np.random.default_rng({options.seed}).random(len(X)), y))  # class by class"
     order = by_class if table.classes else f"np.random.default_rng({options.seed}).permutation(len(X))"
     standardize = """mean, deviation = X[training].mean(axis=0), X[training].std(axis=0)
 X = (X - mean) / np.where(deviation > 0, deviation, 1)
+"""
+    if table.gaps:
+        standardize = """mean, deviation = np.nanmean(X[training], axis=0), np.nanstd(X[training], axis=0)
+X = np.nan_to_num((X - mean) / np.where(deviation > 0, deviation, 1))  # the mean in gaps
 """
     if not table.classes:
         standardize += """center, scale = y[training].mean(), y[training].std() or 1.0

@@ -119,6 +119,15 @@ def prices(rows=100, seed=0):
 
 GRADES = ["x,grade,constant", *(f"{number / 10},{'1 2.0 10'.split()[number * 3 // 99]},7" for number in range(99))]
 
+MIXED = [
+    'id,"name, first",sex,age,port,member,fare,survived',
+    *(
+        f'{row},"no, {row}",{"fm"[row % 2]},{"NA" if row % 5 == 0 else row / 7},{["S", "C", ""][row % 3]},'
+        f"{row % 4 == 0},{row * 3 % 7 / 2},{'yes' if row % 11 < 4 else 'no'}"
+        for row in range(60)
+    ),
+]
+
 #: name -> (lines of a table, or None for the digits; options): what the printed program reproduces.
 REPRODUCED = {
     "digits": (None, ["--seed", "3"]),
@@ -129,6 +138,9 @@ REPRODUCED = {
     "numbers of three values": (GRADES, ["--target", "grade", "--task", "regression", "--hidden", "0"]),
     "prices": (prices(), ["--target", "price", "--device", "cpu"]),
     "prices as classes": (prices()[:20] + prices()[1:20], ["--target", "price", "--task", "classification"]),
+    "text and gaps": (MIXED, ["--target", "survived", "--without", "id", "name, first"]),
+    "text": (MIXED, ["--target", "survived", "--without", "id", "name, first", "age"]),
+    "gaps": (MIXED, ["--target", "fare", "--without", "sex", "port", "name, first", "member", "survived"]),
     "spaces and empty lines": (
         ["", *(f" {line.replace(',', ' , ')} " for line in flowers()), ""],
         ["--target", "species"],
@@ -313,8 +325,25 @@ MISTAKES = {
     "target alone": (None, ["--target", "x"], "--data and --target go together"),
     "unknown column": (flowers(), ["--target", "kind"], "'kind' is not a column"),
     "too few rows": (flowers()[:5], ["--target", "species"], "has 4 rows below its header"),
-    "text in a column": ([*flowers(), "tall,1,a"], ["--target", "species"], "line 92: column 'length' has 'tall'"),
-    "a gap": ([*flowers(), "1,,a"], ["--target", "species"], "line 92: column 'width' has ''"),
+    "text in a column": (
+        [*flowers(), "tall,1,a"],
+        ["--target", "species"],
+        "line 92: column 'length' has 'tall'; expected a number (--without",
+    ),
+    "nothing but gaps": (
+        ["x,empty,y", *(f"{number},{'?' if number % 2 else ''},{number % 2}" for number in range(40))],
+        ["--target", "y"],
+        "column 'empty' has nothing but gaps; expected values (--without empty leaves the column out)",
+    ),
+    "many texts of an input": (
+        MIXED,
+        ["--target", "survived"],
+        "column 'name, first' has 60 different texts, such as 'no, 0'; expected numbers, or at most 20 different texts "
+        "(--without 'name, first' leaves the column out)",
+    ),
+    "without a column that is not there": (MIXED, ["--target", "survived", "--without", "ages"], "did you mean 'age'?"),
+    "without the target": (MIXED, ["--target", "age", "--without", "age"], "--without 'age' is the column to predict"),
+    "without data": (None, ["--without", "age"], "--without goes with --data"),
     "a gap in the target": ([*flowers(), "1,1,"], ["--target", "species"], "line 92: column 'species' is empty"),
     "a short line": ([*flowers(), "1,a"], ["--target", "species"], "line 92: 2 fields; expected 3"),
     "no inputs": (["y", *map(str, range(20))], ["--target", "y"], "has no column besides 'y'"),
@@ -470,5 +499,5 @@ def test_it_runs_as_a_module_and_explains_itself():
     done = subprocess.run(
         [sys.executable, "-m", "fastnn", "--help"], capture_output=True, text=True, check=True, timeout=60
     )
-    for option in ("--device", "--epochs", "--hidden", "--seed", "--threads", "--data", "--target", "--task", "--save"):
-        assert option in done.stdout
+    for option in "device epochs hidden seed threads data target without task save".split():
+        assert f"--{option} " in done.stdout

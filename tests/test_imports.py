@@ -16,6 +16,7 @@ KERNELS = sorted((ROOT / "kernels").rglob("*.py"))
 #: The house from roof to cellar: a file imports only what stands below it.
 ORDER = (
     "__main__",
+    "table",
     "plots",
     "estimators",
     "model",
