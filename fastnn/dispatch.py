@@ -125,11 +125,9 @@ def check_plan(device: str, plan: Plan, precision: str) -> None:
     """Raise an error where a plan cannot run on ``device`` with this precision of the matrix products."""
     choice("precision", precision, PRECISIONS)
     if precision != "float32":
-        if device == "cpu":
-            raise ValueError(f'precision is {precision!r}, but the model runs on the CPU; expected "float32"')
         if plan.dtype != "float32":
             raise ValueError(f'precision is {precision!r}, but the model\'s dtype is {plan.dtype}; expected "float32"')
-        missing = missing_for_tensor_cores(device)
+        missing = missing_for_precision(device, precision)
         if missing is not None:
             raise ValueError(f'precision is {precision!r}, but {missing}; expected "float32"')
     what = plan.of_the_cpu
@@ -139,8 +137,14 @@ def check_plan(device: str, plan: Plan, precision: str) -> None:
         )
 
 
-def missing_for_tensor_cores(device: str) -> str | None:
-    """Why there are no tensor cores on a device, or None."""
+def missing_for_precision(device: str, precision: str) -> str | None:
+    """Why a device has no matrix products of this precision, or None."""
+    if device == "cpu":
+        from .kernels.cpu import amx, pieces
+
+        if precision not in pieces.PIECES:
+            return "the model runs on the CPU, which has no such products"
+        return None if amx.available() else "the model runs on the CPU, and no matrix unit (AMX) is there for it"
     if simulated():
         return "the simulator has no tensor cores"
     from numba import cuda
@@ -149,6 +153,11 @@ def missing_for_tensor_cores(device: str) -> str | None:
     if capability < (8, 0):
         return f"the GPU's compute capability is {capability[0]}.{capability[1]}, and its tensor cores begin with 8.0"
     return None
+
+
+def precision_on(device: str, precision: str) -> str:
+    """The precision with which a model of this one goes on after a move: float32 on a CPU that has no other."""
+    return precision if device != "cpu" or missing_for_precision(device, precision) is None else "float32"
 
 
 def path_of(plan: Plan, rows: int) -> str:

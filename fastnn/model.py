@@ -249,9 +249,10 @@ class Model(ExplainsWrongCalls):
         optimizer : "sgd", "adam", "adamw" ... or an object; loss : "cross_entropy", "binary_cross_entropy", "mse" ...
         or an object; metrics : names, such as ["accuracy"], objects, or functions f(y_true, y_pred); device :
         "auto", "cpu", "cuda" or "cuda:1"; threads : how many workers on the CPU, by default as many as pay for
-        themselves (the result does not depend on it); precision : of the matrix products of a float32 model on a GPU:
+        themselves (the result does not depend on it); precision : of the matrix products of a float32 model,
         "float32"; "tf32" or "bf16", which are faster, with 10 and 7 bits of the factors' fraction; or "3xtf32", which
-        is as accurate as float32, on tensor cores.
+        is as accurate as float32. They need a GPU with tensor cores; "tf32" and "bf16" are also for training on a CPU
+        with a matrix unit (AMX), where "tf32" has 15 bits.
 
         Raises a ValueError or TypeError that names the argument, or says why loss and last layer do not fit together,
         before anything changes; a RuntimeError where the device cannot be had, and during a fit or a compile of the
@@ -294,8 +295,7 @@ class Model(ExplainsWrongCalls):
         """
         plan = self.plan
         device = dispatch.choose_device(device, plan)
-        precision = self._precision if device != "cpu" else "float32"
-        dispatch.check_plan(device, plan, precision)
+        dispatch.check_plan(device, plan, dispatch.precision_on(device, self._precision))
         with self._alone("to"):
             self._device = device
             self._forget_runners()
@@ -796,7 +796,7 @@ class Model(ExplainsWrongCalls):
     def _on_device(self, plan: Plan) -> Plan:
         """The plan with where it runs."""
         plan.device = self.device
-        plan.precision = self._precision if plan.device != "cpu" else "float32"
+        plan.precision = dispatch.precision_on(plan.device, self._precision)
         return plan
 
     def _prediction_runner(self) -> Any:

@@ -156,7 +156,7 @@ class Plan:
     clip_norm: float = math.inf
     layer_names: list[str] = field(default_factory=list)
     device: str = "cpu"  # where it runs
-    precision: str = "float32"  # of the matrix products on a GPU
+    precision: str = "float32"  # of the matrix products; on a CPU in training
 
     @property
     def item_size(self) -> int:

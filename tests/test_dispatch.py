@@ -135,12 +135,24 @@ def test_a_driver_that_is_too_old(monkeypatch):
 @pytest.mark.parametrize(
     ("precision", "device", "dtype", "message"),
     [
-        ("tf32", "cpu", "float32", "precision is 'tf32', but the model runs on the CPU"),
+        (
+            "tf32",
+            "cpu",
+            "float32",
+            r"precision is 'tf32', but the model runs on the CPU, and no matrix unit \(AMX\) is",
+        ),
+        (
+            "3xtf32",
+            "cpu",
+            "float32",
+            "precision is '3xtf32', but the model runs on the CPU, which has no such products",
+        ),
         ("bf16", "cuda", "float64", "precision is 'bf16', but the model's dtype is float64"),
         ("half", "cpu", "float32", "precision is 'half'; expected one of 'float32', '3xtf32', 'tf32', 'bf16'"),
     ],
 )
-def test_a_precision_that_cannot_be(precision, device, dtype, message):
+def test_a_precision_that_cannot_be(monkeypatch, precision, device, dtype, message):
+    monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: False)
     plan = fn.Model([fn.Input(2), fn.Dense(1)], seed=0, dtype=dtype).plan
     with pytest.raises(ValueError, match=message):
         dispatch.check_plan(device, plan, precision)
@@ -158,11 +170,23 @@ def test_tensor_cores_need_a_real_gpu_of_some_age(monkeypatch):
         dispatch.check_plan("cuda:1", plan, "bf16")
 
 
-def test_compile_with_a_precision_that_cannot_be_changes_nothing():
+def test_compile_with_a_precision_that_cannot_be_changes_nothing(monkeypatch):
+    monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: False)
     model = cpu_model()
     with pytest.raises(ValueError, match="precision is 'tf32', but the model runs on the CPU"):
         model.compile("sgd", "mse", device="cpu", precision="tf32")
     assert model.loss is None
+
+
+@pytest.mark.parametrize(("precision", "there"), [("bf16", "bf16"), ("3xtf32", "float32")])
+def test_a_model_that_moves_to_a_cpu_keeps_its_precision_where_that_can_be(monkeypatch, precision, there):
+    monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: True)
+    model = cpu_model()
+    model.compile("sgd", "mse", device="cpu")
+    model._precision = precision  # as on a GPU
+    assert model.to("cpu")._on_device(model._training_plan(1)).precision == there
+    monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: False)
+    assert model.to("cpu")._on_device(model._training_plan(1)).precision == "float32"
 
 
 def test_a_layer_in_python_runs_on_the_cpu_alone(monkeypatch):

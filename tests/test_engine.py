@@ -319,6 +319,36 @@ def two_cores(monkeypatch):
 
 @needs_unit
 @pytest.mark.parametrize(
+    ("precision", "least", "most"), [("float32", 0, 5e-7), ("tf32", 2e-6, 2e-5), ("bf16", 5e-3, 5e-2)]
+)
+def test_the_precision_that_was_asked_for(precision, least, most):
+    """Beside float64, relative to the step that the weights took."""
+    (model, X, y, batch_size), (exact, *_) = (
+        problem("pieces, clipped", "float32", precision=precision),
+        problem("pieces, clipped", "float64"),
+    )
+    exact.set_weights(model.get_weights())
+    for each in (model, exact):
+        each.compile(fn.SGD(1e4), "mse", precision=precision if each is model else "float32")
+    before = exact.get_weights()[0].copy()
+    for each in (model, exact):
+        each.train_on_batch(X[:batch_size], y[:batch_size])
+    step = exact.get_weights()[0] - before
+    found = np.sqrt(np.mean((model.get_weights()[0] - exact.get_weights()[0]) ** 2) / np.mean(step**2))
+    assert least < found < most, found
+
+
+@needs_unit
+def test_predictions_have_float32s_precision_whatever_the_training_has():
+    outputs = []
+    for precision in ("float32", "bf16"):
+        model, X, *_ = problem("pieces", "float32", precision=precision)
+        outputs.append(model.predict(X))
+    np.testing.assert_array_equal(*outputs)
+
+
+@needs_unit
+@pytest.mark.parametrize(
     ("name", "marks"),
     [
         ("wide", [(1, 1), (0, 0)]),
@@ -402,11 +432,11 @@ def test_how_data_is_handed_over_changes_no_bits():
     np.testing.assert_array_equal(*weights)
 
 
-def problem(name, dtype, seed=1):
+def problem(name, dtype, seed=1, precision="float32"):
     """A compiled model, and rows for it that do not fill the last batch."""
     inputs, layers, loss, optimizer, batch_size = ARCHITECTURES[name]
     model = fn.Model([fn.Input(inputs), *layers()], seed=seed, dtype=dtype)
-    model.compile(optimizer, loss)
+    model.compile(optimizer, loss, precision=precision)
     generator = np.random.default_rng(seed)
     rows = 2 * batch_size + batch_size // 2 + 1
     X = generator.standard_normal((rows, inputs)).astype(dtype)
@@ -436,17 +466,24 @@ def train(model, runner, X, y, batch_size, workers):
     return status, (np.concatenate(found), kept), model.arenas.parameters.copy()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if COMPILED or name not in LARGE])
-def test_engine_has_the_bits_of_the_slow_path_for_any_number_of_workers(name, dtype):
-    model, X, y, batch_size = problem(name, dtype)
+@pytest.mark.parametrize(
+    ("name", "dtype", "precision"),
+    [
+        *((name, "float32", "float32") for name in ARCHITECTURES if COMPILED or name not in LARGE),
+        *((name, "float64", "float32") for name in ARCHITECTURES if COMPILED or name not in LARGE),
+        pytest.param("pieces", "float32", "tf32", marks=needs_unit),
+        pytest.param("pieces by columns", "float32", "bf16", marks=needs_unit),
+    ],
+)
+def test_engine_has_the_bits_of_the_slow_path_for_any_number_of_workers(name, dtype, precision):
+    model, X, y, batch_size = problem(name, dtype, precision=precision)
     plan = model._training_runner(y.shape[1]).plan
     status, results, expected = train(model, SlowPath(plan, model.arenas), X, y, batch_size, 1)
     assert status == OK
     start = problem(name, dtype)[0].arenas.parameters
     assert not np.array_equal(start, expected), "nothing was trained"
     for workers in WORKERS:
-        model, X, y, batch_size = problem(name, dtype)
+        model, X, y, batch_size = problem(name, dtype, precision=precision)
         status, engine_results, parameters = train(model, model._training_runner(y.shape[1]), X, y, batch_size, workers)
         assert status == OK
         np.testing.assert_array_equal(parameters, expected, err_msg=f"{workers} workers")

@@ -1,7 +1,8 @@
 """Intel's matrix unit (AMX): tiles of numbers with 8 significant bits (bfloat16), multiplied and added up in float32.
 
-``pieces.py`` says how float32 numbers are multiplied with it. A tile of A has 16 rows of 32 numbers of the depth, a
-tile of B 16 columns of them; the unit takes two numbers of the depth at a time. Here these are k and k + 16, in both:
+``pieces.py`` says how float32 numbers are multiplied with it, in one to three pieces each. A tile of A has 16 rows of
+32 numbers of the depth, a tile of B 16 columns of them; the unit takes two numbers of the depth at a time. Here these
+are k and k + 16, in both:
 
     A:  row 0   A[0, 0] A[0, 16]  A[0, 1] A[0, 17] ...     B:  row 0   B[0, 0] B[16, 0]  B[0, 1] B[16, 1] ...
         row 1   A[1, 0] A[1, 16]  ...                          row 1   B[1, 0] B[17, 0]  ...
@@ -25,12 +26,12 @@ from .vectors import INTEGER, VECTOR_BYTES, Vectors
 #: Rows of a tile of A, and columns of one of B; numbers of the depth in both.
 TILE_SIDE, TILE_DEPTH = 16, 32
 
-#: Bytes of a tile, and of the three that float32 numbers are split into: the high, the middle and the low pieces.
-PIECE_BYTES = 1024
-TILE_BYTES = 3 * PIECE_BYTES
+#: Bytes of a tile; those of the pieces of float32 numbers, the high, the middle and the low ones, follow one another.
+TILE_BYTES = 1024
 
-#: The products of a piece of A and one of B that are formed, in an order in which each shares a piece with the next.
-_PRODUCTS = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))
+#: Number of pieces -> the products of a piece of A and one of B that are formed, in an order in which each shares a
+#: piece with the next: the largest ones.
+_PRODUCTS = {1: ((0, 0),), 2: ((1, 0), (0, 0), (0, 1)), 3: ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))}
 
 #: Linux's system call, and its arguments, by which a process asks for the unit's registers.
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
@@ -94,20 +95,22 @@ def release(typing_context):
     return types.void(), generate
 
 
-@intrinsic
-def split_line(typing_context, to, to_step, source, source_step, apart, count, first, last_first, second, last_second):
+@intrinsic(prefer_literal=True)
+def split_line(
+    typing_context, pieces, to, to_step, source, source_step, apart, count, first, last_first, second, last_second
+):
     """Split ``count`` vectors of pairs: number i of each and the one ``apart`` numbers after it, into their pieces.
 
-    source_step : numbers from vector to vector; to_step : bytes from one to the next where they are written, each to
-    a row of a tile. Of the numbers that come first there are ``first`` in each vector and ``last_first`` in the last
-    one, and so with those that come second; the others become zero. 16 and more : all.
+    pieces : how many, a constant; source_step : numbers from vector to vector; to_step : bytes from one to the next
+    where they are written, each to a row of a tile. Of the numbers that come first there are ``first`` in each vector
+    and ``last_first`` in the last one, and so with those that come second; the others become zero. 16 and more : all.
 
     high = x rounded to 8 significant bits, middle = x - high rounded to 8, low = x - high - middle, which has no more.
     """
 
     def generate(context, builder, signature, arguments):
         vectors = Vectors(builder, ir.FloatType())
-        to, to_step, source, source_step, apart, count, *counts = arguments
+        to, to_step, source, source_step, apart, count, *counts = arguments[1:]
         bits = ir.VectorType(_INT32, vectors.length)
         half, upper, width = (ir.Constant(bits, [number] * vectors.length) for number in (0x8000, 0xFFFF0000, 16))
         first, last_first, second, last_second = (vectors.mask(number) for number in counts)
@@ -118,14 +121,14 @@ def split_line(typing_context, to, to_step, source, source_step, apart, count, f
                 vectors.load(address, mask) for address, mask in zip((at, vectors.at(at, apart)), masks, strict=True)
             ]
             write = builder.add(to, builder.mul(index, to_step))
-            for piece in range(3):
+            for piece in range(pieces.literal_value):
                 parts = [builder.bitcast(rest, bits) for rest in pair]
                 if piece < 2:
                     parts = [builder.and_(builder.add(part, half), upper) for part in parts]
                     values = [builder.bitcast(part, vectors.type) for part in parts]
                     pair = [builder.fsub(rest, value) for rest, value in zip(pair, values, strict=True)]
                 joined = builder.or_(builder.lshr(parts[0], width), builder.and_(parts[1], upper))
-                place = builder.inttoptr(builder.add(write, INTEGER(piece * PIECE_BYTES)), bits.as_pointer())
+                place = builder.inttoptr(builder.add(write, INTEGER(piece * TILE_BYTES)), bits.as_pointer())
                 builder.store(joined, place).align = 64
 
         # Two a round: one by one, steps of 256 to 1,024 units take 1 to 2 % longer with two workers.
@@ -138,34 +141,35 @@ def split_line(typing_context, to, to_step, source, source_step, apart, count, f
         split(before_last, (last_first, last_second))
         return context.get_dummy_value()
 
-    return types.void(*[_ADDRESS] * 10), generate
+    return types.void(pieces, *[_ADDRESS] * 10), generate
 
 
-@intrinsic
-def multiply_block(typing_context, c, c_row, a, a_next, b, b_next, depth):
+@intrinsic(prefer_literal=True)
+def multiply_block(typing_context, pieces, c, c_row, a, a_next, b, b_next, depth):
     """C, 16 or 32 rows and columns, is the product of one or two tiles of A and of B, for ``depth`` tiles one by one.
 
-    c_row : bytes from row to row of C; a_next, b_next : bytes to the next 16 rows or columns; 0 : there are none.
+    pieces : how many a number has, a constant; c_row : bytes from row to row of C; a_next, b_next : bytes to the next
+    16 rows or columns; 0 : there are none.
     """
 
     def generate(context, builder, signature, arguments):
-        c, c_row, a, a_next, b, b_next, depth = arguments
+        c, c_row, a, a_next, b, b_next, depth = arguments[1:]
 
         def block(heights, widths):
             tiles = [(row, column) for row in range(heights) for column in range(widths)]
             for row, column in tiles:
                 _emit(builder, "tilezero", _BYTE(2 * row + column))
             with cgutils.for_range(builder, depth) as loop:
-                place = builder.mul(loop.index, INTEGER(TILE_BYTES))
+                place = builder.mul(loop.index, INTEGER(pieces.literal_value * TILE_BYTES))
                 in_a, in_b = ([builder.add(at, place), builder.add(builder.add(at, step), place)]
                               for at, step in ((a, a_next), (b, b_next)))  # fmt: skip
 
                 def load(register, address, piece):
-                    at = builder.add(address, INTEGER(PIECE_BYTES * piece))
+                    at = builder.add(address, INTEGER(TILE_BYTES * piece))
                     _emit(builder, "tileloadd64", _BYTE(register), _pointer(builder, at), INTEGER(64))
 
                 before = None, None
-                for of_a, of_b in _PRODUCTS:
+                for of_a, of_b in _PRODUCTS[pieces.literal_value]:
                     for row in range(heights if of_a != before[0] else 0):
                         load(4 + row, in_a[row], of_a)
                     for column in range(widths if of_b != before[1] else 0):
@@ -186,7 +190,7 @@ def multiply_block(typing_context, c, c_row, a, a_next, b, b_next, depth):
                             block(heights, widths)
         return context.get_dummy_value()
 
-    return types.void(*[_ADDRESS] * 7), generate
+    return types.void(pieces, *[_ADDRESS] * 7), generate
 
 
 @intrinsic

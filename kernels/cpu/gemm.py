@@ -82,30 +82,31 @@ _PACKED_A = (DEPTH_BLOCK + _SLACK) * (ONE_BLOCK // 4 + _SLACK)  # of float32
 _HEAD = CACHE_LINE
 
 
-def workspace(real, workers: int = 1, pieces_bytes: int = 0) -> np.ndarray:
+def workspace(real, workers: int = 1, pieces_bytes: int = 0, count: int = 3) -> np.ndarray:
     """What ``workers`` workers need to multiply numbers of type ``real``: an array, a part for each.
 
     A part begins with the address of the multiplication, compiled for this type; then comes room for packing. It is
     memory that the system provides when it is first touched: small products touch little. pieces_bytes : what products
-    of pieces need (``pieces.room_bytes``), if there are any; then the address of theirs comes second.
+    of ``count`` pieces need (``pieces.room_bytes``), if there are any; then the address of theirs comes second.
     """
     part = max(_HEAD + np.dtype(real).itemsize * (_PACKED_A + _PACKED_B), pieces_bytes)
     part += -part % CACHE_LINE
     parts = aligned_zeros(workers * part // 8, np.int64).reshape(workers, -1)
     parts[:, 0] = address(multiplication(real))
     if pieces_bytes > 0:
-        parts[:, 1] = address(pieces.multiplication)
+        parts[:, 1] = address(pieces.multiplication(count))
     return parts.reshape(-1)
 
 
-def pieces_workspace(rows: int, inputs: int, units: int) -> np.ndarray:
-    """A worker's workspace with which kernels form all products of pieces: of a layer of float32, for so many rows.
+def pieces_workspace(rows: int, inputs: int, units: int, count: int = 3) -> np.ndarray:
+    """A worker's workspace with which kernels form all products of pieces, ``count`` of each number: of a layer of
+    float32, for so many rows.
 
     Raises a RuntimeError where there is no matrix unit (``amx.available``).
     """
     if not available():
         raise RuntimeError("this processor, or this system, has no matrix unit (AMX)")
-    room = workspace(np.float32, 1, pieces.room_bytes(rows, inputs, units))
+    room = workspace(np.float32, 1, pieces.room_bytes(rows, inputs, units, count), count)
     room[0] = room[1]
     return room
 
@@ -184,7 +185,7 @@ def multiplication(real):
                         column += wide
         return 1
 
-    product.signature = pieces.multiplication.signature
+    product.signature = pieces.SIGNATURE
     return product
 
 
@@ -319,7 +320,7 @@ if COMPILED:
             pointer = ir.FunctionType(integer, [integer] * len(arguments[1:])).as_pointer()
             return builder.call(builder.inttoptr(arguments[0], pointer), arguments[1:])
 
-        return types.intp(types.intp, *pieces.multiplication.signature.args), generate
+        return types.intp(types.intp, *pieces.SIGNATURE.args), generate
 
 else:
 

@@ -88,6 +88,7 @@ class Runner:
         self.plan, self.arenas = plan, arenas
         self.part_rows, self.turn_rows = cache(plan.part_rows), cache(plan.turn_rows)
         self.real = np.float64 if plan.dtype == "float64" else np.float32
+        self.piece_count = pieces.PIECES[plan.precision]
         self.options = np.array(plan.options or [0.0], np.float64)
         self.tables: dict[str, np.ndarray] = {}
         self.fixed_programs: dict[str, np.ndarray] = {}
@@ -152,7 +153,7 @@ class Runner:
                 shorter += [partial(gather.plan_gather, self.real), shuffled_order]
             part_rows = self.part_rows(batch_size)
             if np.any(self._of_pieces(part_rows or batch_size, part_rows > 0)):
-                longer.append(pieces.multiplication)
+                longer.append(partial(pieces.multiplication, self.piece_count))
             roles = dict.fromkeys(parameter.role for parameter in self.plan.parameters)
             shorter += [partial(GRADIENTS[role], self.real) for role in roles]
             self._compile_ahead("operations", True, longer, shorter)
@@ -235,7 +236,8 @@ class Runner:
             table[:, [at.Y_COLUMNS, at.DX_COLUMNS]] = 0
             for record, each, (with_W, of_dW) in zip(table, self.plan.operations, marks, strict=True):
                 if with_W or of_dW:
-                    room = max(room, pieces.room_bytes(rows if of_dW else 0, each.inputs, each.outputs))
+                    kept_rows = rows if of_dW else 0
+                    room = max(room, pieces.room_bytes(kept_rows, each.inputs, each.outputs, self.piece_count))
                 if each.kind == "dense" and not parts:
                     if by_columns(each.inputs, each.outputs, rows, workers):
                         record[at.Y_COLUMNS] = each.outputs
@@ -269,7 +271,7 @@ class Runner:
         if more_room:
             workers, pieces_bytes = max(workers, self.workers), max(pieces_bytes, self.pieces_bytes)
             self.scales = aligned_zeros(workers * CACHE_LINE // 8, np.float64).reshape(workers, -1)  # a line for each
-            self.workspace = gemm.workspace(self.real, workers, pieces_bytes).reshape(workers, -1)
+            self.workspace = gemm.workspace(self.real, workers, pieces_bytes, self.piece_count).reshape(workers, -1)
             self.gradient_rooms = aligned_zeros(workers * PIECES_UPDATE_CHUNK, self.real).reshape(workers, -1)
             self.workers, self.pieces_bytes = workers, pieces_bytes
 

@@ -35,10 +35,10 @@ pytestmark = pytest.mark.skipif(
 SHAPES = [(1, 1, 1), (13, 7, 35), (32, 64, 64), (33, 65, 129), (70, 4096, 66), (1100, 1000, 20), (64, 784, 256)]
 
 
-def room_for(a, b):
+def room_for(a, b, count=3):
     """A workspace whose only multiplication is that of pieces, and whose room holds NaN: it must not matter."""
     depth, columns = b.shape
-    room = pieces_workspace(max(len(a), depth), depth, columns)
+    room = pieces_workspace(max(len(a), depth), depth, columns, count)
     room[2:] = np.full(1, np.nan).view(np.int64)
     return room
 
@@ -77,6 +77,32 @@ def test_any_shape(data):
     whole, c = unwritten((rows, columns), np.float32)
     np.testing.assert_array_equal(run(c, a, b, None, 0, room_for(a, b)), product(a, b))
     assert_canaries(whole, c)
+
+
+def rounded(x):
+    """x to 8 significant bits."""
+    bits = (np.ascontiguousarray(x).view(np.uint32) + np.uint32(0x8000)) & np.uint32(0xFFFF0000)
+    return bits.view(np.float32)
+
+
+@pytest.mark.parametrize(("turned_a", "turned_b"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_pieces(count, shape, turned_a, turned_b):
+    """All that differs from the largest products, summed up exactly, is float32's rounding of sums."""
+    rows, depth, columns = shape
+    a = strided((rows, depth), np.float32, 1, turned_a, numbers)
+    b = strided((depth, columns), np.float32, 2, turned_b, numbers)
+    around, c = unwritten((rows, columns), np.float32)
+    run(c, a, b, None, 0, room_for(a, b, count))
+    high_a, high_b = rounded(a), rounded(b)
+    expected = product(high_a, high_b)
+    if count == 2:
+        expected += product(high_a, rounded(b - high_b)) + product(rounded(a - high_a), high_b)
+    unit = product(abs(a), abs(b)) * 2.0**-24
+    assert (abs(c - expected) / unit).max() < 4
+    assert depth < 64 or np.sqrt((((c - product(a, b)) / unit) ** 2).mean()) > (500 if count == 1 else 1)
+    assert_canaries(around, c)
 
 
 @pytest.mark.parametrize("exponent", [-100, -20, 0, 60])
