@@ -1,14 +1,15 @@
 """fastnn and every peer that is installed, timed side by side on the same work.
 
 python -m asv_bench.compare [--tasks step call row rows search] [--workloads tiny digits] [--peers jax torch]
-                            [--threads 1 2] [--rounds 3] [--repeats 5] [--avx2] [--output FOLDER]
+                            [--threads 1 2] [--rounds 3] [--repeats 5] [--avx2] [--precision bf16] [--output FOLDER]
 
 Tasks: ``step``, a training step of a fit; ``call``, one in a loop of the user's own, from a batch of NumPy's to its
 loss; ``row`` and ``rows``, the outputs of one row and of 100,000; ``search``, 50 networks trained on the digits. Each
 timing runs in a process of its own, and rounds alternate between the peers, so that a machine that gets slower does so
 for all. Before a peer is timed it shows its results on the same numbers: the losses of three epochs, or of 20 calls,
 from the same weights over the same rows in the same order, or the outputs. Where they differ from fastnn's, no ratio is
-given. ``--avx2`` keeps all to vectors of 32 bytes, as on processors without AVX-512.
+given. ``--avx2`` keeps all to vectors of 32 bytes, as on processors without AVX-512. ``--precision`` lets those that
+can train with less precise products than those of float32.
 
 The folder gets figures.json, table.md (with the machine's description) and ratios.png.
 """
@@ -72,6 +73,14 @@ ONLY_AVX2 = {
 }
 
 
+#: Precision of the products -> how the peers that can are told, by their names for it.
+PRECISIONS = {
+    "float32": {},
+    "tf32": {"PRECISION": "tf32", "JAX_DEFAULT_MATMUL_PRECISION": "tensorfloat32"},
+    "bf16": {"PRECISION": "bf16", "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"},
+}
+
+
 def installed(distribution: str) -> bool:
     """Whether it is installed; fastnn may be a checkout on the path."""
     if distribution == "fastnn":
@@ -88,12 +97,13 @@ def can(peer: str, task: str, workload: str) -> bool:
     return task in tasks and installed(distribution) and not no_gradient
 
 
-def measure(peer: str, task: str, workload: str, threads: int, repeats: int, avx2: bool) -> dict:
+def measure(peer: str, task: str, workload: str, threads: int, options: argparse.Namespace) -> dict:
     """One process of a peer: its ``seconds``, and its ``result``."""
-    arguments = [PEERS[peer][1], task, workload, str(threads), str(repeats)]
+    arguments = [PEERS[peer][1], task, workload, str(threads), str(options.repeats)]
     command = [sys.executable, "-m", "asv_bench.peers.process", *arguments]
     environment = os.environ | {name: str(threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
-    environment |= ONLY_AVX2 if avx2 else {}
+    environment |= ONLY_AVX2 if options.avx2 else {}
+    environment |= PRECISIONS[options.precision]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
@@ -115,7 +125,7 @@ def compare(task: str, workload: str, threads: int, peers: list[str], options: a
     rounds = 1 if task == "search" else options.rounds
     for _ in range(rounds):
         for peer in peers:
-            found[peer].append(measure(peer, task, workload, threads, options.repeats, options.avx2))
+            found[peer].append(measure(peer, task, workload, threads, options))
     own = found.get("fastnn")
     records = []
     for peer, runs in found.items():
@@ -284,6 +294,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="timings in a process (5)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each peer (3)")
     parser.add_argument("--avx2", action="store_true", help="no vectors longer than 32 bytes, in any library")
+    parser.add_argument("--precision", choices=list(PRECISIONS), default="float32", help="of the products (float32)")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("asv_bench/comparison"))
     options = parser.parse_args()
     if max(options.threads) > cores():

@@ -23,7 +23,11 @@ def network(work: Workload) -> fn.Model:
 
 
 def compiled_network(
-    work: Workload, threads: int | None = None, optimizer: Any = None, metrics: tuple[str, ...] = ()
+    work: Workload,
+    threads: int | None = None,
+    optimizer: Any = None,
+    metrics: tuple[str, ...] = (),
+    precision: str = "float32",
 ) -> fn.Model:
     """The model ready for ``fit``, with Adam unless told.
 
@@ -31,7 +35,7 @@ def compiled_network(
     """
     model = network(work)
     optimizer = optimizer or (fn.SGD(0.0) if work.gradient_only else fn.Adam(LEARNING_RATE))
-    model.compile(optimizer, work.loss, metrics, threads=threads)
+    model.compile(optimizer, work.loss, metrics, threads=threads, precision=precision)
     return model
 
 

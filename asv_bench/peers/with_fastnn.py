@@ -1,12 +1,19 @@
-"""fastnn through its public face; it chooses the number of workers itself, at most one a core it may use."""
+"""fastnn through its public face; it chooses the number of workers itself, at most one a core it may use.
+
+``PRECISION`` in the environment says how it multiplies in training.
+"""
+
+import os
 
 import fastnn as fn
 from asv_bench.benchmarks.models import compiled_network, network
 from asv_bench.benchmarks.workloads import LEARNING_RATE, data
 
+PRECISION = os.environ.get("PRECISION", "float32")
+
 
 def trainer(work, threads, shuffle):
-    model = compiled_network(work)
+    model = compiled_network(work, precision=PRECISION)
     inputs, targets = data(work)
 
     def train(epochs):
@@ -16,7 +23,7 @@ def trainer(work, threads, shuffle):
 
 
 def caller(work, threads):
-    model = compiled_network(work)
+    model = compiled_network(work, precision=PRECISION)
     return lambda inputs, targets: model.train_on_batch(inputs, targets)["loss"]
 
 

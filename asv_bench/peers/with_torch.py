@@ -1,4 +1,9 @@
-"""PyTorch: eager, with the fused Adam, and rows taken by the numbers of a permutation."""
+"""PyTorch: eager, with the fused Adam, and rows taken by the numbers of a permutation.
+
+``PRECISION`` in the environment: "tf32" or "bf16" for matrix products of less precision than float32's.
+"""
+
+import os
 
 import torch
 
@@ -15,6 +20,9 @@ LOSSES = {
     "cross_entropy": torch.nn.CrossEntropyLoss,
     "mse": torch.nn.MSELoss,
 }
+
+#: What PyTorch calls the precisions.
+torch.set_float32_matmul_precision({"tf32": "high", "bf16": "medium"}.get(os.environ.get("PRECISION"), "highest"))
 
 
 def network(work):
