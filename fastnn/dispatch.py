@@ -123,7 +123,6 @@ def _versions(cuda: Any) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def check_plan(device: str, plan: Plan, precision: str) -> None:
     """Raise an error where a plan cannot run on ``device`` with this precision of the matrix products."""
-    choice("precision", precision, PRECISIONS)
     if precision != "float32":
         if plan.dtype != "float32":
             raise ValueError(f'precision is {precision!r}, but the model\'s dtype is {plan.dtype}; expected "float32"')
@@ -156,8 +155,8 @@ def missing_for_precision(device: str, precision: str) -> str | None:
 
 
 def precision_on(device: str, precision: str) -> str:
-    """The precision with which a model of this one goes on after a move: float32 on a CPU that has no other."""
-    return precision if device != "cpu" or missing_for_precision(device, precision) is None else "float32"
+    """The precision with which a model of this one goes on where it was not compiled: float32 if there is no other."""
+    return precision if precision == "float32" or missing_for_precision(device, precision) is None else "float32"
 
 
 def path_of(plan: Plan, rows: int) -> str:

@@ -185,6 +185,7 @@ def save(model: Model, path: Place) -> None:
             "loss": describe(model.loss, classes, own),
             "metrics": describe(model.metrics, classes, own),
             "threads": model.threads,
+            "precision": model._precision,
         }
     description = {
         "format": FORMAT,
@@ -333,8 +334,14 @@ def read_model(path: Place, parts: Mapping[str, Any] | None) -> tuple[dict[str, 
     _check_sizes(description["layers"], tensors)
     compiled = description["compiled"]
     if compiled is not None:
-        if not isinstance(compiled, dict) or set(compiled) != {"optimizer", "loss", "metrics", "threads"}:
+        if not isinstance(compiled, dict) or set(compiled) - {"precision"} != {
+            "optimizer",
+            "loss",
+            "metrics",
+            "threads",
+        }:
             raise ModelFileError("the file does not say how the model was compiled")
+        compiled.setdefault("precision", "float32")  # of which an older version says nothing
         description["compiled"] = {key: revive(value, classes, parts) for key, value in compiled.items()}
     return description, tensors
 

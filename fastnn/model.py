@@ -266,6 +266,7 @@ class Model(ExplainsWrongCalls):
         loss = losses.get("loss", loss)
         chosen = get_metrics("metrics", metrics)
         threads = check_threads("threads", threads)
+        precision = checks.choice("precision", precision, dispatch.PRECISIONS)
         plan = self._lower(loss, optimizer, (), self._expected_width(loss, chosen))
         device = dispatch.choose_device(device, plan)
         dispatch.check_plan(device, plan, precision)
@@ -882,7 +883,9 @@ def load(path: files.Place, parts: Mapping[str, Any] | None = None) -> Model:
                 description["layers"], seed=description["seed"], dtype=description["dtype"], name=description["name"]
             )
             if description["compiled"] is not None:
+                precision = checks.choice("precision", description["compiled"].pop("precision"), dispatch.PRECISIONS)
                 model.compile(**description["compiled"], device="cpu")
+                model._precision = precision  # which this machine may not have
         except (TypeError, ValueError, OverflowError) as fault:
             raise files.ModelFileError(f"the file describes a model that cannot be: {fault}") from None
         model.step, model.epoch = description["step"], description["epoch"]

@@ -71,6 +71,20 @@ def test_a_loaded_model_continues_with_the_same_bits(name, dtype, tmp_path):
     assert repr(loaded.optimizer) == repr(model.optimizer) and loaded.threads == 1
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_the_precision_of_products_is_kept_also_where_the_processor_has_none(monkeypatch, tmp_path, there):
+    monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: True)
+    path, model = tmp_path / "model.safetensors", small()
+    model.compile("adam", "cross_entropy", device="cpu", precision="bf16")
+    model.save(path)
+    monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: there)
+    loaded = fn.load(path)
+    assert loaded.to("cpu").plan.precision == ("bf16" if there else "float32")
+    loaded.save(path)
+    monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: True)
+    assert fn.load(path).to("cpu").plan.precision == "bf16"
+
+
 def part_cases():
     """(outputs, activation of the last layer, loss, metrics): every loss and metric of the library."""
     scores = [
@@ -503,6 +517,8 @@ def hostile(saved):
         "metrics deep": with_description(lambda d: put(d["compiled"], metrics=nested(900))),
         "metrics a number": with_description(lambda d: put(d["compiled"], metrics=3)),
         "threads": with_description(lambda d: put(d["compiled"], threads=-1)),
+        "precision": with_description(lambda d: put(d["compiled"], precision="half")),
+        "precision a number": with_description(lambda d: put(d["compiled"], precision=16)),
         "weights true": with_description(lambda d: put(d, weights=True)),
         "header twice": pack(b'{"a":1,"a":2}'),
         "header a list": pack(b"[]"),
