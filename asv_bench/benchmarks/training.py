@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import fastnn as fn
 
-from .common import clock, found, needs_cores, warmed
+from .common import clock, found, kernel, needs_cores, warmed
 from .models import compiled_network, trainer
 from .workloads import WORKLOADS, data
 
 
 @warmed
-def training(name: str, threads: int, epochs: int):
+def training(name: str, threads: int | None, epochs: int, precision: str = "float32"):
     work = WORKLOADS[name]
-    return trainer(compiled_network(work, threads), work, epochs)
+    return trainer(compiled_network(work, threads, precision=precision), work, epochs)
 
 
 class Step:
@@ -28,6 +28,23 @@ class Step:
         self.train, self.timer = training(name, threads, epochs), clock(epochs * work.rows // work.batch_size)
 
     def time_step(self, name, threads):
+        self.train()
+
+
+class Precision:
+    """A step of large layers on a matrix unit, with products in three pieces, two and one."""
+
+    params = (["mnist", "wide"], ["float32", "tf32", "bf16"])
+    param_names = ["workload", "precision"]
+
+    def setup(self, name, precision):
+        kernel("cpu.pieces", "PIECES")  # older versions know three pieces alone
+        if not kernel("cpu.amx", "available")():
+            raise NotImplementedError("there is no matrix unit (AMX)")
+        work = WORKLOADS[name]
+        self.train, self.timer = training(name, None, 1, precision), clock(work.rows // work.batch_size)
+
+    def time_step(self, name, precision):
         self.train()
 
 
