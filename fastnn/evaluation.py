@@ -37,11 +37,12 @@ def evaluate(
     kept = np.empty((len(examples), model.outputs), model.dtype) if whole else None
     parts = infer(model, runner, examples, None, kept, interrupt, progress)
     means = np.concatenate(parts).sum(axis=0) / len(examples)
+    means[0] += penalty(model, runner)
     if not np.isfinite(means[0]):
         raise FloatingPointError(
-            f"the loss on {action} is {means[0]}: the outputs of the model are not finite or too large{suspects(model)}"
+            f"the loss on {action} is {means[0]}: the outputs of the model, or its weights, are not finite or too large"
+            f"{suspects(model)}"
         )
-    means[0] += penalty(model, runner)
     return logs(curves(model.loss, model.metrics, means[None], examples.t, kept))
 
 

@@ -630,11 +630,12 @@ class Model(ExplainsWrongCalls):
                     l1, l2 = plan.options[parameter.penalty : parameter.penalty + 2]
                     with np.errstate(over="ignore", under="ignore"):
                         gradient += (l1 * np.sign(weights) + 2 * l2 * weights).astype(self._dtype)
-                    if not np.isfinite(gradient).all():
-                        raise FloatingPointError(
-                            f"the gradient of {parameter.name} is too large for {self._dtype} with its penalty; "
-                            "expected smaller weights or a smaller penalty"
-                        )
+                if not np.isfinite(gradient).all():
+                    penalty = " with its penalty" if parameter.penalty >= 0 else ""
+                    raise FloatingPointError(
+                        f"the gradient of {parameter.name} is too large for {self._dtype}{penalty}; "
+                        "expected smaller weights, a smaller penalty or standardized inputs"
+                    )
                 found[parameter.name] = gradient
         return found
 

@@ -7,6 +7,7 @@ still answered at once.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -184,6 +185,9 @@ class Trainer:
             self.snapshot.take(batch, self.model.step)
         started = time.perf_counter()
         done, results = self._train(batch, batch + count)
+        finite = np.isfinite(results[:done, 0])
+        if not finite.all():  # the engine looks at the loss of each row, and not at their sum and the penalties
+            done, self.converged = int(finite.argmin()), False
         if self.converged:
             return batch + len(results), results
         if done < count:
@@ -219,7 +223,7 @@ class Trainer:
             self.snapshot.place = 0, model.step
             started, done = time.perf_counter(), False
             try:
-                done = step.do() == OK
+                done = step.do() == OK and math.isfinite(step.results[0, 0])
                 model.step += int(done)
             except BaseException:
                 self._restore(0)

@@ -487,6 +487,41 @@ def test_a_gradient_that_its_penalty_makes_too_large_is_told():
         model.gradients([[0.0]], [0.0])
 
 
+def test_a_gradient_that_is_too_large_is_told():
+    model = fn.Model([fn.Input(1), fn.Dense(1, kernel_initializer="zeros")])
+    model.compile("sgd", "mse")
+    with pytest.raises(FloatingPointError, match=r"the gradient of dense_1\.W is too large for float32; expected"):
+        model.gradients([[1e30]], [1e10])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("cause", ["penalty", "rows"])
+def test_a_loss_that_is_infinite_as_a_sum_alone_is_told(cause, threads):
+    """Each row's loss is finite, and so are the gradient and the new weights."""
+    X, y = np.zeros((40, 1)), np.zeros(40)
+    model = fn.Model([fn.Input(1), fn.Dense(1, kernel_regularizer=fn.L2(1.0))], dtype="float64", seed=0)
+    model.compile(fn.SGD(1e-3, momentum=0.9), "mse", threads=threads)
+    for _ in range(4):  # the last ones by the short way
+        model.train_on_batch(X, y)
+    if cause == "penalty":
+        model.layers[1].W = [[1e200]]
+    else:
+        y += 1e154
+    before, slots = model.arenas.parameters.copy(), model.arenas.slots[0].copy()
+    for call in (
+        lambda: model.train_on_batch(X, y),
+        lambda: model.fit(X, y, batch_size=8, epochs=3),
+        lambda: model.fit(X, y, batch_size=40),
+        lambda: model.evaluate(X, y),
+        lambda: model.gradients(X, y),
+    ):
+        with pytest.raises(FloatingPointError):
+            call()
+        assert model.step == 4
+        np.testing.assert_array_equal(model.arenas.parameters, before)
+        np.testing.assert_array_equal(model.arenas.slots[0], slots)
+
+
 def test_get_and_set_weights():
     X, y = two_classes()
     model = network()
