@@ -10,7 +10,7 @@ import numpy as np
 
 from . import checks
 from .checks import shown
-from .layers import Dense, Dropout, Input, Layer
+from .layers import Activation, Dense, Dropout, Input, Layer
 from .own_functions import ActivationFunction
 from .regularizers import Penalty
 from .settings import Checked, check_rounded
@@ -85,7 +85,8 @@ def named(layers: Iterable[Layer]) -> list[Layer]:
         raise ValueError(f"layers begins with {first}; expected Input(columns of X) as the first layer")
     if not any(isinstance(layer, Dense) for layer in chain):
         raise ValueError("layers has no Dense layer, so there is nothing to train; expected at least one")
-    if isinstance(chain[-1], Dropout):
+    last = [layer for layer in chain if not isinstance(layer, Activation) or layer.activation != "linear"][-1]
+    if isinstance(last, Dropout):
         raise ValueError("layers ends with a Dropout, which would drop outputs; expected it between other layers")
     counts: dict[str, int] = {}
     for layer in chain:

@@ -211,6 +211,10 @@ BAD_CONSTRUCTION = {
     "Input late": (lambda: fn.Model([fn.Dense(2), fn.Input(2)]), "layers[1] is a second Input"),
     "no Dense": (lambda: fn.Model([fn.Input(2), fn.Activation("relu")]), "no Dense layer"),
     "Dropout last": (lambda: fn.Model([fn.Input(2), fn.Dense(2), fn.Dropout(0.5)]), "layers ends with a Dropout"),
+    "Dropout last but for nothing": (
+        lambda: fn.Model([fn.Input(2), fn.Dense(2, "tanh"), fn.Dropout(0.5), fn.Activation("linear")]),
+        "layers ends with a Dropout",
+    ),
     "no layer": (lambda: fn.Model([fn.Input(2), 10]), "layers[1] is 10; expected a layer"),
     "a single layer": (lambda: fn.Model(fn.Dense(2)), "expected a list of layers"),
     "a layer twice": (lambda: fn.Model([fn.Input(2)] + [fn.Dense(2)] * 2), "is in the list twice"),
