@@ -51,7 +51,7 @@ class Schedule(Closed):
     def __call__(self, steps: Any) -> np.ndarray:
         """The rates, (steps,) of float64. Raises a ValueError where one is negative or not finite."""
         steps = np.asarray(steps, np.int64)
-        rates = np.asarray(self.rates(steps), np.float64)
+        rates = np.array(self.rates(steps), np.float64, order="C")  # the engine reads one number after the other
         if rates.shape != steps.shape:
             raise ValueError(
                 f"{self!r} gives rates of shape {rates.shape} for steps of shape {steps.shape}; expected a rate a step"

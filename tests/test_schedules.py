@@ -191,6 +191,18 @@ def test_the_engine_takes_the_rate_of_each_step(epochs, watched):
     assert model.layers[1].W[0, 0] == pytest.approx(np.prod(1 - 2 * schedule(range(12))), rel=1e-12)
 
 
+@pytest.mark.parametrize("view", [np.flip, lambda rates: np.broadcast_to(rates[:1], rates.shape)])
+def test_rates_may_be_a_view_of_another_array(view):
+    class OfOnesOwn(fn.Schedule):
+        def rates(self, steps):
+            return view(np.linspace(0.1, 0.3, len(steps)))
+
+    model, X, y = quadratic()
+    model.compile(fn.SGD(OfOnesOwn()), "mse")
+    model.fit(X, y, batch_size=2, epochs=1)
+    assert model.layers[1].W[0, 0] == pytest.approx(np.prod(1 - 2 * view(np.array([0.1, 0.3]))), rel=1e-12)
+
+
 def test_a_schedule_without_a_length_begins_with_each_fit():
     model, X, y = quadratic()
     model.compile(fn.SGD(fn.CosineDecay(0.3)), "mse")
