@@ -114,6 +114,8 @@ def number(
     below: float = math.inf,
 ) -> float:
     """``value`` as a float if it is finite, at least ``least`` or above ``above``, and so on."""
+    if type(value) is float and least <= value <= most and above < value < below and math.isfinite(value):
+        return value
     bounds = [
         f"{word} {bound:g}"
         for word, bound in (("at least", least), ("above", above), ("at most", most), ("below", below))

@@ -11,6 +11,7 @@ from . import checks
 from .callbacks import Callback
 from .checks import nearest, shown
 from .history import number_text
+from .settings import of_fastnn
 from .training import Trainer, curves, logs
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
     # Whether somebody wants to hear of each epoch before the next one begins.
     watched = callbacks.callbacks or end_epoch.validate or progress.lines or trainer.kept is not None
     trainer.undisturbed = not callbacks.touching
+    by_rows = [metric for metric in model.metrics if metric.by_rows]
     batch, last, pending = 0, epochs * batches, np.empty((0, 0))
     while batch < last and not trainer.converged:
         stops = model.stop_training  # another thread may set it, and an epoch that has begun comes to its end
@@ -97,8 +99,7 @@ def run_fit(trainer: Trainer, end_epoch: EndOfEpoch) -> None:
             raise
         pending = np.concatenate((pending, results)) if len(pending) else results
         if callbacks.by_batch:
-            by_rows = [metric for metric in model.metrics if metric.by_rows]
-            found = logs(curves(model.loss, by_rows, results[-1:], trainer.examples.t))
+            found = logs(curves(model.loss, by_rows, results[-1:].T.tolist(), trainer.examples.t))
             trainer.tell(callbacks, "on_train_batch_end", start % batches, found)
             trainer.snapshot.take(batch, model.step)
         if end_epoch.finished < batch // batches:
@@ -141,7 +142,8 @@ class Callbacks:
                 raise TypeError(
                     f"callbacks[{index}] is {shown(callback)}; expected an object with on_epoch_end(epoch, logs)"
                 )
-            for name in dir(callback) if isinstance(callback, Callback) else ():
+            names = vars(callback) if of_fastnn(type(callback)) else dir(callback)
+            for name in names if isinstance(callback, Callback) else ():
                 if name.startswith("on_") and name not in self.METHODS and callable(getattr(callback, name)):
                     hint = nearest(name, self.METHODS) or f"; expected one of {', '.join(self.METHODS)}"
                     raise ValueError(f"callbacks[{index}] has {name}, which is never called{hint}")
@@ -152,10 +154,13 @@ class Callbacks:
         self.calls: dict[str, list[Callable[..., None]]] = {method: [] for method in self.METHODS}
         nothing = [getattr(Callback, method, None) for method in self.METHODS if method != "set_model"]
         for index, callback in enumerate(self.callbacks):
+            ours = of_fastnn(type(callback))  # whose methods are known to take what they are called with
             for method, functions in self.calls.items():
                 function = getattr(callback, method, None)
                 if callable(function) and getattr(function, "__func__", self) not in nothing:
-                    functions.append(checks.function(f"callbacks[{index}].{method}", function, self.METHODS[method]))
+                    if not (ours and getattr(function, "__self__", None) is callback):
+                        checks.function(f"callbacks[{index}].{method}", function, self.METHODS[method])
+                    functions.append(function)
         self.by_batch = bool(self.calls["on_train_batch_end"])
 
     def __enter__(self) -> Callbacks:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,27 +35,25 @@ def evaluate(
     """
     whole = not all(metric.by_rows for metric in model.metrics)
     kept = np.empty((len(examples), model.outputs), model.dtype) if whole else None
-    parts = infer(model, runner, examples, None, kept, interrupt, progress)
-    means = np.concatenate(parts).sum(axis=0) / len(examples)
-    means[0] += penalty(model, runner)
-    if not np.isfinite(means[0]):
+    sums, rows = infer(model, runner, examples, None, kept, interrupt, progress).sum(axis=0), len(examples)
+    loss, *means = [total / rows for total in sums.tolist()]
+    if runner.plan.penalized:
+        loss += penalty(model, runner)
+    if not math.isfinite(loss):
         raise FloatingPointError(
-            f"the loss on {action} is {means[0]}: the outputs of the model, or its weights, are not finite or too large"
+            f"the loss on {action} is {loss}: the outputs of the model, or its weights, are not finite or too large"
             f"{suspects(model)}"
         )
-    return logs(curves(model.loss, model.metrics, means[None], examples.t, kept))
+    return logs(curves(model.loss, model.metrics, [[loss], *([mean] for mean in means)], examples.t, kept))
 
 
 def penalty(model: Model, runner: Any) -> float:
     """What the regularizers of the trained layers add to the loss."""
     from .slow_path import SlowPath
 
-    plan = runner.plan
-    if not any(parameter.penalized for parameter in plan.parameters):
-        return 0.0
     if hasattr(runner, "fetch"):  # the parameters, from a GPU
         runner.fetch()
-    return SlowPath(plan, model.arenas).penalty_of_all()
+    return SlowPath(runner.plan, model.arenas).penalty_of_all()
 
 
 def infer(
@@ -67,26 +65,29 @@ def infer(
     interrupt: DeferredInterrupt | None = None,
     progress: Progress | None = None,
     look: bool = False,
-) -> list[np.ndarray]:
+) -> np.ndarray:
     """Take all rows forward, in slices of about ``SLICE_SECONDS``; returns the engine's results.
 
     outputs : (rows, outputs), gets the predictions; or None, to evaluate examples: kept then gets their outputs; look :
     raise a ValueError where an input is not finite, which nobody has looked for, and which the CPU's engine can.
     """
-    plan, parts, done = runner.plan, [], 0
+    plan, parts, done, total = runner.plan, [], 0, len(rows)
     x = rows.x if isinstance(rows, Examples) else rows
-    call = partial(runner.infer, look=True) if look else runner.infer
-    whole, count = slice(0, len(x)), 16 * plan.block  # a first guess, until a slice has been measured
-    while done < len(x):
+    options = {"look": True} if look else {}
+    count = 16 * plan.block  # a first guess, until a slice has been measured
+    while done < total:
         if not rows.direct:
             count = min(count, max(plan.block, x.block_rows // plan.block * plan.block))
-        part = slice(done, min(done + count, len(x)))
-        section = rows if part == whole else rows.part(part)
-        arrays = section.ready() if isinstance(section, Examples) else (section.ready(),)
+        size = min(count, total - done)
+        section, outputs_there, kept_there = rows, outputs, kept
+        if size < total:
+            part = slice(done, done + size)
+            section = rows.part(part)
+            outputs_there, kept_there = (None if array is None else array[part] for array in (outputs, kept))
+        read = section.data if isinstance(section, Examples) else Data(section.ready())
         started = time.perf_counter()
-        workers = choose_workers(model.threads, plan.forward_flops(len(section)))
-        outputs_there, kept_there = (None if array is None else array[part] for array in (outputs, kept))
-        status, results = call(Data(*arrays), outputs_there, workers, kept_there)
+        workers = choose_workers(model.threads, plan.forward_flops(size))
+        status, results = runner.infer(read, outputs_there, workers, kept_there, **options)
         if status == NOT_FINITE and look:
             x.check_finite(MISSING)  # which says where
         if status != OK and (status != NOT_FINITE or look):
@@ -94,11 +95,12 @@ def infer(
         if status == NOT_FINITE:
             results[:, 0] = np.nan
         parts.append(results)
-        done += len(section)
+        done += size
         if interrupt is not None:
             interrupt.check()
         if progress is not None:
-            progress.show(done / len(x), f"{done:,} of {len(x):,} rows")
-        seconds = max(1e-6, time.perf_counter() - started)
-        count = max(plan.block, int(len(section) * min(8.0, SLICE_SECONDS / seconds)) // plan.block * plan.block)
-    return parts
+            progress.show(done / total, f"{done:,} of {total:,} rows")
+        if done < total:
+            seconds = max(1e-6, time.perf_counter() - started)
+            count = max(plan.block, int(size * min(8.0, SLICE_SECONDS / seconds)) // plan.block * plan.block)
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]

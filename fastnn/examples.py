@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from . import data, dispatch
 from .checks import number, shown, warn
 from .data import Rows
+from .kernels.conventions import Data
 from .layers import Dense
 from .losses import BinaryCrossEntropy, ClassLoss, CrossEntropy, Loss, LossFunction
 
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 #: Steps of a number's type within a column's standard deviation below which its differences are blurred; and as many of
 #: 64 bits below which they are roundings themselves.
 SPREAD, ROUNDED = 10, 64
+
+#: A column's range, as a share of its largest number, from which on its differences are not blurred: of so few rows the
+#: deviation is a 32nd of it at least.
+SURELY = 1e-4
 
 #: How far beyond what the last activation yields targets may lie, as a share of their range.
 BEYOND = 0.05
@@ -51,14 +57,15 @@ class Examples:
         """Whether the engine can read the arrays themselves."""
         return self.x.direct and self.t.direct
 
+    @cached_property
+    def data(self) -> Data:
+        """The same as the engine reads it."""
+        return Data(self.x.ready(), self.t.ready(), self.weights)
+
     def part(self, rows: slice) -> Examples:
         """The rows ``rows``, without a copy."""
         weights = None if self.weights is None else self.weights[rows]
         return Examples(self.x.part(rows), self.t.part(rows), weights)
-
-    def ready(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """(inputs, targets, weights) as the engine reads them."""
-        return self.x.ready(), self.t.ready(), self.weights
 
     def take(self, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """The same of the rows ``rows``, as contiguous arrays."""
@@ -160,6 +167,9 @@ def look_at_digits(rows: Rows) -> None:
         return
     array = rows.given[:: max(1, len(rows) // SAMPLE)].reshape(-1, rows.width)
     with np.errstate(all="ignore"):
+        low, high = array.min(axis=0).astype(np.float64), array.max(axis=0).astype(np.float64)
+        if (high - low >= SURELY * np.maximum(high, -low)).all():
+            return
         largest, deviation = np.abs(array).max(axis=0), array.std(axis=0)
         steps = np.spacing(largest.astype(rows.dtype))
         differs = deviation > ROUNDED * np.spacing(largest.astype(np.float64))
@@ -253,8 +263,9 @@ def compare_targets(model: Model, training: Examples, validation: Examples) -> N
         fault = f"the rows are sorted by {'class' if classes else 'y'}"
     if classes:
         labels = (data.labels_of(part.t) for part in (validation, training))
-        found, known = ((part > 0.5 if yes_or_no else part).astype(np.int64) for part in labels)
-        missing = np.setdiff1d(found, known)
+        classes_of = ((part > 0.5 if yes_or_no else part).astype(np.int64) for part in labels)
+        found, known = (np.bincount(part, minlength=max(2, model.outputs)) for part in classes_of)
+        missing = np.flatnonzero((found > 0) & (known == 0))
         fault = f"no row before them is of class {missing[0]}" if len(missing) else fault
     if fault:
         warn(

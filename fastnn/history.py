@@ -59,13 +59,14 @@ class History(dict[str, list[float]]):
 
         What is missing in an epoch is NaN there, so all curves are of one length.
         """
-        epochs = max(map(len, curves.values()), default=0)
         if self.keys() != curves.keys():
-            before = self.epochs
+            before, missing = self.epochs, [math.nan] * max(map(len, curves.values()), default=0)
             for key in curves:
-                self.setdefault(key, [math.nan] * before)
+                if key not in self:
+                    self[key] = [math.nan] * before
+            curves = {key: curves.get(key, missing) for key in self}
         for key, curve in self.items():
-            curve.extend(curves[key] if key in curves else [math.nan] * epochs)
+            curve.extend(curves[key])
 
     def to_dict(self) -> dict[str, list[float]]:
         """A copy of the curves."""

@@ -183,6 +183,11 @@ class Plan:
         return None
 
     @cached_property
+    def penalized(self) -> bool:
+        """Whether a regularizer belongs to one of its parameters."""
+        return any(parameter.penalized for parameter in self.parameters)
+
+    @cached_property
     def block(self) -> int:
         """Rows that go through all layers together."""
         row = self.item_size * max(1, self.columns + self.derivative_columns)

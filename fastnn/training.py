@@ -71,7 +71,7 @@ class Snapshot:
             self.runner.forget()
         else:
             for copy, array in zip(self.copies, self.arrays, strict=True):
-                np.copyto(copy, array)
+                copy[...] = array
         self.place, self.time = (batch, step), time.monotonic()
 
     def restore(self) -> None:
@@ -141,7 +141,7 @@ class Trainer:
         whole_epochs = not all(metric.by_rows for metric in model.metrics)
         self.kept = np.empty((self.rows, model.outputs), model.dtype) if whole_epochs else None
         #: What the engine reads, where it can read the arrays themselves.
-        self.data = Data(*examples.ready()) if examples.direct else None
+        self.data = examples.data if examples.direct else None
         self.first_epoch, self.first_step = model.epoch, model.step
         self.rate = model.optimizer.learning_rate
         self.threads, choice = model.threads, model.worker_choice(self.step_flops)
@@ -315,21 +315,28 @@ class Trainer:
             ahead = self.kept is None and last > (epoch + 1) * self.batches
             epochs = max(1, ORDER_LENGTH // self.rows) if ahead else 1
             end = min(last, (epoch + epochs) * self.batches)
-            order = self._order(epoch, -(-end // self.batches) - epoch)
-            data, kept, begin = self.data, self.kept, within
+            before, order = self._orders(epoch, -(-end // self.batches) - epoch)
+            data, kept, begin = self.data, self.kept, first - before * self.batches
         else:
             most = max(1, self.examples.x.block_rows // self.batch_size)
             end = min(last, (epoch + 1) * self.batches, first + most)
             rows = slice(within * self.batch_size, (within + end - first) * self.batch_size)
-            chosen = self._order(epoch, 1)
+            chosen = self._order(epoch)
             data = Data(*self.examples.take(rows if chosen is None else chosen[rows]))
             kept, order, begin = None if self.kept is None else self.kept[rows], None, 0
         return end, (data, order, self.batch_size, begin, begin + end - first), kept
 
-    def _order(self, epoch: int, epochs: int) -> np.ndarray | None:
-        """The row numbers of ``epochs`` epochs from ``epoch`` on, or None where rows stay in order."""
+    def _order(self, epoch: int) -> np.ndarray | None:
+        """The row numbers of an epoch, or None where rows stay in order."""
+        first, order = self._orders(epoch, 1)
+        return None if order is None else order[(epoch - first) * self.rows :][: self.rows]
+
+    def _orders(self, epoch: int, epochs: int) -> tuple[int, np.ndarray | None]:
+        """(the first epoch, row numbers) of some epochs, of ``epochs`` from ``epoch`` on at least; None where rows stay
+        in order.
+        """
         if not self.shuffle:
-            return None
+            return epoch, None
         first, order = self.orders
         if not first <= epoch <= first + len(order) // self.rows - epochs:
             from .kernels.random import shuffled_order
@@ -339,7 +346,7 @@ class Trainer:
             for number, part in enumerate(order.reshape(ahead, -1)):
                 shuffled_order(part, self.model.seed, self.first_epoch + epoch + number)
             self.orders = first, order
-        return order[(epoch - first) * self.rows : (epoch - first + epochs) * self.rows]
+        return first, order
 
     def _restore(self, batch: int) -> None:
         """Bring the model back to where it was before ``batch``: from the snapshot, by training again."""
@@ -367,26 +374,26 @@ class Trainer:
 
         results : (epochs, batches, 1 + metrics), those of their batches.
         """
-        order = self._order(epoch, 1) if self.kept is not None else None
+        order = self._order(epoch) if self.kept is not None else None
         means = self.shares @ results if self.batches > 1 else results[:, 0]
-        return curves(self.model.loss, self.model.metrics, means, self.examples.t, self.kept, order)
+        return curves(self.model.loss, self.model.metrics, means.T.tolist(), self.examples.t, self.kept, order)
 
 
 def curves(
     loss: Loss | None,
     metrics: Sequence[Metric],
-    means: np.ndarray,
+    means: list[list[float]],
     t: Rows,
     kept: np.ndarray | None = None,
     order: np.ndarray | None = None,
 ) -> dict[str, list[float]]:
     """The loss and the metrics of some epochs by name.
 
-    means : (epochs, 1 + metrics), over rows, of those that have one; kept : the outputs of a single epoch, which the
-    others look at.
+    means : over rows, of each epoch, of the loss and of those metrics that have one; kept : the outputs of a single
+    epoch, which the others look at.
     """
-    losses, *columns = means.T.tolist()
-    found, of_rows = {"loss": losses}, iter(columns)
+    of_rows = iter(means)
+    found = {"loss": next(of_rows)}
     y_true = None
     for metric in metrics:
         if metric.by_rows:

@@ -34,7 +34,8 @@ def choose_workers(threads: int | None, flops: int) -> int:
     threads : the user's choice, taken as it is; None: the environment variable ``FASTNN_THREADS`` taken as
     it is, or else as many as pay for themselves, at most one a core. The result does not depend on it.
     """
-    return asked_for(threads) or max(1, min(cores(), flops // FLOPS_PER_WORKER))
+    asked, paying = asked_for(threads), flops // FLOPS_PER_WORKER
+    return asked or (min(cores(), paying) if paying > 1 else 1)  # to ask for the cores takes microseconds
 
 
 class WorkerChoice:

@@ -1,6 +1,7 @@
 """What the library and the kernels agree on. Importing this imports no compiler."""
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,11 @@ class Data:
 
     def __init__(self, inputs: np.ndarray, targets: np.ndarray | None = None, weights: np.ndarray | None = None):
         self.inputs, self.targets, self.weights = inputs, targets, weights
+
+    @cached_property
+    def form(self) -> tuple[Any, ...]:
+        """What an engine's records have of it beside the addresses."""
+        return len(self.inputs), self.inputs.strides, self.weights is None
 
     @cached_property
     def addresses(self) -> tuple[int, int, int]:

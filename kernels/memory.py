@@ -17,11 +17,16 @@ from .conventions import CACHE_LINE
 from .jit import COMPILED, PLAN_SIGNATURE, at_address, formula
 
 
+def place_of(array: np.ndarray) -> int:
+    """``array.ctypes.data`` of an array of our own, C-contiguous, that can be written to, in a third of the time."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(array))
+
+
 def aligned_zeros(length: int, real) -> np.ndarray:
     """A zeroed flat array of ``length`` numbers of type ``real`` that begins at a cache line."""
     size = length * np.dtype(real).itemsize
     memory = np.zeros(size + CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % CACHE_LINE
+    start = -place_of(memory) % CACHE_LINE
     return memory[start : start + size].view(real)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..jit import COMPILED, address, c_function
 from ..layout import ABORTED, OK
-from ..memory import CACHE_LINE, aligned_zeros, call, vector
+from ..memory import CACHE_LINE, aligned_zeros, call, place_of, vector
 from .workers import abort, load_acquire, pause, spin, store_release, take_core
 
 # A box, the memory between a thread and its caller: two cache lines, of which each writes one.
@@ -96,8 +96,7 @@ class Hand:
     def begin(self, function, run, program, rank, size, sync, taken):
         """Begin ``function(run, program, rank, size)``; taken : the cores of the workers that run already."""
         self.sync, self.taken = sync, taken
-        addresses = run.ctypes.data, program.ctypes.data
-        self.box[FUNCTION : SYNC + 1] = function, *addresses, rank, size, sync.ctypes.data
+        self.box[FUNCTION : SYNC + 1] = function, place_of(run), place_of(program), rank, size, place_of(sync)
         c_function(post)(self.address, int(self.box[POSTED]) + 1, 0, 0)
         self.ring()
 
@@ -109,8 +108,9 @@ class Hand:
 
     def ring(self):
         """Wake the thread to look into the box."""
-        with contextlib.suppress(RuntimeError):  # somebody has rung already
-            self.bell.release()
+        if self.bell.locked():  # else somebody has rung already
+            with contextlib.suppress(RuntimeError):  # or does just now
+                self.bell.release()
 
     def _live(self):
         done = 0
@@ -188,7 +188,7 @@ def run_together(function, runs, program, sync):
         take_core(taken)
         for rank, hand in enumerate(hands, 1):
             hand.begin(address(function), runs[rank], program, rank, size, sync, taken)
-        statuses.append(c_function(function)(runs[0].ctypes.data, program.ctypes.data, 0, size))
+        statuses.append(c_function(function)(place_of(runs[0]), place_of(program), 0, size))
         if statuses[0] != OK:
             abort(sync)
     except BaseException:

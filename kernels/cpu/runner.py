@@ -19,7 +19,7 @@ from ..layout import (
     PROGRAM_FIELDS,
     RUN_FIELDS,
 )
-from ..memory import CACHE_LINE, aligned_zeros
+from ..memory import CACHE_LINE, aligned_zeros, place_of
 from ..random import shuffled_order
 from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, pieces, rows, updates
 from .crew import post, run_together, serve, wait
@@ -110,7 +110,7 @@ class Runner:
         self.records = np.zeros(RUN_FIELDS + PROGRAM_FIELDS, np.int64)
         self.run, self.program = self.records[:RUN_FIELDS], self.records[RUN_FIELDS:]
         self.addresses = self.run.ctypes.data, self.program.ctypes.data
-        #: The records of the last call of the plan's operations by their name, each with the form of its data.
+        #: The records of the last call of the plan's operations by their name, each with the form of that call.
         self.filled: dict[str, tuple[tuple, np.ndarray]] = {}
 
     # Making the records.
@@ -341,10 +341,12 @@ class Runner:
             program[at.METRIC_COUNT] = len(plan.metrics)
         return program
 
-    def _program(self, data, kept, name, with_loss, gathered):
+    def _make_records(self, name, data, kept, look, with_loss=True, gathered=False):
+        """Make the records of the next call those of the plan's operations ``name`` on ``data``."""
         if name not in self.fixed_programs:
             self.fixed_programs[name] = self._fixed_program(name, with_loss)
-        program = self.fixed_programs[name].copy()
+        program = self.program
+        self.run[:], program[:] = self._run_record(data, kept), self.fixed_programs[name]
         program[at.ROWS] = len(data.inputs)
         if with_loss and data.weights is not None:
             program[at.WEIGH] = address(rows.plan_weigh_rows(self.real))
@@ -353,20 +355,19 @@ class Runner:
         item = data.inputs.itemsize
         if gathered or data.inputs.strides != (item * self.plan.inputs, item):
             program[at.GATHER] = address(gather.plan_gather(self.real))
-        return program
+        if look:
+            program[at.LOOK] = address(rows.plan_look_at_rows(self.real))
 
-    def _fill_records(self, name, data, kept, with_loss=True, gathered=False):
-        """Make the records of the next call those of the plan's operations ``name`` on ``data``; they are made anew
-        where its form is.
+    def _recall(self, name, form):
+        """Make the records of the next call those of the last one of the plan's operations ``name``, but for what each
+        call puts there, if that was of the same ``form``; else say that they have to be made anew.
         """
-        form = len(data.inputs), data.inputs.strides, data.weights is None, kept is None, gathered
         known, records = self.filled.get(name, (None, None))
         if form != known:
-            program = self._program(data, kept, name, with_loss, gathered)
-            records = np.concatenate((self._run_record(data, kept), program))
-            self.filled[name] = form, records
+            self.filled.pop(name, None)  # Ctrl-C may end the making anywhere
+            return False
         self.records[:] = records
-        self._point(self.run, data, kept)
+        return True
 
     # Running.
 
@@ -422,17 +423,32 @@ class Runner:
         infinite or not a number.
         """
         batch_size, first_batch, last_batch = batches
+        form = *data.form, kept is None, order is None, batch_size, workers, tolerance >= 0, look
+        if not self._recall("operations", form):
+            self._make_training_records(data, order, batch_size, workers, kept, tolerance, look)
+            self.filled["operations"] = form, self.records.copy()
+        run, program = self.run, self.program
+        self._point(run, data, kept)
+        self.norm_limits[1] = tolerance
+        program[at.ROW_ORDER] = 0 if order is None else place_of(order)
+        program[at.FIRST_BATCH], program[at.LAST_BATCH] = first_batch, last_batch
+        program[at.RATES], program[at.RESULTS] = place_of(rates), place_of(results)
+        if saved is not None:
+            program[at.SAVED] = place_of(saved)
+            program[at.ARENA_LINES] = saved.strides[0] // CACHE_LINE
+
+    def _make_training_records(self, data, order, batch_size, workers, kept, tolerance, look):
+        """Make the records what they are in all trainings of one form, and the room that these need."""
         capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
         turn_rows = self.turn_rows(batch_size, workers)
         part_count = -(-capacity // part_rows) if part_rows else 0
         pieces_bytes = self._mark_products(part_rows or batch_size, part_rows > 0, workers)
         self._reserve(capacity, workers, part_count, turn_rows * workers or capacity, pieces_bytes)
-        self._fill_records("operations", data, kept, gathered=order is not None)
+        self._make_records("operations", data, kept, look, gathered=order is not None)
         run, program = self.run, self.program
         if tolerance >= 0 or self.plan.clip_norm < np.inf:
             program[at.NORM] = address(penalties.plan_squared_norms(self.real))
             program[at.NORM_COUNT] = len(self.norms)
-            self.norm_limits[1] = tolerance
             program[at.NORM_LIMITS] = self.norm_limits.ctypes.data
         if self.whole:  # one block, in which all workers meet
             program[at.BLOCK] = capacity
@@ -441,13 +457,6 @@ class Runner:
             program[at.FORM_PARTS] = address(parts.form_parts)
             program[at.COMBINE] = address(parts.plan_combine(self.real))
             program[at.TURN_ROWS] = turn_rows
-        program[at.ROW_ORDER] = 0 if order is None else order.ctypes.data
-        program[at.FIRST_BATCH], program[at.LAST_BATCH] = first_batch, last_batch
-        program[at.RATES], program[at.RESULTS] = rates.ctypes.data, results.ctypes.data
-        program[at.LOOK] = address(rows.plan_look_at_rows(self.real)) if look else 0
-        if saved is not None:
-            program[at.SAVED] = saved.ctypes.data
-            program[at.ARENA_LINES] = saved.strides[0] // CACHE_LINE
 
     def rooms(self):
         """What prepared records point to, beside their call's own arrays: they are valid while this stays the same."""
@@ -474,14 +483,16 @@ class Runner:
             if look:
                 shorter.append(partial(rows.plan_look_at_rows, self.real))
             self._compile_ahead(name, evaluating, [infer], shorter)
-        capacity = workers * min(self.plan.block, len(data.inputs))
-        self._reserve(capacity, workers, 0, capacity)
-        self._fill_records(name, data, kept, evaluating)
-        run, program = self.run, self.program
+        form = *data.form, kept is None, workers, look
+        if not self._recall(name, form):
+            capacity = workers * min(self.plan.block, len(data.inputs))
+            self._reserve(capacity, workers, 0, capacity)
+            self._make_records(name, data, kept, look, evaluating)
+            self.filled[name] = form, self.records.copy()
+        self._point(self.run, data, kept)
         results = np.zeros((blocks, 1 + len(self.plan.metrics)))
-        program[at.RESULTS] = results.ctypes.data
-        run[at.OUTPUT] = 0 if evaluating else outputs.ctypes.data
-        program[at.LOOK] = address(rows.plan_look_at_rows(self.real)) if look else 0
+        self.program[at.RESULTS] = place_of(results)
+        self.run[at.OUTPUT] = 0 if evaluating else outputs.ctypes.data
         return self._call(infer, workers), results
 
     def inference_state(self):
@@ -505,7 +516,7 @@ class Runner:
         self.scales[:] = FIRST_SCALE
         if size > 1:
             sync = new_sync(size)
-            program[at.SYNC] = sync.ctypes.data
+            program[at.SYNC] = place_of(sync)
             runs = [run, *(run.copy() for _ in range(1, size))]
             for rank, record in enumerate(runs):
                 record[at.WORKSPACE] += rank * self.workspace.strides[0]
