@@ -398,10 +398,10 @@ def test_targets_of_the_host_beside_inputs_on_a_gpu_are_converted_whole(dtype, m
     monkeypatch.setattr("fastnn.examples.inputs", lambda model, name, value: there)
     found = examples.checked(network(dtype=dtype), "fit", X, y)
     assert found.direct
-    inputs, targets, _ = found.ready()
+    inputs, targets = found.data.inputs, found.data.targets
     assert inputs is there.array and targets.dtype == dtype and np.array_equal(targets[:, 0], y)
     part = found.part(slice(3, 9))
-    assert part.direct and np.array_equal(part.ready()[1][:, 0], y[3:9])
+    assert part.direct and np.array_equal(part.data.targets[:, 0], y[3:9])
 
 
 def test_integers_truth_values_and_one_hot_targets():

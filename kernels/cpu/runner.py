@@ -302,13 +302,12 @@ class Runner:
         run[at.PARTS], run[at.PART_LENGTH] = self.parts.ctypes.data, self.plan.length
         return run
 
-    def _run_record(self, data, kept=None):
-        """The run record of a call on ``data``, at step 0 with the seed 0."""
+    def _run_record(self, data):
+        """The run record of calls on ``data`` and other arrays of its form, at step 0 with the seed 0."""
         if self.fixed_run is None:
             self.fixed_run = self._fixed_run_record()
         run = self.fixed_run.copy()
         run[at.SOURCE_ROW_STRIDE], run[at.SOURCE_COLUMN_STRIDE] = data.inputs.strides
-        self._point(run, data, kept)
         return run
 
     def _point(self, run, data, kept):
@@ -341,12 +340,12 @@ class Runner:
             program[at.METRIC_COUNT] = len(plan.metrics)
         return program
 
-    def _make_records(self, name, data, kept, look, with_loss=True, gathered=False):
+    def _make_records(self, name, data, kept, with_loss=True, gathered=False):
         """Make the records of the next call those of the plan's operations ``name`` on ``data``."""
         if name not in self.fixed_programs:
             self.fixed_programs[name] = self._fixed_program(name, with_loss)
         program = self.program
-        self.run[:], program[:] = self._run_record(data, kept), self.fixed_programs[name]
+        self.run[:], program[:] = self._run_record(data), self.fixed_programs[name]
         program[at.ROWS] = len(data.inputs)
         if with_loss and data.weights is not None:
             program[at.WEIGH] = address(rows.plan_weigh_rows(self.real))
@@ -355,8 +354,6 @@ class Runner:
         item = data.inputs.itemsize
         if gathered or data.inputs.strides != (item * self.plan.inputs, item):
             program[at.GATHER] = address(gather.plan_gather(self.real))
-        if look:
-            program[at.LOOK] = address(rows.plan_look_at_rows(self.real))
 
     def _recall(self, name, form):
         """Make the records of the next call those of the last one of the plan's operations ``name``, but for what each
@@ -423,9 +420,9 @@ class Runner:
         infinite or not a number.
         """
         batch_size, first_batch, last_batch = batches
-        form = *data.form, kept is None, order is None, batch_size, workers, tolerance >= 0, look
+        form = data.form, kept is None, order is None, batch_size, workers, tolerance >= 0
         if not self._recall("operations", form):
-            self._make_training_records(data, order, batch_size, workers, kept, tolerance, look)
+            self._make_training_records(data, order, batch_size, workers, kept, tolerance)
             self.filled["operations"] = form, self.records.copy()
         run, program = self.run, self.program
         self._point(run, data, kept)
@@ -433,18 +430,20 @@ class Runner:
         program[at.ROW_ORDER] = 0 if order is None else place_of(order)
         program[at.FIRST_BATCH], program[at.LAST_BATCH] = first_batch, last_batch
         program[at.RATES], program[at.RESULTS] = place_of(rates), place_of(results)
+        if look:
+            program[at.LOOK] = address(rows.plan_look_at_rows(self.real))
         if saved is not None:
             program[at.SAVED] = place_of(saved)
             program[at.ARENA_LINES] = saved.strides[0] // CACHE_LINE
 
-    def _make_training_records(self, data, order, batch_size, workers, kept, tolerance, look):
+    def _make_training_records(self, data, order, batch_size, workers, kept, tolerance):
         """Make the records what they are in all trainings of one form, and the room that these need."""
         capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
         turn_rows = self.turn_rows(batch_size, workers)
         part_count = -(-capacity // part_rows) if part_rows else 0
         pieces_bytes = self._mark_products(part_rows or batch_size, part_rows > 0, workers)
         self._reserve(capacity, workers, part_count, turn_rows * workers or capacity, pieces_bytes)
-        self._make_records("operations", data, kept, look, gathered=order is not None)
+        self._make_records("operations", data, kept, gathered=order is not None)
         run, program = self.run, self.program
         if tolerance >= 0 or self.plan.clip_norm < np.inf:
             program[at.NORM] = address(penalties.plan_squared_norms(self.real))
@@ -483,16 +482,18 @@ class Runner:
             if look:
                 shorter.append(partial(rows.plan_look_at_rows, self.real))
             self._compile_ahead(name, evaluating, [infer], shorter)
-        form = *data.form, kept is None, workers, look
+        form = data.form, kept is None, workers
         if not self._recall(name, form):
             capacity = workers * min(self.plan.block, len(data.inputs))
             self._reserve(capacity, workers, 0, capacity)
-            self._make_records(name, data, kept, look, evaluating)
+            self._make_records(name, data, kept, evaluating)
             self.filled[name] = form, self.records.copy()
         self._point(self.run, data, kept)
         results = np.zeros((blocks, 1 + len(self.plan.metrics)))
         self.program[at.RESULTS] = place_of(results)
         self.run[at.OUTPUT] = 0 if evaluating else outputs.ctypes.data
+        if look:
+            self.program[at.LOOK] = address(rows.plan_look_at_rows(self.real))
         return self._call(infer, workers), results
 
     def inference_state(self):
