@@ -30,7 +30,8 @@ def numbers(shape, real, seed=0):
 
 def product(a, b, start=0):
     """S + A·B in float64."""
-    return np.float64(start) + np.float64(a) @ np.float64(b)
+    start, a, b = (np.asarray(array, np.float64) for array in (start, a, b))  # np.float64(array) may be a number
+    return start + a @ b
 
 
 def error_bound(a, b, start, real):
