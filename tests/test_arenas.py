@@ -35,12 +35,12 @@ class Guarded:
 
 @st.composite
 def cases(draw):
-    width = st.integers(1, 40 if COMPILED else 5)
-    hidden = draw(st.lists(width, max_size=3))
+    activation, most = draw(st.sampled_from(["relu", "tanh", "softmax", "linear"])), 40 if COMPILED else 5
+    least = 2 if activation == "softmax" else 1
     return {
-        "inputs": draw(width),
-        "hidden": hidden,
-        "activation": draw(st.sampled_from(["relu", "tanh", "softmax", "linear"])),
+        "inputs": draw(st.integers(1, most)),
+        "hidden": draw(st.lists(st.integers(least, most), max_size=3)),
+        "activation": activation,
         "classes": draw(st.integers(2, 11)),
         "rows": draw(st.integers(1, 60 if COMPILED else 8)),
         "batch_size": draw(st.integers(1, 70)),
