@@ -4,7 +4,18 @@
 """
 
 import llvmlite.binding as llvm
+import numba
 from numba.core import codegen, config
+
+#: As in pyproject.toml: a checkout on the path may meet an older one. With 0.61 LLVM refuses the kernels' code.
+OLDEST_NUMBA = 0, 63
+
+_found = numba.version_info.short  # None, None of one that was built without its tags
+if None not in _found and _found < OLDEST_NUMBA:
+    raise ImportError(
+        f"fastnn needs Numba {OLDEST_NUMBA[0]}.{OLDEST_NUMBA[1]} or newer, but {numba.__version__} is installed: "
+        "python -m pip install --upgrade numba"
+    )
 
 #: Its family; neither : another one.
 X86 = llvm.get_process_triple().startswith(("x86", "i686", "amd64"))

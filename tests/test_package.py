@@ -161,6 +161,17 @@ def test_only_numpy_and_numba_are_required():
     assert {"bench", "cuda12", "cuda13", "dev", "docs", "plot", "test"} <= extras
 
 
+@pytest.mark.parametrize("newer", [-1, 0, None])
+def test_a_numba_that_is_too_old_is_refused(newer):
+    """As where fastnn is not installed, but on the path."""
+    major, minor = map(int, re.search(r"numba>=(\d+)\.(\d+)", str(PROJECT["project"]["dependencies"])).groups())
+    found = (None, None) if newer is None else (major, minor + newer)
+    code = f"import numba; numba.version_info = numba.version_info._replace(short={found}); import fastnn.kernels.jit"
+    result = run_python("-c", code, cwd=ROOT)
+    refused = f"ImportError: fastnn needs Numba {major}.{minor} or newer, but" in result.stderr
+    assert (result.returncode != 0, refused) == (newer == -1, newer == -1), result.stderr
+
+
 def test_installed_version_is_this_one():
     try:
         version = importlib.metadata.version("fastnn")
