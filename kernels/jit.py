@@ -99,7 +99,9 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         if paused:
-            if gc.get_freeze_count() == 0:  # all that is there becomes old, else it would be looked through at once
+            # All that is there becomes old, else it would be looked through at once. But not where somebody froze
+            # something (or Python 3.12, which begins so): that would be undone.
+            if gc.get_freeze_count() == 0:
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

@@ -309,6 +309,8 @@ def test_what_the_compiler_makes_is_old_at_once(freezes):
     """Else the collector, when it goes on, looks through all of it. What somebody froze stays frozen."""
     if freezes:
         gc.freeze()
+    elif gc.get_freeze_count() > 0:
+        pytest.skip("this Python begins with frozen objects, as 3.12.1 does")
     frozen = gc.get_freeze_count()
     try:
         with jit.collector_paused():
