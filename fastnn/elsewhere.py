@@ -72,7 +72,6 @@ OF_MODEL = {
     "input_gradients": "jacobian(X)",
     **dict.fromkeys(("lr", "learning_rate"), "optimizer.learning_rate"),
     "trainable": "layer.trainable = False for each of model.layers",
-    **dict.fromkeys(("cuda", "cpu"), 'to("cuda") or to("cpu")'),
     **dict.fromkeys(("trainable_variables", "variables"), "named_parameters() or get_weights()"),
     **dict.fromkeys(("get_config", "to_json", "save_model"), "save(path)"),
     "zero_grad": "nothing: fit and train_on_batch begin with new gradients",

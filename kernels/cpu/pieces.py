@@ -7,10 +7,11 @@ time of one in vector registers (AVX-512). And since the unit adds up 16 product
 are closer to the exact ones than if one product after the other were added in float32.
 
 To split a matrix takes as long as to multiply it with some 30 rows. So large layers gain in training, with batches of
-many rows (``of_pieces``); all else has vector registers alone (``gemm.py``). Where a user asks for less precision, two
-pieces of a number are taken, and three products, or one. What is smaller than float32's normal
-numbers counts as zero here, products of pieces too: sums below 1e-31 lose digits. Numbers from 3.396e38 on round up to
-infinity, and what is infinite yields NaN.
+many rows (``of_pieces``); all else has vector registers alone (``gemm.py``). Where a user asks for less precision, a
+number has two pieces, and the product of two sums three products, or one piece and one product.
+
+What is smaller than float32's normal numbers counts as zero here, products of pieces too: sums below 1e-31 lose digits.
+Numbers from 3.396e38 on round up to infinity, and what is infinite yields NaN.
 """
 
 import functools
