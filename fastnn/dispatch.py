@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 
-#: How the matrix products of a float32 model are computed on a GPU.
+#: How the matrix products of a float32 model are computed; a CPU has but some.
 PRECISIONS = ("float32", "3xtf32", "tf32", "bf16")
 
 #: The oldest CUDA that there is an extra for.
@@ -125,7 +125,10 @@ def check_plan(device: str, plan: Plan, precision: str) -> None:
     """Raise an error where a plan cannot run on ``device`` with this precision of the matrix products."""
     if precision != "float32":
         if plan.dtype != "float32":
-            raise ValueError(f'precision is {precision!r}, but the model\'s dtype is {plan.dtype}; expected "float32"')
+            raise ValueError(
+                f'precision is {precision!r}, but the model\'s dtype is {plan.dtype}; expected "float32", which leaves '
+                'it so, or a model with dtype="float32"'
+            )
         missing = missing_for_precision(device, precision)
         if missing is not None:
             raise ValueError(f'precision is {precision!r}, but {missing}; expected "float32"')
@@ -143,7 +146,10 @@ def missing_for_precision(device: str, precision: str) -> str | None:
 
         if precision not in pieces.PIECES:
             return "the model runs on the CPU, which has no such products"
-        return None if amx.available() else "the model runs on the CPU, and no matrix unit (AMX) is there for it"
+        if amx.available():
+            return None
+        why = "FASTNN_AMX is 0" if os.environ.get("FASTNN_AMX") == "0" else "no matrix unit (AMX) is there for it"
+        return f"the model runs on the CPU, and {why}"
     if simulated():
         return "the simulator has no tensor cores"
     from numba import cuda

@@ -249,10 +249,10 @@ class Model(ExplainsWrongCalls):
         optimizer : "sgd", "adam", "adamw" ... or an object; loss : "cross_entropy", "binary_cross_entropy", "mse" ...
         or an object; metrics : names, such as ["accuracy"], objects, or functions f(y_true, y_pred); device :
         "auto", "cpu", "cuda" or "cuda:1"; threads : how many workers on the CPU, by default as many as pay for
-        themselves (the result does not depend on it); precision : of the matrix products of a float32 model,
+        themselves (the result does not depend on it); precision : of the matrix products of a float32 model:
         "float32"; "tf32" or "bf16", which are faster, with 10 and 7 bits of the factors' fraction; or "3xtf32", which
-        is as accurate as float32. They need a GPU with tensor cores; "tf32" and "bf16" are also for training on a CPU
-        with a matrix unit (AMX), where "tf32" has 15 bits.
+        is as accurate as float32. All but the first need a GPU with tensor cores; "tf32" and "bf16" are also for
+        training large layers on a CPU with a matrix unit (AMX), where "tf32" has 15 bits.
 
         Raises a ValueError or TypeError that names the argument, or says why loss and last layer do not fit together,
         before anything changes; a RuntimeError where the device cannot be had, and during a fit or a compile of the
@@ -266,7 +266,7 @@ class Model(ExplainsWrongCalls):
         loss = losses.get("loss", loss)
         chosen = get_metrics("metrics", metrics)
         threads = check_threads("threads", threads)
-        precision = checks.choice("precision", precision, dispatch.PRECISIONS)
+        precision = checks.choice("precision", precision, dispatch.PRECISIONS, meant={"bfloat": "bf16"})
         plan = self._lower(loss, optimizer, (), self._expected_width(loss, chosen))
         device = dispatch.choose_device(device, plan)
         dispatch.check_plan(device, plan, precision)

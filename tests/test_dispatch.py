@@ -147,14 +147,34 @@ def test_a_driver_that_is_too_old(monkeypatch):
             "float32",
             "precision is '3xtf32', but the model runs on the CPU, which has no such products",
         ),
-        ("bf16", "cuda", "float64", "precision is 'bf16', but the model's dtype is float64"),
+        (
+            "bf16",
+            "cuda",
+            "float64",
+            "precision is 'bf16', but the model's dtype is float64; expected \"float32\", which leaves it",
+        ),
     ],
 )
 def test_a_precision_that_cannot_be(monkeypatch, precision, device, dtype, message):
+    monkeypatch.delenv("FASTNN_AMX", raising=False)
     monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: False)
     plan = fn.Model([fn.Input(2), fn.Dense(1)], seed=0, dtype=dtype).plan
     with pytest.raises(ValueError, match=message):
         dispatch.check_plan(device, plan, precision)
+
+
+def test_a_unit_that_is_switched_off_is_called_so(monkeypatch):
+    monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: False)
+    monkeypatch.setenv("FASTNN_AMX", "0")
+    with pytest.raises(
+        ValueError, match="precision is 'bf16', but the model runs on the CPU, and FASTNN_AMX is 0; exp"
+    ):
+        dispatch.check_plan("cpu", cpu_model().plan, "bf16")
+
+
+def test_bfloat16_is_called_bf16():
+    with pytest.raises(ValueError, match=r"precision is 'bfloat16'; .* did you mean 'bf16'"):
+        cpu_model().compile("sgd", "mse", precision="bfloat16")
 
 
 def test_tensor_cores_need_a_real_gpu_of_some_age(monkeypatch):
