@@ -6,6 +6,7 @@ import argparse
 import io
 import math
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -57,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--threads", type=int, help="workers (as many as pay for themselves)")
     command.add_argument("--data", type=Path, metavar="FILE.csv", help="a table with a header row, instead of digits")
     command.add_argument("--target", metavar="COLUMN", help="the column of --data to predict")
-    command.add_argument("--without", metavar="COLUMN", nargs="+", default=[], help="columns of --data to leave out")
+    command.add_argument(
+        "--without", metavar="COLUMN", nargs="+", action="extend", default=[], help="columns of --data to leave out"
+    )
     command.add_argument(
         "--task", choices=("classification", "regression"), help="what the target is for (by default a guess)"
     )
@@ -163,6 +166,9 @@ def run(options: argparse.Namespace) -> None:
             print(f"columns of text, as 0 and 1 for each text: {', '.join(table.texts)}")
         if table.gaps:
             print(f"gaps, filled with the mean of the training rows: {', '.join(table.gaps)}")
+        if table.counts:
+            ways = f"--without {shlex.join(table.counts)} leaves them out"
+            print(f"columns that count the rows: {', '.join(table.counts)} ({ways})")
     center, scale = 0.0, 1.0
     if task == "regression":
         center, scale = float(targets[training].mean()), float(targets[training].std()) or 1.0

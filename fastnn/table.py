@@ -7,7 +7,7 @@ import io
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from . import checks
 
 #: A column of text with at most this many different values, and a target of so few whole numbers, is taken for classes.
 MOST_CLASSES = 20
+
+#: A column of text may have more, up to this many, where each stands in so many rows on average.
+MOST_TEXTS, ROWS_OF_A_TEXT = 100, 20
 
 #: What stands in a column of numbers where one is missing, in lower case.
 GAPS = ("", "?", "na", "n/a", "nan", "null", "none")
@@ -41,6 +44,7 @@ class Table:
     delimiter: str = ","
     texts: tuple[str, ...] = ()  # the columns of text
     gaps: tuple[str, ...] = ()  # the columns of numbers that have gaps
+    counts: tuple[str, ...] = ()  # the columns that count the rows
 
 
 class UserError(Exception):
@@ -71,7 +75,7 @@ class Column:
 
     def inputs(self) -> list[np.ndarray]:
         """The column as numbers, NaN at gaps; one of text as truth values for each of its texts, or for one of two."""
-        hint = f"--without {shlex.quote(self.name)} leaves the column out"
+        hint = left_out([self.name])
         known = [row for row, text in enumerate(self.texts) if text.lower() not in GAPS]
         odd = [row for row in known if not is_number(self.texts[row])]
         if not known:
@@ -84,10 +88,11 @@ class Column:
             raise self.no_number(odd[0], hint)
         texts = np.array(self.texts)
         different = np.unique(texts)
-        if len(different) > MOST_CLASSES:
+        most = max(MOST_CLASSES, min(MOST_TEXTS, len(texts) // ROWS_OF_A_TEXT))
+        if len(different) > most:
             raise UserError(
                 f"{self.path}: column {self.name!r} has {len(different)} different texts, such as "
-                f"{self.texts[odd[0]]!r}; expected numbers, or at most {MOST_CLASSES} different texts ({hint})"
+                f"{self.texts[odd[0]]!r}; expected numbers, or at most {most} different texts ({hint})"
             )
         return [texts == text for text in different[len(different) == 2 :]]
 
@@ -169,7 +174,7 @@ def read_csv(path: Path, target: str, task: str | None = None, without: Sequence
     to_predict = columns.pop([column.name for column in columns].index(target))
     if not columns:
         raise UserError(f"{path} has no column besides {target!r}; expected at least one to predict from")
-    inputs = {column.name: column.inputs() for column in columns}
+    inputs = inputs_of(columns)
     targets, classes, numeric = to_predict.targets(task)
     return Table(
         str(path),
@@ -180,7 +185,30 @@ def read_csv(path: Path, target: str, task: str | None = None, without: Sequence
         delimiter,
         tuple(name for name, made in inputs.items() if made[0].dtype == bool),
         tuple(name for name, made in inputs.items() if np.isnan(made[0]).any()),
+        tuple(name for name, made in inputs.items() if made[0].dtype != bool and (np.diff(made[0]) == 1).all()),
     )
+
+
+def inputs_of(columns: list[Column]) -> dict[str, list[np.ndarray]]:
+    """The inputs that each column becomes; the error about the first of no use names them all."""
+    inputs, unusable = {}, {}
+    for column in columns:
+        try:
+            inputs[column.name] = column.inputs()
+        except UserError as fault:
+            if left_out([column.name]) not in str(fault):
+                raise
+            unusable[column.name] = str(fault)
+    if unusable:
+        first = next(iter(unusable))
+        raise UserError(unusable[first].replace(left_out([first]), left_out(unusable)))
+    return inputs
+
+
+def left_out(names: Iterable[str]) -> str:
+    """How to do without these columns."""
+    names = list(names)
+    return f"--without {shlex.join(names)} leaves {'the column' if len(names) == 1 else 'all such columns'} out"
 
 
 def read_lines(path: Path, target: str) -> tuple[str, list[int], list[list[str]]]:

@@ -105,6 +105,16 @@ def test_names_of_digits_and_underscores_are_no_numbers(capsys, tmp_path):
     assert "64-64-3" in capsys.readouterr().out
 
 
+def test_columns_that_count_the_rows_are_named_and_left_out_one_by_one(capsys, tmp_path):
+    lines = ["id,a,number,y", *(f"{row},{row % 7},{row + 100},{row % 2}" for row in range(60))]
+    options = ["--data", table(tmp_path, lines), "--target", "y", "--epochs", "1"]
+    assert main(options) == 0
+    assert "columns that count the rows: id, number (--without id number leaves" in capsys.readouterr().out
+    assert main([*options, "--without", "id", "--without", "number"]) == 0
+    printed = capsys.readouterr().out
+    assert "count the rows" not in printed and "network: 1-64-64-2" in printed
+
+
 def test_whole_numbers_with_few_values_are_classes(capsys, tmp_path):
     lines = ["a,grade", *(f"{number / 10},{number // 34 + 1}" for number in range(100))]
     assert main(["--data", table(tmp_path, lines), "--target", "grade", "--epochs", "2"]) == 0
@@ -140,6 +150,7 @@ REPRODUCED = {
     "prices as classes": (prices()[:20] + prices()[1:20], ["--target", "price", "--task", "classification"]),
     "text and gaps": (MIXED, ["--target", "survived", "--without", "id", "name, first"]),
     "text": (MIXED, ["--target", "survived", "--without", "id", "name, first", "age"]),
+    "forty texts": (["town,y", *(f"t{row % 40},{row % 7 / 2}" for row in range(800))], ["--target", "y"]),
     "gaps": (MIXED, ["--target", "fare", "--without", "sex", "port", "name, first", "member", "survived"]),
     "spaces and empty lines": (
         ["", *(f" {line.replace(',', ' , ')} " for line in flowers()), ""],
@@ -340,6 +351,24 @@ MISTAKES = {
         ["--target", "survived"],
         "column 'name, first' has 60 different texts, such as 'no, 0'; expected numbers, or at most 20 different texts "
         "(--without 'name, first' leaves the column out)",
+    ),
+    "several columns of no use": (
+        [
+            "name,x,code,y",
+            *(f"n{number},{number},{number if number % 9 else 'A1'},{number % 2}" for number in range(40)),
+        ],
+        ["--target", "y"],
+        "'n0'; expected numbers, or at most 20 different texts (--without name code leaves all such columns out)",
+    ),
+    "a decimal comma beside a column of no use": (
+        ["name;x;y", *(f"n{number};{number},5;{number % 2}" for number in range(40))],
+        ["--target", "y"],
+        "line 2: column 'x' has '0,5'; expected a number (with a decimal point)",
+    ),
+    "many texts of a large table": (
+        ["town,y", *(f"t{number % 101},{number % 2}" for number in range(4040))],
+        ["--target", "y"],
+        "has 101 different texts, such as 't0'; expected numbers, or at most 100 different texts (--without town",
     ),
     "without a column that is not there": (MIXED, ["--target", "survived", "--without", "ages"], "did you mean 'age'?"),
     "without the target": (MIXED, ["--target", "age", "--without", "age"], "--without 'age' is the column to predict"),
