@@ -220,8 +220,13 @@ def _for_text(name: str, column: Any, values: np.ndarray, polars: bool) -> str:
     """What an error about text in a column of a data frame goes on to say."""
     for value in values:
         with contextlib.suppress(TypeError, ValueError):
-            if isinstance(value, str) and np.isfinite(float(value)):  # as where "?" stands for a gap
-                reads = f"pandas.to_numeric({name}[{column!r}], errors='coerce')"
+            if isinstance(value, str) and np.isfinite(float(value.replace(",", "."))):
+                if "," in value:
+                    reads = (
+                        "polars.read_csv(..., decimal_comma=True)" if polars else "pandas.read_csv(..., decimal=',')"
+                    )
+                    return f" ({reads} reads decimal commas)"
+                reads = f"pandas.to_numeric({name}[{column!r}], errors='coerce')"  # as where "?" stands for a gap
                 if polars:
                     reads = f"{name}.cast({{{column!r}: polars.Float64}}, strict=False)"
                 return f" ({reads} reads numbers that are written as text, and makes gaps of other text)"

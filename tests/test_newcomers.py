@@ -119,6 +119,12 @@ MISTAKEN = {
         lambda: LABELS,
         "X holds text, such as '?' in column 'b'; expected numbers (pandas.to_numeric(X['b'], errors='coerce') reads",
     ),
+    "column with decimal commas": (
+        model_for,
+        lambda: frame(b=[f"{number},5" for number in range(40)]),
+        lambda: LABELS,
+        "X holds text, such as '0,5' in column 'b'; expected numbers (pandas.read_csv(..., decimal=',') reads decimal",
+    ),
     "column of dates": (model_for, lambda: frame(c=AS_DATES), lambda: LABELS, "in column 'c'; expected numbers"),
     "missing in a frame": (
         model_for,
