@@ -28,7 +28,8 @@ def summary(model: Model, batch_size: int) -> str:
     for layer, work in zip(model.layers, flops, strict=True):
         count = sum(array.size for array in layer.parameters.values())
         table.append((layer.name, f"({layer.units},)", f"{count:,}", f"{work:,}", _detail(layer)))
-    lines = [f"{model.name}: {model.dtype}, seed {model.seed}", "", *aligned(table, "<>>><"), ""]
+    products = "" if plan.precision == "float32" else f" with products of {plan.precision}"
+    lines = [f"{model.name}: {model.dtype}{products}, seed {model.seed}", "", *aligned(table, "<>>><"), ""]
 
     total, trainable = model.count_parameters()
     lines.append(f"parameters: {total:,}" + (f", {trainable:,} of them trained" if trainable < total else ""))

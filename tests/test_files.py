@@ -72,7 +72,7 @@ def test_a_loaded_model_continues_with_the_same_bits(name, dtype, tmp_path):
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_the_precision_of_products_is_kept_also_where_the_processor_has_none(monkeypatch, tmp_path, there):
+def test_the_precision_of_products_is_kept_also_where_the_processor_has_none(monkeypatch, capsys, tmp_path, there):
     monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: True)
     path, model = tmp_path / "model.safetensors", small()
     model.compile("adam", "cross_entropy", device="cpu", precision="bf16")
@@ -80,6 +80,8 @@ def test_the_precision_of_products_is_kept_also_where_the_processor_has_none(mon
     monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: there)
     loaded = fn.load(path)
     assert loaded.to("cpu").plan.precision == ("bf16" if there else "float32")
+    loaded.summary()
+    assert capsys.readouterr().out.startswith(f"small: float32{' with products of bf16' * there}, seed 3")
     loaded.save(path)
     monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: True)
     assert fn.load(path).to("cpu").plan.precision == "bf16"
