@@ -80,7 +80,7 @@ def infer(
             count = min(count, max(plan.block, x.block_rows // plan.block * plan.block))
         size = min(count, total - done)
         section, outputs_there, kept_there = rows, outputs, kept
-        if size < total:
+        if size < total or not rows.direct:  # what is converted lives no longer than its part
             part = slice(done, done + size)
             section = rows.part(part)
             outputs_there, kept_there = (None if array is None else array[part] for array in (outputs, kept))

@@ -548,7 +548,7 @@ class Model(ExplainsWrongCalls):
                 raise TypeError("the model has a layer written in Python; expected layers that are compiled")
             runner = self._prediction_runner()
             if runner.plan.device != "cpu":
-                runner = dispatch.prepare("cpu", runner.plan, self.arenas)
+                runner = dispatch.prepare("cpu", self._lower(), self.arenas)  # a GPU's precision may be none of a CPU's
             return CompiledPredict(runner, self.inputs, self.outputs)
 
     def activations(self, X: Any) -> dict[str, np.ndarray]:

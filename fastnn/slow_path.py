@@ -52,10 +52,8 @@ class SlowPath:
         if rows == 0 or not pieces.of_pieces(*layer, rows, self.plan.dtype, self.part_rows > 0)[gradient]:
             return self.workspace
         if self.rooms.get(layer, (0, self.workspace))[0] != rows:
-            self.rooms[layer] = (
-                rows,
-                np.asarray(gemm.pieces_workspace(rows, *layer, pieces.PIECES[self.plan.precision])),
-            )
+            count = pieces.PIECES[self.plan.precision]
+            self.rooms[layer] = rows, np.asarray(gemm.pieces_workspace(rows, *layer, count))
         return self.rooms[layer][1]
 
     @cached_property

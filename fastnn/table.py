@@ -22,8 +22,8 @@ MOST_CLASSES = 20
 #: A column of text may have more, up to this many, where each stands in so many rows on average.
 MOST_TEXTS, ROWS_OF_A_TEXT = 100, 20
 
-#: What stands in a column of numbers where one is missing, in lower case.
-GAPS = ("", "?", "na", "n/a", "nan", "null", "none")
+#: What stands in a column of numbers where one is missing, in lower case; C writes 0/0 as -nan.
+GAPS = ("", "?", "na", "n/a", "nan", "-nan", "+nan", "null", "none")
 
 #: The largest number of a table, whose square is finite, for a deviation; whole numbers up to 2⁵³ can be told apart.
 LARGEST, MOST_EXACT = 1e150, 2**53

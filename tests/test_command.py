@@ -342,7 +342,7 @@ MISTAKES = {
         "line 92: column 'length' has 'tall'; expected a number (--without",
     ),
     "nothing but gaps": (
-        ["x,empty,y", *(f"{number},{'?' if number % 2 else ''},{number % 2}" for number in range(40))],
+        ["x,empty,y", *(f"{number},{['?', '', '-nan'][number % 3]},{number % 2}" for number in range(40))],
         ["--target", "y"],
         "column 'empty' has nothing but gaps; expected values (--without empty leaves the column out)",
     ),

@@ -6,6 +6,8 @@ import pickle
 import signal
 import threading
 import weakref
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,6 +72,14 @@ def test_what_cannot_be_converted_is_told_as_it_came(value, message):
 def test_numbers_of_too_many_bits_are_refused_however_few(count):
     with pytest.raises(TypeError, match=r"X holds numbers of \d+ bits; expected numbers"):
         network().predict(rows(count, np.longdouble))
+
+
+def test_a_model_on_a_gpu_with_a_precision_that_cpus_lack(monkeypatch):
+    model = network()
+    expected = model.predict(rows(8))
+    there = SimpleNamespace(plan=replace(model.plan, device="cuda:0", precision="3xtf32"))
+    monkeypatch.setattr(model, "_prediction_runner", lambda: there)
+    assert np.array_equal(model.compiled_predict()(rows(8)), expected)
 
 
 def test_no_rows():

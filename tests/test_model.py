@@ -389,6 +389,21 @@ def test_any_form_of_data_gives_the_same_bits(dtype, tmp_path, monkeypatch):
             assert model.evaluate(form, y) == evaluation, name
 
 
+def test_arrays_too_large_to_convert_at_once_are_read_anew_in_each_epoch(monkeypatch):
+    """Nothing that was converted for one epoch is kept for the next one, also where all rows go into one block."""
+    X, y = np.random.default_rng(0).standard_normal((20, 2)), np.ones((20, 1))
+    monkeypatch.setattr(fn.data, "BLOCK_BYTES", 64)
+
+    class Doubles(fn.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs):
+            X[...] *= 2
+
+    model = fn.Model([fn.Input(2), fn.Dense(1)], seed=0)
+    model.compile(fn.SGD(0.0), "mse")
+    history = model.fit(X, y, epochs=3, validation_data=(X, y), callbacks=[Doubles()])
+    assert history["val_loss"] == pytest.approx(history["loss"]) and history["loss"][1] != history["loss"][0]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_targets_of_the_host_beside_inputs_on_a_gpu_are_converted_whole(dtype, monkeypatch):
     """What is on a GPU cannot be taken a block at a time, so what goes with it is not either."""
