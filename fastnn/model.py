@@ -320,11 +320,12 @@ class Model(ExplainsWrongCalls):
                 raise RuntimeError(
                     f"{action} came during {self._busy} of this model; expected it afterwards (or a copy of the model)"
                 )
-            self._busy = action
+            state = vars(self)  # Ctrl-C may end __setattr__ before it has done its work, or after
             try:
+                state["_busy"] = action
                 yield
             finally:
-                self._busy = ""
+                state["_busy"] = ""
         finally:
             self._lock.release()
 

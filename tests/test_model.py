@@ -1,5 +1,6 @@
 """Model: what a user does with it, from fit to pickle."""
 
+import contextlib
 import copy
 import gc
 import io
@@ -342,6 +343,24 @@ def test_ctrl_c_while_a_model_gets_ready_for_other_targets(monkeypatch):
     monkeypatch.undo()
     assert model._training_runner(1).plan.target_width == 1
     assert model.evaluate(X, y) == expected
+
+
+def test_ctrl_c_where_a_fit_begins_or_ends_leaves_a_model_that_is_free(monkeypatch):
+    model, (X, y) = network(), two_classes()
+    set_attribute = fn.Model.__setattr__
+
+    def pressed(self, name, value):
+        if name == "_busy" and value:
+            set_attribute(self, name, value)
+        if name == "_busy":
+            raise KeyboardInterrupt
+        set_attribute(self, name, value)
+
+    monkeypatch.setattr(fn.Model, "__setattr__", pressed)
+    with contextlib.suppress(KeyboardInterrupt):
+        model.fit(X, y)
+    monkeypatch.undo()
+    model.fit(X, y)
 
 
 def forms(X, tmp_path):
