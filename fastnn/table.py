@@ -7,7 +7,7 @@ import io
 import math
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,10 @@ class UserError(Exception):
     """Something that the user can mend; shown without a traceback."""
 
 
+class UnusableColumnError(UserError):
+    """A column that cannot be an input, which may be left out."""
+
+
 @dataclass
 class Column:
     """A column of a table: its texts, and the lines of the file that they stand in."""
@@ -60,39 +64,38 @@ class Column:
     texts: list[str]
     lines: list[int]
 
-    def error(self, row: int, wanted: str) -> UserError:
+    def wrong(self, row: int, wanted: str) -> str:
         """What is wrong with the text of a row."""
         where = f"{self.path}, line {self.lines[row]}: column {self.name!r}"
-        return UserError(f"{where} has {self.texts[row]!r}; expected {wanted}")
+        return f"{where} has {self.texts[row]!r}; expected {wanted}"
 
-    def no_number(self, row: int, hint: str) -> UserError:
-        """What is wrong with the text of a row that should be a number."""
+    def check_spelling(self, row: int) -> None:
+        """Raise an error where the text of a row is no number, but nearly."""
         if is_number(self.texts[row].replace(",", ".")):
-            hint = "with a decimal point"
-        elif is_number(self.texts[row], sys.float_info.max):
-            hint = f"of at most {LARGEST:g}"
-        return self.error(row, f"a number ({hint})")
+            raise UserError(self.wrong(row, "a number (with a decimal point)"))
+        if is_number(self.texts[row], sys.float_info.max):
+            raise UserError(self.wrong(row, f"a number (of at most {LARGEST:g})"))
 
     def inputs(self) -> list[np.ndarray]:
         """The column as numbers, NaN at gaps; one of text as truth values for each of its texts, or for one of two."""
-        hint = left_out([self.name])
         known = [row for row, text in enumerate(self.texts) if text.lower() not in GAPS]
         odd = [row for row in known if not is_number(self.texts[row])]
         if not known:
-            raise UserError(f"{self.path}: column {self.name!r} has nothing but gaps; expected values ({hint})")
+            raise UnusableColumnError(f"{self.path}: column {self.name!r} has nothing but gaps; expected values")
         if not odd:
             column = np.full(len(self.texts), np.nan)
             column[known] = [float(self.texts[row]) for row in known]
             return [column]
         if 2 * len(odd) < len(known) or all(meant_as_number(self.texts[row]) for row in known):
-            raise self.no_number(odd[0], hint)
+            self.check_spelling(odd[0])
+            raise UnusableColumnError(self.wrong(odd[0], "a number"))
         texts = np.array(self.texts)
         different = np.unique(texts)
         most = max(MOST_CLASSES, min(MOST_TEXTS, len(texts) // ROWS_OF_A_TEXT))
         if len(different) > most:
-            raise UserError(
+            raise UnusableColumnError(
                 f"{self.path}: column {self.name!r} has {len(different)} different texts, such as "
-                f"{self.texts[odd[0]]!r}; expected numbers, or at most {most} different texts ({hint})"
+                f"{self.texts[odd[0]]!r}; expected numbers, or at most {most} different texts"
             )
         return [texts == text for text in different[len(different) == 2 :]]
 
@@ -105,7 +108,8 @@ class Column:
         odd = [row for row, text in enumerate(texts) if not is_number(text)]
         if odd and task != "classification":
             if task == "regression" or all(is_number(text.replace(",", ".")) for text in texts):
-                raise self.no_number(odd[0], "leave rows with gaps out")
+                self.check_spelling(odd[0])
+                raise UserError(self.wrong(odd[0], "a number (leave rows with gaps out)"))
             if 2 * len(odd) < len(texts):
                 hint = "leave rows with gaps out; where it is a class, say --task classification"
                 where = f"{self.path}, line {self.lines[odd[0]]}: column {self.name!r}"
@@ -126,11 +130,8 @@ class Column:
         if task == "regression" or (task is None and not odd and not (whole and few)):
             return values, [], True
         if not odd and np.abs(values).max() > MOST_EXACT:
-            raise self.error(
-                int(np.abs(values).argmax()),
-                f"whole numbers of at most {MOST_EXACT:,}, beyond which classes cannot be told apart (--task "
-                "regression takes more)",
-            )
+            wanted = f"whole numbers of at most {MOST_EXACT:,}, beyond which classes cannot be told apart"
+            raise UserError(self.wrong(int(np.abs(values).argmax()), f"{wanted} (--task regression takes more)"))
         if len(names) == len(texts):
             raise UserError(
                 f"{self.path}: column {self.name!r} has another value in every row; expected classes of some rows each"
@@ -176,17 +177,11 @@ def read_csv(path: Path, target: str, task: str | None = None, without: Sequence
         raise UserError(f"{path} has no column besides {target!r}; expected at least one to predict from")
     inputs = inputs_of(columns)
     targets, classes, numeric = to_predict.targets(task)
-    return Table(
-        str(path),
-        np.stack([column for made in inputs.values() for column in made], axis=1).astype(float),
-        targets,
-        classes,
-        numeric,
-        delimiter,
-        tuple(name for name, made in inputs.items() if made[0].dtype == bool),
-        tuple(name for name, made in inputs.items() if np.isnan(made[0]).any()),
-        tuple(name for name, made in inputs.items() if made[0].dtype != bool and (np.diff(made[0]) == 1).all()),
-    )
+    array = np.stack([column for made in inputs.values() for column in made], axis=1).astype(float)
+    texts = tuple(name for name, (first, *_) in inputs.items() if first.dtype == bool)
+    gaps = tuple(name for name, (first, *_) in inputs.items() if np.isnan(first).any())
+    counts = tuple(name for name in inputs if name not in texts and (np.diff(inputs[name][0]) == 1).all())
+    return Table(str(path), array, targets, classes, numeric, delimiter, texts, gaps, counts)
 
 
 def inputs_of(columns: list[Column]) -> dict[str, list[np.ndarray]]:
@@ -195,20 +190,12 @@ def inputs_of(columns: list[Column]) -> dict[str, list[np.ndarray]]:
     for column in columns:
         try:
             inputs[column.name] = column.inputs()
-        except UserError as fault:
-            if left_out([column.name]) not in str(fault):
-                raise
-            unusable[column.name] = str(fault)
+        except UnusableColumnError as fault:
+            unusable[column.name] = fault
     if unusable:
-        first = next(iter(unusable))
-        raise UserError(unusable[first].replace(left_out([first]), left_out(unusable)))
+        which = "the column" if len(unusable) == 1 else "all such columns"
+        raise UserError(f"{next(iter(unusable.values()))} (--without {shlex.join(unusable)} leaves {which} out)")
     return inputs
-
-
-def left_out(names: Iterable[str]) -> str:
-    """How to do without these columns."""
-    names = list(names)
-    return f"--without {shlex.join(names)} leaves {'the column' if len(names) == 1 else 'all such columns'} out"
 
 
 def read_lines(path: Path, target: str) -> tuple[str, list[int], list[list[str]]]:
