@@ -148,7 +148,7 @@ def missing_for_precision(device: str, precision: str) -> str | None:
             return "the model runs on the CPU, which has no such products"
         if amx.available():
             return None
-        why = "FASTNN_AMX is 0" if os.environ.get("FASTNN_AMX") == "0" else "no matrix unit (AMX) is there for it"
+        why = "FASTNN_AMX is 0" if amx.WANTED == "0" else "no matrix unit (AMX) is there for it"
         return f"the model runs on the CPU, and {why}"
     if simulated():
         return "the simulator has no tensor cores"

@@ -334,12 +334,8 @@ def read_model(path: Place, parts: Mapping[str, Any] | None) -> tuple[dict[str, 
     _check_sizes(description["layers"], tensors)
     compiled = description["compiled"]
     if compiled is not None:
-        if not isinstance(compiled, dict) or set(compiled) - {"precision"} != {
-            "optimizer",
-            "loss",
-            "metrics",
-            "threads",
-        }:
+        keys = {"optimizer", "loss", "metrics", "threads", "precision"}
+        if not isinstance(compiled, dict) or {*compiled, "precision"} != keys:
             raise ModelFileError("the file does not say how the model was compiled")
         compiled.setdefault("precision", "float32")  # of which an older version says nothing
         description["compiled"] = {key: revive(value, classes, parts) for key, value in compiled.items()}

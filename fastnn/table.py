@@ -64,10 +64,13 @@ class Column:
     texts: list[str]
     lines: list[int]
 
+    def at(self, row: int) -> str:
+        """Where in the file a text stands."""
+        return f"{self.path}, line {self.lines[row]}: column {self.name!r}"
+
     def wrong(self, row: int, wanted: str) -> str:
         """What is wrong with the text of a row."""
-        where = f"{self.path}, line {self.lines[row]}: column {self.name!r}"
-        return f"{where} has {self.texts[row]!r}; expected {wanted}"
+        return f"{self.at(row)} has {self.texts[row]!r}; expected {wanted}"
 
     def check_spelling(self, row: int) -> None:
         """Raise an error where the text of a row is no number, but nearly."""
@@ -103,8 +106,7 @@ class Column:
         """(targets, names of the classes, whether they are written as numbers); no classes for a regression."""
         texts, different = self.texts, len(set(self.texts))
         if "" in texts:
-            where = f"{self.path}, line {self.lines[texts.index('')]}"
-            raise UserError(f"{where}: column {self.name!r} is empty; expected a value")
+            raise UserError(f"{self.at(texts.index(''))} is empty; expected a value")
         odd = [row for row, text in enumerate(texts) if not is_number(text)]
         if odd and task != "classification":
             if task == "regression" or all(is_number(text.replace(",", ".")) for text in texts):
@@ -112,8 +114,7 @@ class Column:
                 raise UserError(self.wrong(odd[0], "a number (leave rows with gaps out)"))
             if 2 * len(odd) < len(texts):
                 hint = "leave rows with gaps out; where it is a class, say --task classification"
-                where = f"{self.path}, line {self.lines[odd[0]]}: column {self.name!r}"
-                raise UserError(f"{where} has {texts[odd[0]]!r} among numbers; expected a number ({hint})")
+                raise UserError(f"{self.at(odd[0])} has {texts[odd[0]]!r} among numbers; expected a number ({hint})")
             if different > MOST_CLASSES or different == len(texts):
                 raise UserError(
                     f"{self.path}: column {self.name!r} has {different} different texts in {len(texts)} rows; expected "

@@ -156,7 +156,7 @@ def test_a_driver_that_is_too_old(monkeypatch):
     ],
 )
 def test_a_precision_that_cannot_be(monkeypatch, precision, device, dtype, message):
-    monkeypatch.delenv("FASTNN_AMX", raising=False)
+    monkeypatch.setattr("fastnn.kernels.cpu.amx.WANTED", "1")
     monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: False)
     plan = fn.Model([fn.Input(2), fn.Dense(1)], seed=0, dtype=dtype).plan
     with pytest.raises(ValueError, match=message):
@@ -165,7 +165,7 @@ def test_a_precision_that_cannot_be(monkeypatch, precision, device, dtype, messa
 
 def test_a_unit_that_is_switched_off_is_called_so(monkeypatch):
     monkeypatch.setattr("fastnn.kernels.cpu.amx.available", lambda: False)
-    monkeypatch.setenv("FASTNN_AMX", "0")
+    monkeypatch.setattr("fastnn.kernels.cpu.amx.WANTED", "0")
     with pytest.raises(
         ValueError, match="precision is 'bf16', but the model runs on the CPU, and FASTNN_AMX is 0; exp"
     ):

@@ -40,9 +40,9 @@ _BYTE, _INT32, _VOID = ir.IntType(8), ir.IntType(32), ir.VoidType()
 _ADDRESS = types.intp
 
 #: Whether the user wants it.
-_WANTED = os.environ.get("FASTNN_AMX") or "1"
-if _WANTED not in ("0", "1"):
-    raise ValueError(f"the environment variable FASTNN_AMX is {_WANTED!r}; expected 0 or 1")
+WANTED = os.environ.get("FASTNN_AMX") or "1"
+if WANTED not in ("0", "1"):
+    raise ValueError(f"the environment variable FASTNN_AMX is {WANTED!r}; expected 0 or 1")
 
 
 @functools.cache
@@ -52,7 +52,7 @@ def available() -> bool:
     Asks the system, for the whole process and those that it forks.
     """
     has_unit = {"+amx-tile", "+amx-bf16"} <= set(target.features().split(",")) and VECTOR_BYTES == 64
-    if _WANTED == "0" or not has_unit or not sys.platform.startswith("linux"):
+    if WANTED == "0" or not has_unit or not sys.platform.startswith("linux"):
         return False
     return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0
 
