@@ -60,14 +60,16 @@ from .memory import item_size, matrix, vector
     PARTS,  # address of the gradients of the parts of a batch, arena after arena
     PART_LENGTH,  # elements of such an arena
     PART_ROWS,  # rows of each part but the last; 1 where gradients are summed over the whole batch at once
+    PARTIAL_SUMS,  # address of the first layer's sums over each block of its inputs but the first, block after block
     RUN_FIELDS,
-) = range(39)
+) = range(40)
 
 # An operation of the plan. The loss is one too: its INPUTS and OUTPUTS are the network's outputs and
 # the width of the targets.
 (
     FORWARD,  # address: function(run, operation, first row, last row), or 0: an operation before it does its work.
-    # Where workers share Y_COLUMNS, and on the way back DX_COLUMNS, it takes the first and the last column instead
+    # Where workers share Y_COLUMNS, and on the way back DX_COLUMNS, it takes the first and the last column instead;
+    # where they share blocks of its inputs, the first and the last block
     BACKWARD,  # address, the same arguments, or 0
     INPUTS,  # width of x
     OUTPUTS,  # width of y
@@ -84,8 +86,9 @@ from .memory import item_size, matrix, vector
     Y_COLUMNS,  # columns of a dense layer's y, where the workers share these and not the rows of the batch; else 0
     DX_COLUMNS,  # columns of its dx, where they share these; else 0
     RECTIFIED,  # 1 where a dense layer forms max(y, 0), for a ReLU that follows it; else 0
+    X_BLOCK,  # inputs in each block of x, the last one aside, where the workers share blocks; else 0
     OPERATION_FIELDS,
-) = range(18)
+) = range(19)
 
 # A trainable parameter.
 (
@@ -124,7 +127,9 @@ from .memory import item_size, matrix, vector
     WEIGH,  # address: function(run, loss's operation, first row, last row), or 0: rows have no weights
     KEEP,  # address: function(run, loss's operation, first row, last row), or 0: outputs are not kept
     GATHER,  # address: function(run, operation, first row, last row), or 0: the data is used in place
-    GATHER_OPERATION,  # address of its operation: width of the inputs and of the targets
+    GATHER_OPERATION,  # address of its operation: width of the inputs and of the targets; X_BLOCK as in the first layer
+    INPUT_BLOCKS,  # blocks of the first layer's inputs, where the workers share these and not the rows; else 0
+    ADD_UP,  # address: function(run, first operation, first row, last row) adds up the sums over the blocks, or 0
     LOOK,  # address: function(run, gather's operation, first row, last row), or 0: the inputs are known to be finite
     ROWS,  # rows of the data
     BATCH_SIZE,
@@ -147,7 +152,7 @@ from .memory import item_size, matrix, vector
     ARENA_LINES,  # cache lines of an arena
     BEGUN,  # 1 once all workers have saved their shares, before which nothing changes; else 0
     PROGRAM_FIELDS,
-) = range(38)
+) = range(40)
 
 #: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers: a layer of 128 has a
 #: term for each of four workers, and the terms are few beside the elements.

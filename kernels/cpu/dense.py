@@ -8,9 +8,10 @@ Each worker brings its own part of a ``workspace``: it packs blocks of the matri
 import functools
 
 from .. import layout as at
+from ..formulas.activations import relu
 from ..jit import formula, kernel
 from ..layout import OK, activation_address, derivative_address, operation_record, run_record, share
-from ..memory import item_size
+from ..memory import item_size, vector
 from .column import multiply_column
 from .gemm import column_sums, multiply
 from .pieces import IN_PIECES
@@ -22,6 +23,7 @@ __all__ = [
     "plan_dense_backward",
     "plan_dense_bias",
     "plan_dense_forward",
+    "plan_dense_sums",
     "plan_dense_weights",
 ]
 
@@ -123,16 +125,38 @@ def _rows_and_columns(run, shared, columns, first, last):
     return first, last - first, 0, columns
 
 
+@formula
+def _place_of_inputs(run, operation, first, last, real):
+    """(address, numbers from one row to the next, end) of x, from input ``first`` on, in the rows to be summed.
+
+    The inputs up to ``end`` lie there; it is ``last``, unless workers share blocks of inputs and this one ends before.
+    """
+    inputs, block = operation[at.INPUTS], operation[at.X_BLOCK]
+    if block == 0:
+        x = activation_address(run, operation[at.X], inputs, run[at.SUMMED_FIRST], real)
+        return x + item_size(real) * first, inputs, last
+    start = first // block * block
+    width = min(block, inputs - start)
+    x = run[at.INPUT] + item_size(real) * (run[at.BATCH_ROWS] * start + first - start)
+    return x, width, min(last, start + width)
+
+
 @functools.cache
 def plan_dense_forward(real):
     """``dense_forward`` for a plan, with the ReLU that follows it where RECTIFIED says so.
 
-    For rows ``first`` to ``last``; where workers share Y_COLUMNS, for these columns and all rows of the batch.
+    For rows ``first`` to ``last``; where workers share Y_COLUMNS, for these columns and all rows of the batch. Where
+    they share blocks of inputs, these blocks' parts of the sums, for all rows: that of the first block, with the bias,
+    goes to Y, and those of others to PARTIAL_SUMS; ``plan_dense_sums`` adds them up.
     """
 
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         inputs, units, size = operation[at.INPUTS], operation[at.OUTPUTS], item_size(real)
+        if operation[at.X_BLOCK] != 0:
+            for block in range(first, last):
+                _multiply_block(run, operation, block, real)
+            return OK
         row, rows, column, columns = _rows_and_columns(run, operation[at.Y_COLUMNS], units, first, last)
         y = activation_address(run, operation[at.Y], units, row, real) + size * column
         x = activation_address(run, operation[at.X], inputs, row, real)
@@ -145,6 +169,46 @@ def plan_dense_forward(real):
         return OK
 
     return forward
+
+
+@formula
+def _multiply_block(run, operation, block, real):
+    """Block ``block`` of the inputs times its rows of W, for all rows of the batch."""
+    inputs, units, size = operation[at.INPUTS], operation[at.OUTPUTS], item_size(real)
+    rows, first = run[at.BATCH_ROWS], block * operation[at.X_BLOCK]
+    x, depth, _ = _place_of_inputs(run, operation, first, inputs, real)
+    weights = run[at.PARAMETERS] + size * (operation[at.W] + first * units)
+    y, bias = run[at.PARTIAL_SUMS] + size * (block - 1) * rows * units, 0
+    if block == 0:
+        y = activation_address(run, operation[at.Y], units, 0, real)
+        bias = run[at.PARAMETERS] + size * operation[at.B] if operation[at.B] >= 0 else 0
+    multiply(
+        run[at.WORKSPACE], y, units, x, depth, 1, weights, units, 1, bias, 0, rows, units, depth, 0,
+        operation[at.OF_PIECES],
+    )  # fmt: skip
+
+
+@functools.cache
+def plan_dense_sums(real):
+    """Y = the sums over all blocks of the inputs, or the ReLU of that, for rows ``first`` to ``last``, for a plan."""
+
+    def add_up(run_address, operation_address, first, last):
+        run, operation = run_record(run_address), operation_record(operation_address)
+        units, rows = operation[at.OUTPUTS], run[at.BATCH_ROWS]
+        length = (last - first) * units
+        y = vector(activation_address(run, operation[at.Y], units, first, real), length, real)
+        blocks = (operation[at.INPUTS] + operation[at.X_BLOCK] - 1) // operation[at.X_BLOCK]
+        for block in range(blocks - 1):
+            place = run[at.PARTIAL_SUMS] + item_size(real) * (block * rows + first) * units
+            sums = vector(place, length, real)
+            for i in range(length):
+                y[i] += sums[i]
+        if operation[at.RECTIFIED] != 0:
+            for i in range(length):
+                y[i] = relu(y[i])
+        return OK
+
+    return add_up
 
 
 @functools.cache
@@ -173,19 +237,21 @@ def plan_dense_weights(real):
 
     def weights(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        inputs, units, size = operation[at.INPUTS], operation[at.OUTPUTS], item_size(real)
-        gradient = run[at.GRADIENTS] + size * (operation[at.W] + first * units)
-        x = activation_address(run, operation[at.X], inputs, run[at.SUMMED_FIRST], real) + size * first
+        units, size = operation[at.OUTPUTS], item_size(real)
         dy = derivative_address(run, operation[at.DY], units, run[at.SUMMED_FIRST], real)
-        dy_row = units
-        if operation[at.DW_OF_PIECES] != 0:  # dy is split once, for the first rows of dW
-            if run[at.DY_IN_PIECES] == operation_address:
-                dy_row = IN_PIECES
-            run[at.DY_IN_PIECES] = operation_address
-        _multiply_weights(
-            run[at.WORKSPACE], gradient, units, x, inputs, dy, dy_row, run[at.SUMMED_ROWS], last - first, units,
-            operation[at.DW_OF_PIECES],
-        )  # fmt: skip
+        while first < last:
+            x, x_row, end = _place_of_inputs(run, operation, first, last, real)
+            gradient = run[at.GRADIENTS] + size * (operation[at.W] + first * units)
+            dy_row = units
+            if operation[at.DW_OF_PIECES] != 0:  # dy is split once, for the first rows of dW
+                if run[at.DY_IN_PIECES] == operation_address:
+                    dy_row = IN_PIECES
+                run[at.DY_IN_PIECES] = operation_address
+            _multiply_weights(
+                run[at.WORKSPACE], gradient, units, x, x_row, dy, dy_row, run[at.SUMMED_ROWS], end - first, units,
+                operation[at.DW_OF_PIECES],
+            )  # fmt: skip
+            first = end
         return OK
 
     return weights

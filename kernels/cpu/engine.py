@@ -3,8 +3,8 @@
 Every worker runs the same function with its own ``rank`` of ``size``. A training step has two phases:
 
 * **rows**: the worker takes its share of the batch's rows forward through all operations, through the
-  loss and backward again. Rows do not depend on each other, so nobody waits. (But of wide layers the workers may share
-  the columns, not the rows; then they meet before and after: ``shares.py``.)
+  loss and backward again. Rows do not depend on each other, so nobody waits. (But of large layers the workers may share
+  the columns or the inputs, not the rows; then they meet: ``shares.py``.)
 * **weights**: after a barrier, it forms its share of the gradient of every parameter over the whole
   batch, and updates it. After another barrier the next batch begins. Where the network is small beside the batch,
   the sums over parts of the batch have been formed in the first phase (``parts.py``), and are only added.
@@ -79,14 +79,29 @@ def go_through(run_address, program, operation, function, columns, first, last, 
 
 @formula
 def forward_rows(run_address, program, first, last, rank, size):
-    """Take rows ``first`` to ``last`` of the batch through the operations, the loss and the metrics."""
+    """Take rows ``first`` to ``last`` of the batch through the operations, the loss and the metrics.
+
+    Where workers share blocks of the first layer's inputs, each gathers and multiplies its own, of all rows. Then all
+    meet, and go on with their rows.
+    """
+    operation, count, blocks = program[at.OPERATIONS], program[at.OPERATION_COUNT], program[at.INPUT_BLOCKS]
+    first_gathered, last_gathered = (first, last) if blocks == 0 else share(blocks, rank, size)
     for function in (program[at.GATHER], program[at.LOOK]):
         if function != 0:
-            status = call(function, run_address, program[at.GATHER_OPERATION], first, last)
+            status = call(function, run_address, program[at.GATHER_OPERATION], first_gathered, last_gathered)
             if status != OK:
                 return status
-    operation, complete = program[at.OPERATIONS], program[at.GATHER] == 0  # what is not gathered is there
-    for _ in range(program[at.OPERATION_COUNT]):
+    if blocks != 0:
+        function = operation_record(operation)[at.FORWARD]
+        status = call(function, run_address, operation, first_gathered, last_gathered)
+        status = meet(run_record(run_address), program, rank, size, status)
+        if status == OK:
+            status = call(program[at.ADD_UP], run_address, operation, first, last)
+        if status != OK:
+            return status
+        operation, count = operation + FIELD_BYTES * OPERATION_FIELDS, count - 1
+    complete = program[at.GATHER] == 0  # what is not gathered is there
+    for _ in range(count):
         function, columns = operation_record(operation)[at.FORWARD], operation_record(operation)[at.Y_COLUMNS]
         status, complete = go_through(
             run_address, program, operation, function, columns, first, last, rank, size, complete
@@ -155,9 +170,11 @@ def update_weights(run_address, program, rank, size, forms, updates):
         columns = parameter[at.COLUMNS]
         # Rows that fill about a cache line, so that workers share few of them.
         together = max(1, CACHE_LINE // (program[at.ITEM_BYTES] * columns))
+        operation = program[at.OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * parameter[at.OPERATION]
+        if columns > 1 and operation_record(operation)[at.X_BLOCK] != 0:  # the inputs that it has on the way forward
+            together = operation_record(operation)[at.X_BLOCK]
         first, last = share((parameter[at.LENGTH] + together - 1) // together, rank, size)
         first, last = first * together, min(last * together, parameter[at.LENGTH])
-        operation = program[at.OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * parameter[at.OPERATION]
         fused = forms and updates and parameter[at.UPDATE] != 0 and columns <= UPDATE_CHUNK
         rows = parameter[at.LENGTH]
         if fused:

@@ -35,12 +35,27 @@ def row_number(run, row):
 
 
 @formula
-def fetch_row(run, row, width):
-    """Ask for the inputs of row ``row`` of the batch, ``width`` bytes."""
-    source = run[at.SOURCE] + row_number(run, row) * run[at.SOURCE_ROW_STRIDE]
-    for start in range(0, width, CACHE_LINE):
-        fetch(source + start)
-    fetch(source + width - 1)
+def source_of_row(run, row, column):
+    """Where input ``column`` of row ``row`` of the batch stands in the data."""
+    return run[at.SOURCE] + row_number(run, row) * run[at.SOURCE_ROW_STRIDE] + column * run[at.SOURCE_COLUMN_STRIDE]
+
+
+@formula
+def copy_inputs(run, first, last, column, width, destination, real):
+    """Copy ``width`` inputs, from ``column`` on, of rows ``first`` to ``last`` of the batch: row after row."""
+    row_bytes = width * item_size(real)
+    ahead = FETCHED_ROWS + FETCHED_BYTES // row_bytes
+    side_by_side = run[at.SOURCE_COLUMN_STRIDE] == item_size(real)
+    fetched = first if side_by_side else last  # the first row that is not on its way
+    for row in range(first, last):
+        while fetched < min(row + ahead, last):
+            source = source_of_row(run, fetched, column)
+            for start in range(0, row_bytes, CACHE_LINE):
+                fetch(source + start)
+            fetch(source + row_bytes - 1)
+            fetched += 1
+        to = destination + (row - first) * row_bytes
+        copy_row(to, source_of_row(run, row, column), width, run[at.SOURCE_COLUMN_STRIDE], real)
 
 
 @functools.cache
@@ -49,27 +64,26 @@ def plan_gather(real):
 
     Row r of the batch is row ORDER[r] of the data, or row r where ORDER is 0. The inputs stand at SOURCE with
     the given strides, the targets at TARGET_SOURCE, row after row; what is 0 of the two is left alone.
+
+    Where workers share blocks of inputs (X_BLOCK), it gets the first and the last block: their inputs of all rows go to
+    INPUT, block after block, and as large a share of the rows' targets to TARGET.
     """
 
     def gather(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        input_bytes = operation[at.INPUTS] * item_size(real)
-        target_bytes = operation[at.OUTPUTS] * item_size(real)
-        ahead = FETCHED_ROWS + FETCHED_BYTES // input_bytes
-        side_by_side = run[at.SOURCE] != 0 and run[at.SOURCE_COLUMN_STRIDE] == item_size(real)
-        fetched = first if side_by_side else last  # the first row that is not on its way
-        for row in range(first, last):
-            while fetched < min(row + ahead, last):
-                fetch_row(run, fetched, input_bytes)
-                fetched += 1
-            number = row_number(run, row)
-            if run[at.SOURCE] != 0:
-                source = run[at.SOURCE] + number * run[at.SOURCE_ROW_STRIDE]
-                destination = run[at.INPUT] + row * input_bytes
-                copy_row(destination, source, operation[at.INPUTS], run[at.SOURCE_COLUMN_STRIDE], real)
-            if run[at.TARGET_SOURCE] != 0:
-                source = run[at.TARGET_SOURCE] + number * target_bytes
-                copy_row(run[at.TARGET] + row * target_bytes, source, operation[at.OUTPUTS], item_size(real), real)
+        inputs, width, block, item = operation[at.INPUTS], operation[at.OUTPUTS], operation[at.X_BLOCK], item_size(real)
+        if block != 0:
+            rows, blocks = run[at.BATCH_ROWS], (inputs + block - 1) // block
+            for column in range(first * block, min(last * block, inputs), block):
+                destination = run[at.INPUT] + rows * column * item
+                copy_inputs(run, 0, rows, column, min(block, inputs - column), destination, real)
+            first, last = rows * first // blocks, rows * last // blocks
+        elif run[at.SOURCE] != 0:
+            copy_inputs(run, first, last, 0, inputs, run[at.INPUT] + first * inputs * item, real)
+        if run[at.TARGET_SOURCE] != 0:
+            for row in range(first, last):
+                source = run[at.TARGET_SOURCE] + row_number(run, row) * width * item
+                copy_row(run[at.TARGET] + row * width * item, source, width, item, real)
         return OK
 
     return gather

@@ -121,6 +121,18 @@ def layer_workspace(rows: int, inputs: int, units: int, dtype, gradient: bool) -
     return workspace(np.dtype(dtype).type)
 
 
+@formula
+def evicts_itself(row_bytes, b_column):
+    """Whether rows of B, so many bytes apart, evict one another from the first-level cache."""
+    return b_column == 1 and row_bytes % EVICTING_STRIDE == 0
+
+
+@formula
+def depth_of_blocks(depth, evicting):
+    """Products that are summed in registers before the sum goes to memory; evicting : whether B ``evicts_itself``."""
+    return even_share(depth, EVICTING_DEPTH_BLOCK if evicting else DEPTH_BLOCK, 1)
+
+
 @functools.cache
 def multiplication(real):
     """The multiplication for one type of numbers; arguments as those of ``multiply``."""
@@ -142,10 +154,10 @@ def multiplication(real):
         evicts_lines = depth > MANY_LINES or size * a_column % CROSSED_STRIDE == 0
         packs_a = crosses_lines and evicts_lines and columns >= MANY_COLUMNS
         narrow = int(columns <= length // 2)  # half a vector
-        evicting = b_column == 1 and size * b_row % EVICTING_STRIDE == 0
+        evicting = evicts_itself(size * b_row, b_column)
         packs_b = b_column != 1 or rows > row_block or (evicting and rows >= FEW_ROWS)
         packed_b, packed_a = room + _HEAD, room + _HEAD + size * _PACKED_B
-        depth_block = even_share(depth, EVICTING_DEPTH_BLOCK if evicting else DEPTH_BLOCK, 1)
+        depth_block = depth_of_blocks(depth, evicting)
         # Where all rows are one block, each panel is packed to the same place, which stays in the cache.
         column_bytes = size * ((depth_block + length - 1) // length * length) if rows > row_block else 0
         for j in range(0, columns, COLUMN_BLOCK):

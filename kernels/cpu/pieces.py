@@ -49,6 +49,9 @@ LEAST_ROWS, LEAST_COLUMNS, LEAST_INPUTS = 64, 128, 96
 #: and of a panel of columns, stay in the second-level cache.
 DEPTH_BLOCK = 512
 
+#: A multiple of which such blocks are, and not one of a tile's depth: workers who share them get equal ones.
+EVEN_DEPTH = 8
+
 #: Rows of dy, at most, that are kept in pieces, where they are the depth: with 1,024 units 6 MB, and a worker's room
 #: does not grow with the batch.
 KEPT_ROWS = 1024
@@ -103,6 +106,12 @@ def room_bytes(rows: int, inputs: int, units: int, pieces: int) -> int:
     deepest = min(DEPTH_BLOCK, max(inputs, units))
     strips = -(-units // TILE_SIDE) * _strip(pieces, min(rows, KEPT_ROWS)), PANEL // TILE_SIDE * _strip(pieces, deepest)
     return _B + max(strips)
+
+
+@formula
+def depth_of_blocks(depth, stays):
+    """Products that are summed up on the unit before the sum goes to memory; stays : whether B stays in the room."""
+    return even_share(depth, KEPT_ROWS, TILE_DEPTH) if stays else even_share(depth, DEPTH_BLOCK, EVEN_DEPTH)
 
 
 @formula
@@ -204,7 +213,7 @@ def multiplication(pieces):
         """
         packed_a, transposed = room + _A, room + _TRANSPOSED
         stays = a_column != 1
-        depth_block = even_share(depth, KEPT_ROWS if stays else DEPTH_BLOCK, TILE_DEPTH)
+        depth_block = depth_of_blocks(depth, stays)
         configure()
         for k in range(0, depth, depth_block):
             deep = min(depth_block, depth - k)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import layout as at
 from ..compile_ahead import compile_ahead
-from ..jit import address, c_function
+from ..jit import COMPILED, address, c_function
 from ..layout import (
     OPERATION_FIELDS,
     PARAMETER_FIELDS,
@@ -24,7 +24,7 @@ from ..random import shuffled_order
 from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, pieces, rows, updates
 from .crew import post, run_together, serve, wait
 from .engine import infer, train
-from .shares import by_columns
+from .shares import by_columns, by_inputs
 from .workers import new_sync
 
 #: What a worker has at SCALE before its first step, a cache line: the factor of the gradient, and zeros.
@@ -95,12 +95,13 @@ class Runner:
         self.fixed_run = None
         penalized = [parameter.size for parameter in plan.parameters if parameter.penalized]
         self.chunks = sum(-(-size // PENALTY_CHUNK) for size in penalized)
-        self.gather_operation = np.zeros(OPERATION_FIELDS, np.int64)
-        self.gather_operation[at.INPUTS] = plan.inputs
-        self.gather_operation[at.OUTPUTS] = plan.target_width
+        #: To gather rows, and to gather blocks of inputs.
+        self.gather_operations = np.zeros((2, OPERATION_FIELDS), np.int64)
+        self.gather_operations[:, at.INPUTS] = plan.inputs
+        self.gather_operations[:, at.OUTPUTS] = plan.target_width
         self.penalties = np.zeros(max(1, self.chunks))
         self.norms = np.zeros(max(1, sum(parameter.shape[0] for parameter in plan.parameters)))
-        self.parts = np.zeros(0, self.real)
+        self.parts = self.partial_sums = np.zeros(0, self.real)
         self.norm_limits = np.array([plan.clip_norm, -1.0])
         self.capacity = self.arena_rows = 0
         self.workers = self.pieces_bytes = 0
@@ -233,7 +234,7 @@ class Runner:
             self.marked_for = None  # Ctrl-C may end this anywhere
             marks, room, table = self._of_pieces(rows, parts), 0, self._table("operations")
             table[:, [at.OF_PIECES, at.DW_OF_PIECES]] = marks
-            table[:, [at.Y_COLUMNS, at.DX_COLUMNS]] = 0
+            table[:, [at.Y_COLUMNS, at.DX_COLUMNS, at.X_BLOCK]] = 0
             for record, each, (with_W, of_dW) in zip(table, self.plan.operations, marks, strict=True):
                 if with_W or of_dW:
                     kept_rows = rows if of_dW else 0
@@ -243,15 +244,35 @@ class Runner:
                         record[at.Y_COLUMNS] = each.outputs
                     if by_columns(each.outputs, each.inputs, rows, workers) and each.dx >= 0:
                         record[at.DX_COLUMNS] = each.inputs
-            self.bytes_of_pieces, self.whole = room, bool(table[:, [at.Y_COLUMNS, at.DX_COLUMNS]].any())
+            if self._by_inputs(rows, parts, workers):
+                table[0, [at.Y_COLUMNS, at.X_BLOCK]] = 0, self._input_block(rows)
+            self.bytes_of_pieces = room
+            self.whole = bool(table[:, [at.Y_COLUMNS, at.DX_COLUMNS, at.X_BLOCK]].any())
             self.marked_for = rows, parts, workers
         return self.bytes_of_pieces
 
-    def _reserve(self, capacity, workers, part_count, arena_rows, pieces_bytes=0):
+    def _input_block(self, rows):
+        """Inputs in each block over which the first layer's products are summed, with batches of so many rows."""
+        first = self.plan.operations[0]
+        if pieces.of_pieces(first.inputs, first.outputs, rows, self.real, parts=False)[0]:
+            return pieces.depth_of_blocks(first.inputs, False)
+        evicting = gemm.evicts_itself(self.plan.item_size * first.outputs, 1)
+        return gemm.depth_of_blocks(first.inputs, evicting)
+
+    def _by_inputs(self, rows, parts, workers):
+        """Whether workers share the inputs of the first layer; all but ``rows`` as for ``_mark_products``."""
+        first = self.plan.operations[0]
+        possible = COMPILED and workers > 1 and not parts and first.kind == "dense" and first.x == at.NOWHERE
+        return possible and by_inputs(first.inputs, first.outputs, rows, workers, self._input_block(rows))
+
+    def _reserve(self, capacity, workers, part_count, arena_rows, pieces_bytes=0, partial_sums=0):
         """Make room for batches of ``capacity`` rows, of which ``arena_rows`` are in the arenas at a time, ``workers``
-        workers, the gradients of ``part_count`` parts and matrices in pieces.
+        workers, the gradients of ``part_count`` parts, matrices in pieces and so many partial sums.
         """
         plan = self.plan
+        if partial_sums > len(self.partial_sums):
+            self._forget_places()
+            self.partial_sums = aligned_zeros(partial_sums, self.real)
         if part_count * plan.length > len(self.parts):
             self._forget_places()
             self.parts = aligned_zeros(part_count * plan.length, self.real)
@@ -300,6 +321,7 @@ class Runner:
         run[at.WORKSPACE] = self.workspace.ctypes.data
         run[at.GRADIENT_ROOM] = self.gradient_rooms.ctypes.data
         run[at.PARTS], run[at.PART_LENGTH] = self.parts.ctypes.data, self.plan.length
+        run[at.PARTIAL_SUMS] = self.partial_sums.ctypes.data
         return run
 
     def _run_record(self, data):
@@ -327,7 +349,7 @@ class Runner:
             program[at.PARAMETER_RECORDS] = self.parameters.ctypes.data
             program[at.PARAMETER_COUNT] = len(self.parameters)
             program[at.CONSTRAINED] = any(self.parameters[:, at.CONSTRAINT])
-        program[at.GATHER_OPERATION] = self.gather_operation.ctypes.data
+        program[at.GATHER_OPERATION] = self.gather_operations.ctypes.data
         program[at.INPUT_ROW_BYTES] = item * plan.inputs
         program[at.TARGET_ROW_BYTES] = item * plan.target_width
         program[at.OUTPUT_ROW_BYTES] = item * plan.outputs
@@ -442,9 +464,16 @@ class Runner:
         turn_rows = self.turn_rows(batch_size, workers)
         part_count = -(-capacity // part_rows) if part_rows else 0
         pieces_bytes = self._mark_products(part_rows or batch_size, part_rows > 0, workers)
-        self._reserve(capacity, workers, part_count, turn_rows * workers or capacity, pieces_bytes)
-        self._make_records("operations", data, kept, gathered=order is not None)
+        first, block = self.plan.operations[0], self._table("operations")[0, at.X_BLOCK]
+        blocks = -(-first.inputs // block) if block else 0
+        partial_sums = max(0, blocks - 1) * capacity * first.outputs
+        self._reserve(capacity, workers, part_count, turn_rows * workers or capacity, pieces_bytes, partial_sums)
+        self._make_records("operations", data, kept, gathered=order is not None or blocks > 0)
         run, program = self.run, self.program
+        if blocks:
+            self.gather_operations[1, at.X_BLOCK], program[at.INPUT_BLOCKS] = block, blocks
+            program[at.GATHER_OPERATION] = self.gather_operations[1].ctypes.data
+            program[at.ADD_UP] = address(dense.plan_dense_sums(self.real))
         if tolerance >= 0 or self.plan.clip_norm < np.inf:
             program[at.NORM] = address(penalties.plan_squared_norms(self.real))
             program[at.NORM_COUNT] = len(self.norms)

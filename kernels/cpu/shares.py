@@ -1,8 +1,14 @@
-"""How workers share a product with a dense layer's weights: the rows of the batch, or the columns of what comes out.
+"""How workers share a product with a dense layer's weights: the rows of the batch, the columns of what comes out, or the
+inputs.
 
 By rows nobody waits for anybody, but each worker reads and packs all of W for its share of x. By columns it reads its
 share of W and all of x, and all meet before, when x is there, and afterwards. So wide layers and small batches gain by
 columns, and all the more the more workers there are.
+
+By inputs, which the first layer may have, a worker takes its columns of x, which it gathers for itself, times its rows of
+W, which are those that it updates: it needs nothing that another has just written, which takes longer than to read it.
+Then all meet, and the sums are added up. The inputs are cut into the blocks in which each product sums over its depth
+anyway, so the bits stay the same.
 """
 
 from ..jit import formula
@@ -11,6 +17,12 @@ from ..layout import share
 #: Numbers that each worker need not read, at least, where it gets columns instead of rows. (Measured on two cores:
 #: layers of 512 with 64 rows and of 1,024 with 32 to 256 gain 4 to 20 %; 784-256 with 128 rows would lose 4 %.)
 LEAST_SPARED = 100_000
+
+#: The same where it gets inputs; and the inputs for each row of a batch, of which sums are exchanged instead.
+LEAST_SPARED_INPUTS, INPUTS_FOR_ROWS = 10_000, 2
+
+#: What the worker that has most of the inputs may have, as a multiple of an even share.
+MOST_UNEVEN = 1.1
 
 #: Columns that stay together: they fill the tiles of a product, and whole cache lines.
 GROUP = 64
@@ -24,6 +36,14 @@ def by_columns(inputs: int, units: int, rows: int, workers: int) -> bool:
     groups = -(-units // GROUP)
     most = min(units, -(-groups // workers) * GROUP)  # columns of the worker that has most
     return groups >= workers and (units - most - rows * (workers - 1) // workers) * inputs >= LEAST_SPARED
+
+
+def by_inputs(inputs: int, units: int, rows: int, workers: int, block: int) -> bool:
+    """Whether workers share the first layer's inputs, in blocks of so many, and not the rows of a batch of so many."""
+    blocks = -(-inputs // block)
+    most = min(inputs, -(-blocks // workers) * block)  # inputs of the worker that has most
+    even = blocks >= workers and most * workers <= MOST_UNEVEN * inputs
+    return even and inputs >= INPUTS_FOR_ROWS * rows and (inputs - most) * units >= LEAST_SPARED_INPUTS
 
 
 @formula
