@@ -19,7 +19,7 @@ from ..layout import share
 LEAST_SPARED = 100_000
 
 #: The same where it gets inputs; and the inputs for each row of a batch, of which sums are exchanged instead.
-LEAST_SPARED_INPUTS, INPUTS_FOR_ROWS = 10_000, 2
+LEAST_SPARED_INPUTS, INPUTS_FOR_ROWS = 10_000, 4
 
 #: What the worker that has most of the inputs may have, as a multiple of an even share.
 MOST_UNEVEN = 1.1
@@ -43,7 +43,7 @@ def by_inputs(inputs: int, units: int, rows: int, workers: int, block: int) -> b
     blocks = -(-inputs // block)
     most = min(inputs, -(-blocks // workers) * block)  # inputs of the worker that has most
     even = blocks >= workers and most * workers <= MOST_UNEVEN * inputs
-    return even and inputs >= INPUTS_FOR_ROWS * rows and (inputs - most) * units >= LEAST_SPARED_INPUTS
+    return even and inputs > INPUTS_FOR_ROWS * rows and (inputs - most) * units >= LEAST_SPARED_INPUTS
 
 
 @formula
