@@ -188,6 +188,17 @@ def even_share(length, most, unit):
 
 
 @formula
+def halved_share(length, most, unit):
+    """The same where a length is halved again and again, until its parts are at most ``most``; a multiple of ``unit``."""
+    if length <= most:
+        return length
+    parts = 2
+    while parts * most < length:
+        parts *= 2
+    return ((length + parts - 1) // parts + unit - 1) // unit * unit
+
+
+@formula
 def update_rows(rows, columns, of_pieces):
     """Rows of a parameter that are updated as soon as their gradient is formed, of a worker's share of so many.
 

@@ -21,6 +21,7 @@ from fastnn.kernels.layout import (
     PARTS,
     PIECES_UPDATE_CHUNK,
     RECTIFIED,
+    X_BLOCK,
     Y_COLUMNS,
 )
 from fastnn.kernels.memory import aligned_zeros
@@ -69,6 +70,10 @@ LARGE = {
     "columns",
     "columns, clipped",
     "columns of high batches",
+    "inputs",
+    "inputs, clipped",
+    "inputs in three",
+    "pieces by inputs",
     "pieces",
     "pieces, clipped",
     "pieces in parts",
@@ -211,7 +216,23 @@ ARCHITECTURES = {
         3,
     ),
     "columns of high batches": (700, lambda: [dense(1088, "relu"), dense(2)], "mse", "adam", 719),
-    "pieces by columns": (560, lambda: [dense(576, "relu"), dense(600), dense(3)], "mse", "adam", 70),
+    "inputs": (
+        600,
+        lambda: [dense(40, "relu"), fn.Dropout(0.2), dense(30, "tanh"), dense(3, "softmax")],
+        "cross_entropy",
+        "adam",
+        20,
+    ),
+    "inputs, clipped": (
+        1301,
+        lambda: [dense(50, use_bias=False, kernel_regularizer="l2", kernel_constraint=fn.MaxNorm(0.9)), dense(2)],
+        "mse",
+        fn.Adam(clip_norm=0.1),
+        3,
+    ),
+    "inputs in three": (570, lambda: [dense(1024, "relu"), dense(2)], "mse", "adam", 20),
+    "pieces by inputs": (800, lambda: [dense(200, "relu"), dense(130), dense(3)], "mse", "adam", 140),
+    "pieces by columns": (560, lambda: [dense(576, "relu"), dense(600), dense(3)], "mse", "adam", 142),
     "pieces": (
         260,
         lambda: [dense(520, "relu"), fn.Dropout(0.2), dense(200, "tanh"), dense(130), dense(3)],
@@ -369,24 +390,31 @@ def test_which_architectures_here_are_multiplied_by_pieces(name, marks):
 
 @pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
 @pytest.mark.parametrize(
-    ("name", "workers", "columns"),
+    ("name", "workers", "shared"),
     [
-        ("columns", 1, [(0, 0), (0, 0), (0, 0), (0, 0)]),
-        ("columns", 2, [(500, 0), (490, 500), (485, 490), (0, 0)]),
-        ("columns of high batches", 2, [(1088, 0), (0, 0)]),
-        ("pieces by columns", 2, [(576, 0), (600, 576), (0, 0)]),
-        ("wide", 2, [(0, 0), (0, 0)]),
-        ("parts in blocks", 2, [(0, 0), (0, 0), (0, 0)]),
+        ("columns", 1, [(0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)]),
+        ("columns", 2, [(0, 0, 260), (490, 500, 0), (485, 490, 0), (0, 0, 0)]),
+        ("columns", 3, [(500, 0, 0), (490, 500, 0), (485, 490, 0), (0, 0, 0)]),
+        ("columns of high batches", 2, [(1088, 0, 0), (0, 0, 0)]),
+        ("inputs", 2, [(0, 0, 300), (0, 0, 0), (0, 0, 0)]),
+        ("inputs", 4, [(0, 0, 0), (0, 0, 0), (0, 0, 0)]),
+        ("inputs, clipped", 2, [(0, 0, 326), (0, 0, 0)]),
+        ("inputs, clipped", 4, [(0, 0, 326), (0, 0, 0)]),
+        ("inputs in three", 3, [(0, 0, 190), (0, 0, 0)]),
+        ("wide", 2, [(0, 0, 0), (0, 0, 0)]),
+        ("parts in blocks", 2, [(0, 0, 0), (0, 0, 0), (0, 0, 0)]),
+        pytest.param("pieces by columns", 2, [(576, 0, 0), (600, 576, 0), (0, 0, 0)], marks=needs_unit),
+        pytest.param("pieces by inputs", 2, [(0, 0, 400), (0, 0, 0), (0, 0, 0)], marks=needs_unit),
     ],
 )
-def test_of_which_layers_workers_share_the_columns(name, workers, columns):
+def test_of_which_layers_workers_share_columns_or_inputs(name, workers, shared):
     model, runner, X, y, batch_size = _with_runner(name)
-    for each in (1, 3, workers):  # and what another number of workers had is gone
+    for each in (1, 5, workers):  # and what another number of workers had is gone
         train(model, runner, X, y, batch_size, each)
-    found = runner.tables["operations"][:, [Y_COLUMNS, DX_COLUMNS]]
+    found = runner.tables["operations"][:, [Y_COLUMNS, DX_COLUMNS, X_BLOCK]]
     kinds = [operation.kind for operation in runner.plan.operations]
-    assert [tuple(map(int, mark)) for mark, kind in zip(found, kinds, strict=True) if kind == "dense"] == columns
-    assert runner.whole == np.any(columns)
+    assert [tuple(map(int, mark)) for mark, kind in zip(found, kinds, strict=True) if kind == "dense"] == shared
+    assert runner.whole == np.any(shared)
 
 
 @needs_unit
@@ -542,10 +570,47 @@ def test_a_loss_that_is_not_finite_stops_all_workers_before_the_update(workers):
 
 
 @pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
+def test_inputs_that_are_shared_may_stand_in_any_layout_and_order():
+    rng, found = np.random.default_rng(0), []
+    X, y = rng.standard_normal((50, 600)), rng.integers(0, 3, 50)
+    layouts = X.astype("float32"), np.asfortranarray(X.astype("float32")), X.astype("float32")[::-1].copy()[::-1], X
+    for layout in layouts:
+        for threads in (1, 2):
+            model = fn.Model([fn.Input(600), dense(40, "relu"), dense(3, "softmax")], seed=0)
+            model.compile("adam", "cross_entropy", threads=threads)
+            model.fit(layout, y, batch_size=20, epochs=2, verbose=0, shuffle=False)
+            model.fit(layout, y, batch_size=20, epochs=2, verbose=0)
+            loss, outputs = model.evaluate(layout, y)["loss"], model.predict(layout)  # which share rows, in between
+            model.train_on_batch(layout[:20], y[:20])
+            found.append((loss, outputs.tobytes(), b"".join(w.tobytes() for w in model.get_weights())))
+    assert len(set(found)) == 1
+
+
+@pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
+@pytest.mark.parametrize("column", [0, 299, 300, 599])
+def test_a_bad_input_is_found_by_the_worker_that_has_it(column):
+    """A ReLU hides it from the loss: only a look at the inputs shows it."""
+    model = fn.Model([fn.Input(600), dense(40, "relu", kernel_initializer="ones"), dense(1)], seed=0)
+    model.compile("adam", "mse", threads=2)
+    X, y = np.ones((20, 600), "float32"), np.ones((20, 1), "float32")
+    for _ in range(4):
+        model.train_on_batch(X, y)
+    before = model.get_weights()
+    X[7, column] = -np.inf
+    with pytest.raises(ValueError, match="infinit|finite"):
+        model.train_on_batch(X, y)
+    for found, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    X[7, column] = 1
+    model.train_on_batch(X, y)
+
+
+@pytest.mark.skipif(not COMPILED, reason="takes long in plain Python")
+@pytest.mark.parametrize("name", ["columns", "inputs"])
 @pytest.mark.parametrize("bad", [0, 9, 19])
-def test_workers_that_share_columns_wait_for_nobody_who_has_stopped(bad):
+def test_workers_that_share_columns_or_inputs_wait_for_nobody_who_has_stopped(name, bad):
     """One of them finds that the loss of its row is not finite, and does not go back through the layers."""
-    model, runner, X, y, batch_size = _with_runner("columns")
+    model, runner, X, y, batch_size = _with_runner(name)
     X[bad, 0] = np.nan
     before = model.arenas.parameters.copy()
     for workers in (2, 3, 4):

@@ -21,7 +21,7 @@ from numba import types
 
 from ..cores import cores
 from ..jit import COMPILED, formula, inlined
-from ..layout import even_share
+from ..layout import even_share, halved_share
 from ..memory import CACHE_LINE
 from .amx import (
     TILE_BYTES,
@@ -49,7 +49,7 @@ LEAST_ROWS, LEAST_COLUMNS, LEAST_INPUTS = 64, 128, 96
 #: and of a panel of columns, stay in the second-level cache.
 DEPTH_BLOCK = 512
 
-#: A multiple of which such blocks are, and not one of a tile's depth: workers who share them get equal ones.
+#: A multiple of which such blocks are, which need not be one of a tile's depth: workers who share them get equal ones.
 EVEN_DEPTH = 8
 
 #: Rows of dy, at most, that are kept in pieces, where they are the depth: with 1,024 units 6 MB, and a worker's room
@@ -111,7 +111,7 @@ def room_bytes(rows: int, inputs: int, units: int, pieces: int) -> int:
 @formula
 def depth_of_blocks(depth, stays):
     """Products that are summed up on the unit before the sum goes to memory; stays : whether B stays in the room."""
-    return even_share(depth, KEPT_ROWS, TILE_DEPTH) if stays else even_share(depth, DEPTH_BLOCK, EVEN_DEPTH)
+    return even_share(depth, KEPT_ROWS, TILE_DEPTH) if stays else halved_share(depth, DEPTH_BLOCK, EVEN_DEPTH)
 
 
 @formula

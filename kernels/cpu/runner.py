@@ -257,7 +257,7 @@ class Runner:
         if pieces.of_pieces(first.inputs, first.outputs, rows, self.real, parts=False)[0]:
             return pieces.depth_of_blocks(first.inputs, False)
         evicting = gemm.evicts_itself(self.plan.item_size * first.outputs, 1)
-        return gemm.depth_of_blocks(first.inputs, evicting)
+        return gemm.depth_of_blocks(first.inputs, evicting, True)
 
     def _by_inputs(self, rows, parts, workers):
         """Whether workers share the inputs of the first layer; all but ``rows`` as for ``_mark_products``."""

@@ -19,7 +19,7 @@ from ..layout import share
 LEAST_SPARED = 100_000
 
 #: The same where it gets inputs; and the inputs for each row of a batch, of which sums are exchanged instead.
-LEAST_SPARED_INPUTS, INPUTS_FOR_ROWS = 10_000, 4
+LEAST_SPARED_INPUTS, INPUTS_FOR_ROWS = 4_000, 4
 
 #: What the worker that has most of the inputs may have, as a multiple of an even share.
 MOST_UNEVEN = 1.1

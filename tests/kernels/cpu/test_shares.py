@@ -1,10 +1,10 @@
-"""Who takes which columns of a layer, and when."""
+"""Who takes which columns or inputs of a layer, and when."""
 
 from itertools import pairwise
 
 import pytest
 
-from fastnn.kernels.cpu.shares import GROUP, by_columns, share_of_columns
+from fastnn.kernels.cpu.shares import GROUP, by_columns, by_inputs, share_of_columns
 
 
 @pytest.mark.parametrize("columns", [1, 63, 64, 65, 500, 1024])
@@ -35,3 +35,19 @@ def test_shares_follow_one_another_in_whole_groups(columns, size):
 )
 def test_wide_layers_and_small_batches_go_by_columns(inputs, units, rows, workers, expected):
     assert by_columns(inputs, units, rows, workers) == expected
+
+
+@pytest.mark.parametrize(
+    ("inputs", "units", "rows", "workers", "block", "expected"),
+    [
+        (784, 256, 128, 2, 392, True),
+        (784, 256, 196, 2, 392, False),  # too many rows, whose sums would be exchanged
+        (784, 256, 128, 3, 392, False),  # one worker would have no inputs
+        (784, 256, 128, 4, 196, True),
+        (600, 256, 32, 2, 200, False),  # one worker would have 400 of 600 inputs
+        (64, 64, 8, 2, 32, False),  # too small
+        (300, 64, 32, 2, 150, True),
+    ],
+)
+def test_a_large_first_layer_goes_by_inputs(inputs, units, rows, workers, block, expected):
+    assert by_inputs(inputs, units, rows, workers, block) == expected
