@@ -189,7 +189,9 @@ def even_share(length, most, unit):
 
 @formula
 def halved_share(length, most, unit):
-    """The same where a length is halved again and again, until its parts are at most ``most``; a multiple of ``unit``."""
+    """The same of a length that is halved until its parts are at most ``most``; where it is halved, a multiple of
+    ``unit``.
+    """
     if length <= most:
         return length
     parts = 2
