@@ -189,8 +189,8 @@ def even_share(length, most, unit):
 
 @formula
 def halved_share(length, most, unit):
-    """The same of a length that is halved until its parts are at most ``most``; where it is halved, a multiple of
-    ``unit``.
+    """The largest of the parts of a length cut into 2, 4, 8 ... of them, as few as are at most ``most``, rounded up to
+    a multiple of ``unit``, of which ``most`` is one; or the length itself, if it is no more.
     """
     if length <= most:
         return length

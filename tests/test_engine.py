@@ -71,6 +71,7 @@ LARGE = {
     "columns, clipped",
     "columns of high batches",
     "inputs",
+    "one unit",
     "inputs, clipped",
     "inputs in three",
     "pieces by inputs",
@@ -223,6 +224,7 @@ ARCHITECTURES = {
         "adam",
         20,
     ),
+    "one unit": (8192, lambda: [dense(1)], "mse", "adam", 20),
     "inputs, clipped": (
         1301,
         lambda: [dense(50, use_bias=False, kernel_regularizer="l2", kernel_constraint=fn.MaxNorm(0.9)), dense(2)],

@@ -176,7 +176,7 @@ def _multiply_block(run, operation, block, real):
     """Block ``block`` of the inputs times its rows of W, for all rows of the batch."""
     inputs, units, size = operation[at.INPUTS], operation[at.OUTPUTS], item_size(real)
     rows, first = run[at.BATCH_ROWS], block * operation[at.X_BLOCK]
-    x, depth, _ = _place_of_inputs(run, operation, first, inputs, real)
+    x, depth, _ = _place_of_inputs(run, operation, first, inputs, real)  # rows of a block are as long as it is deep
     weights = run[at.PARAMETERS] + size * (operation[at.W] + first * units)
     y, bias = run[at.PARTIAL_SUMS] + size * (block - 1) * rows * units, 0
     if block == 0:

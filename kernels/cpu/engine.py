@@ -11,7 +11,7 @@ Every worker runs the same function with its own ``rank`` of ``size``. A trainin
 
 What needs the whole gradient (its norm) or whole columns of the new weights (max-norm) costs one barrier more.
 
-Every sum is formed by one worker in an order that does not depend on ``size``: the bits are the same
+Every number is summed in an order that does not depend on ``size``: the bits are the same
 for any number of workers.
 """
 
@@ -168,11 +168,11 @@ def update_weights(run_address, program, rank, size, forms, updates):
         address = program[at.PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
         columns = parameter[at.COLUMNS]
-        # Rows that fill about a cache line, so that workers share few of them.
-        together = max(1, CACHE_LINE // (program[at.ITEM_BYTES] * columns))
         operation = program[at.OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * parameter[at.OPERATION]
-        if columns > 1 and operation_record(operation)[at.X_BLOCK] != 0:  # the inputs that it has on the way forward
-            together = operation_record(operation)[at.X_BLOCK]
+        # Rows that fill about a cache line, so that workers share few of them; of W whose inputs they share, a block.
+        together = operation_record(operation)[at.X_BLOCK]
+        if together == 0 or columns == 1:  # a bias has one column
+            together = max(1, CACHE_LINE // (program[at.ITEM_BYTES] * columns))
         first, last = share((parameter[at.LENGTH] + together - 1) // together, rank, size)
         first, last = first * together, min(last * together, parameter[at.LENGTH])
         fused = forms and updates and parameter[at.UPDATE] != 0 and columns <= UPDATE_CHUNK

@@ -66,7 +66,7 @@ def plan_gather(real):
     the given strides, the targets at TARGET_SOURCE, row after row; what is 0 of the two is left alone.
 
     Where workers share blocks of inputs (X_BLOCK), it gets the first and the last block: their inputs of all rows go to
-    INPUT, block after block, and as large a share of the rows' targets to TARGET.
+    INPUT, block after block, and as large a share of the batch's targets to TARGET.
     """
 
     def gather(run_address, operation_address, first, last):

@@ -5,8 +5,8 @@ of them needs a transposed copy. It is compiled once for each type of numbers, t
 called by its address: compiled into each caller instead, it would cost each of them seconds.
 
 A number of C has the same bits whatever rows and columns it is computed with, and with vectors of any width: its
-products are summed in the order of the depth, in blocks whose length follows from the depth and from how far apart the
-rows of B lie. (Products with a single column are in ``column.py``.)
+products are summed in the order of the depth, in blocks whose length follows from the depth and from how A and B lie.
+(Products with a single column are in ``column.py``.)
 """
 
 import functools
@@ -135,7 +135,8 @@ def evicts_itself(row_bytes, b_column):
 def depth_of_blocks(depth, evicting, forward):
     """Products that are summed in registers before the sum goes to memory.
 
-    evicting : whether B ``evicts_itself``; forward : whether it is a product xW, of which workers may share the blocks.
+    evicting : whether B ``evicts_itself``; forward : whether the rows of A and of B have unit stride, as in xW, whose
+    blocks workers may share.
     """
     if forward and not evicting:
         return halved_share(depth, SHARED_DEPTH_BLOCK, 1)

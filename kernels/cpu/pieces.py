@@ -109,9 +109,14 @@ def room_bytes(rows: int, inputs: int, units: int, pieces: int) -> int:
 
 
 @formula
-def depth_of_blocks(depth, stays):
-    """Products that are summed up on the unit before the sum goes to memory; stays : whether B stays in the room."""
-    return even_share(depth, KEPT_ROWS, TILE_DEPTH) if stays else halved_share(depth, DEPTH_BLOCK, EVEN_DEPTH)
+def depth_of_blocks(depth, stays, forward):
+    """Products that are summed up on the unit before the sum goes to memory.
+
+    stays : whether B stays in the room; forward : as in ``gemm.depth_of_blocks``.
+    """
+    if forward:
+        return halved_share(depth, DEPTH_BLOCK, EVEN_DEPTH)
+    return even_share(depth, KEPT_ROWS if stays else DEPTH_BLOCK, TILE_DEPTH)
 
 
 @formula
@@ -213,7 +218,7 @@ def multiplication(pieces):
         """
         packed_a, transposed = room + _A, room + _TRANSPOSED
         stays = a_column != 1
-        depth_block = depth_of_blocks(depth, stays)
+        depth_block = depth_of_blocks(depth, stays, a_column == 1 and b_column == 1)
         configure()
         for k in range(0, depth, depth_block):
             deep = min(depth_block, depth - k)

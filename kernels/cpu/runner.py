@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import layout as at
 from ..compile_ahead import compile_ahead
+from ..cores import cores
 from ..jit import COMPILED, address, c_function
 from ..layout import (
     OPERATION_FIELDS,
@@ -153,7 +154,10 @@ class Runner:
             if gathered:
                 shorter += [partial(gather.plan_gather, self.real), shuffled_order]
             part_rows = self.part_rows(batch_size)
-            if np.any(self._of_pieces(part_rows or batch_size, part_rows > 0)):
+            marks = self._of_pieces(part_rows or batch_size, part_rows > 0)
+            if self._shared_block(batch_size, part_rows > 0, min(2, cores()), marks[0][0]):
+                shorter += [partial(dense.plan_dense_sums, self.real), partial(gather.plan_gather, self.real)]
+            if np.any(marks):
                 longer.append(partial(pieces.multiplication, self.piece_count))
             roles = dict.fromkeys(parameter.role for parameter in self.plan.parameters)
             shorter += [partial(GRADIENTS[role], self.real) for role in roles]
@@ -226,7 +230,7 @@ class Runner:
 
     def _mark_products(self, rows, parts, workers):
         """Say in the records of the operations how the products of batches, or parts, of so many rows are formed: of
-        pieces or not, and by columns or by rows.
+        pieces or not, and by rows, by columns or by inputs.
 
         Returns the bytes of a worker's room for products of pieces, 0 where there are none.
         """
@@ -244,26 +248,30 @@ class Runner:
                         record[at.Y_COLUMNS] = each.outputs
                     if by_columns(each.outputs, each.inputs, rows, workers) and each.dx >= 0:
                         record[at.DX_COLUMNS] = each.inputs
-            if self._by_inputs(rows, parts, workers):
-                table[0, [at.Y_COLUMNS, at.X_BLOCK]] = 0, self._input_block(rows)
+            block = self._shared_block(rows, parts, workers, marks[0][0])
+            if block:
+                table[0, [at.Y_COLUMNS, at.X_BLOCK]] = 0, block
+            self.gather_operations[1, at.X_BLOCK] = block
             self.bytes_of_pieces = room
             self.whole = bool(table[:, [at.Y_COLUMNS, at.DX_COLUMNS, at.X_BLOCK]].any())
             self.marked_for = rows, parts, workers
         return self.bytes_of_pieces
 
-    def _input_block(self, rows):
-        """Inputs in each block over which the first layer's products are summed, with batches of so many rows."""
-        first = self.plan.operations[0]
-        if pieces.of_pieces(first.inputs, first.outputs, rows, self.real, parts=False)[0]:
-            return pieces.depth_of_blocks(first.inputs, False)
-        evicting = gemm.evicts_itself(self.plan.item_size * first.outputs, 1)
-        return gemm.depth_of_blocks(first.inputs, evicting, True)
+    def _shared_block(self, rows, parts, workers, of_pieces):
+        """Inputs in each of the blocks that workers share of the first layer; 0: they share none.
 
-    def _by_inputs(self, rows, parts, workers):
-        """Whether workers share the inputs of the first layer; all but ``rows`` as for ``_mark_products``."""
+        of_pieces : whether its product with W is formed so; the other arguments as for ``_mark_products``. (Plain NumPy
+        sums over the whole depth at once.)
+        """
         first = self.plan.operations[0]
-        possible = COMPILED and workers > 1 and not parts and first.kind == "dense" and first.x == at.NOWHERE
-        return possible and by_inputs(first.inputs, first.outputs, rows, workers, self._input_block(rows))
+        if parts or workers == 1 or first.kind != "dense" or first.x != at.NOWHERE or not COMPILED:
+            return 0
+        if of_pieces:
+            block = pieces.depth_of_blocks(first.inputs, False, True)
+        else:
+            evicting = gemm.evicts_itself(self.plan.item_size * first.outputs, 1)
+            block = gemm.depth_of_blocks(first.inputs, evicting, True)
+        return block if by_inputs(first.inputs, first.outputs, rows, workers, block) else 0
 
     def _reserve(self, capacity, workers, part_count, arena_rows, pieces_bytes=0, partial_sums=0):
         """Make room for batches of ``capacity`` rows, of which ``arena_rows`` are in the arenas at a time, ``workers``
@@ -471,7 +479,7 @@ class Runner:
         self._make_records("operations", data, kept, gathered=order is not None or blocks > 0)
         run, program = self.run, self.program
         if blocks:
-            self.gather_operations[1, at.X_BLOCK], program[at.INPUT_BLOCKS] = block, blocks
+            program[at.INPUT_BLOCKS] = blocks
             program[at.GATHER_OPERATION] = self.gather_operations[1].ctypes.data
             program[at.ADD_UP] = address(dense.plan_dense_sums(self.real))
         if tolerance >= 0 or self.plan.clip_norm < np.inf:

@@ -5,9 +5,9 @@ share of W and all of x, and all meet before, when x is there, and afterwards. S
 columns, and all the more the more workers there are.
 
 The first layer may go by inputs: a worker takes its columns of x, which it gathers for itself, times its rows of W,
-those that it updates. So it needs no weights that another has just written, and reads its share of them alone. Then all
-meet, and the sums are added up. The inputs are cut into the blocks in which a product sums over its depth anyway, so the
-bits stay the same.
+those that it updates. So it needs no weights that another has just written, and reads its share of them alone. Then
+all meet, and the sums are added up. The inputs are cut into the blocks in which a product sums over its depth anyway,
+so the bits stay the same.
 """
 
 from ..jit import formula
@@ -17,9 +17,9 @@ from ..layout import share
 #: layers of 512 with 64 rows and of 1,024 with 32 to 256 gain 4 to 20 %; 784-256 with 128 rows would lose 4 %.)
 LEAST_SPARED = 100_000
 
-#: Weights that it need not read, at least, where it gets inputs, and inputs for each row of the batch, whose sums are
-#: exchanged instead. (Measured on two cores: 784-256 gains 8 % with 128 rows, 2 % with 256 and nothing with 380.)
-LEAST_SPARED_WEIGHTS, INPUTS_FOR_ROWS = 4_000, 4
+#: Weights that a worker need not read, at least, where it gets inputs, and inputs that are spared for each of the sums
+#: that are exchanged instead. (Measured on two cores: 784-256 gains 8 % with 128 rows, 2 % with 256, nothing with 380.)
+LEAST_SPARED_WEIGHTS, SPARED_FOR_SUMS = 4_000, 2
 
 #: What the worker that has most of the inputs may have, as a multiple of an even share.
 MOST_UNEVEN = 1.1
@@ -43,7 +43,8 @@ def by_inputs(inputs: int, units: int, rows: int, workers: int, block: int) -> b
     blocks = -(-inputs // block)
     most = min(inputs, -(-blocks // workers) * block)  # inputs of the worker that has most
     even = blocks >= workers and most * workers <= MOST_UNEVEN * inputs
-    return even and inputs > INPUTS_FOR_ROWS * rows and (inputs - most) * units >= LEAST_SPARED_WEIGHTS
+    gains = inputs - most > SPARED_FOR_SUMS * (blocks - 1) * rows and (inputs - most) * units >= LEAST_SPARED_WEIGHTS
+    return even and gains and units > 1  # a single unit's products are summed in another way (``column.py``)
 
 
 @formula

@@ -21,6 +21,7 @@ from fastnn.kernels.cpu.gemm import (
     MANY_LINES,
     ONE_BLOCK,
     ROW_BLOCK,
+    SHARED_DEPTH_BLOCK,
     workspace,
 )
 from fastnn.kernels.cpu.tile import TILE_HEIGHT
@@ -135,7 +136,9 @@ def test_every_edge_of_a_tile(real):
 
 
 @pytest.mark.parametrize("real", REALS)
-@pytest.mark.parametrize("deep", [n * DEPTH_BLOCK + off for n in (1, 2) for off in (-1, 0, 1)])
+@pytest.mark.parametrize(
+    "deep", [n * block + off for block in (SHARED_DEPTH_BLOCK, DEPTH_BLOCK) for n in (1, 2) for off in (-1, 0, 1)]
+)
 def test_every_edge_of_a_block_of_the_depth(deep, real):
     for few, wide in ((1, 1), (13, 33), (61, 70)):
         check_exactly(few, deep, wide, real)

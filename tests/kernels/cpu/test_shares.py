@@ -43,10 +43,13 @@ def test_wide_layers_and_small_batches_go_by_columns(inputs, units, rows, worker
         (784, 256, 128, 2, 392, True),
         (784, 256, 196, 2, 392, False),  # too many rows, whose sums would be exchanged
         (784, 256, 128, 3, 392, False),  # one worker would have no inputs
-        (784, 256, 128, 4, 196, True),
+        (784, 256, 64, 4, 196, True),
         (600, 256, 32, 2, 200, False),  # one worker would have 400 of 600 inputs
         (64, 64, 8, 2, 32, False),  # too small
-        (300, 64, 32, 2, 150, True),
+        (600, 64, 32, 2, 300, True),
+        (8192, 1, 32, 2, 256, False),  # a single unit is summed in another way
+        (3072, 64, 64, 2, 384, True),
+        (3072, 512, 256, 2, 384, False),  # seven sums to be added up
     ],
 )
 def test_a_large_first_layer_goes_by_inputs(inputs, units, rows, workers, block, expected):
