@@ -177,14 +177,19 @@ def share(length, rank, size):
 
 
 @formula
+def largest_part(length, parts, unit):
+    """The largest of so many parts of a length, rounded up to a multiple of ``unit``."""
+    return ((length + parts - 1) // parts + unit - 1) // unit * unit
+
+
+@formula
 def even_share(length, most, unit):
     """The largest of the fewest parts of at most ``most`` into which a length can be cut, a multiple of ``unit`` if
     ``most`` is one and there are several.
     """
     if length <= most:  # without divisions, which take as long as a small product
         return length
-    parts = (length + most - 1) // most
-    return ((length + parts - 1) // parts + unit - 1) // unit * unit
+    return largest_part(length, (length + most - 1) // most, unit)
 
 
 @formula
@@ -197,7 +202,7 @@ def halved_share(length, most, unit):
     parts = 2
     while parts * most < length:
         parts *= 2
-    return ((length + parts - 1) // parts + unit - 1) // unit * unit
+    return largest_part(length, parts, unit)
 
 
 @formula

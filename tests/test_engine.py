@@ -234,7 +234,7 @@ ARCHITECTURES = {
     ),
     "inputs in three": (570, lambda: [dense(1024, "relu"), dense(2)], "mse", "adam", 20),
     "pieces by inputs": (800, lambda: [dense(200, "relu"), dense(130), dense(3)], "mse", "adam", 140),
-    "pieces by columns": (560, lambda: [dense(576, "relu"), dense(600), dense(3)], "mse", "adam", 142),
+    "pieces by columns": (560, lambda: [dense(576, "relu"), dense(600), dense(3)], "mse", "adam", 70),
     "pieces": (
         260,
         lambda: [dense(520, "relu"), fn.Dropout(0.2), dense(200, "tanh"), dense(130), dense(3)],
@@ -405,8 +405,9 @@ def test_which_architectures_here_are_multiplied_by_pieces(name, marks):
         ("inputs in three", 3, [(0, 0, 190), (0, 0, 0)]),
         ("wide", 2, [(0, 0, 0), (0, 0, 0)]),
         ("parts in blocks", 2, [(0, 0, 0), (0, 0, 0), (0, 0, 0)]),
-        pytest.param("pieces by columns", 2, [(576, 0, 0), (600, 576, 0), (0, 0, 0)], marks=needs_unit),
-        pytest.param("pieces by inputs", 2, [(0, 0, 400), (0, 0, 0), (0, 0, 0)], marks=needs_unit),
+        ("pieces by columns", 2, [(0, 0, 280), (600, 576, 0), (0, 0, 0)]),
+        ("pieces by columns", 3, [(576, 0, 0), (600, 576, 0), (0, 0, 0)]),
+        ("pieces by inputs", 2, [(0, 0, 400), (0, 0, 0), (0, 0, 0)]),
     ],
 )
 def test_of_which_layers_workers_share_columns_or_inputs(name, workers, shared):
