@@ -44,6 +44,10 @@ LEAST_BLOCK = 240
 #: worth its calls.
 MOST_PARTS, LEAST_PART = 32, 96
 
+#: Weights of the first two dense layers that two workers may have as branches, at least and at most; and units of the
+#: first one in each of them at most, over which a product sums without interruption, however rows of W lie.
+LEAST_CUT, MOST_CUT, LONGEST_HALF = 4096, 1 << 19, 192
+
 #: Activations whose slope follows from their output, so that they may overwrite their input.
 IN_PLACE = frozenset({"relu", "leaky_relu"})
 
@@ -64,7 +68,7 @@ class Operation:
     a loss those of the outputs and the targets; x, y : their places among the activations, -1 for the batch's inputs
     and -2 for the predictions; dx, dy : theirs among the derivatives, -1 where nobody asks; weights, bias : places
     among the parameters, or -1; option : its first one among the plan's options, or -1; formula : the name of its
-    formula or kernel.
+    formula or kernel; depth : inputs after which the sums for y are interrupted, 0 where they are not.
     """
 
     kind: str
@@ -79,6 +83,7 @@ class Operation:
     bias: int = NOWHERE
     option: int = NOWHERE
     formula: str = ""
+    depth: int = 0
     functions: OwnFunction | None = None  # the user's own, instead of a formula of the kernels
     own: Any = None  # the layer itself where it is the user's own Python layer
 
@@ -186,6 +191,11 @@ class Plan:
     def penalized(self) -> bool:
         """Whether a regularizer belongs to one of its parameters."""
         return any(parameter.penalized for parameter in self.parameters)
+
+    @cached_property
+    def join(self) -> int:
+        """The number of the operation in which two branches of a training may come together; 0 where there is none."""
+        return next((number for number, operation in enumerate(self.operations) if operation.depth > 0), 0)
 
     @cached_property
     def block(self) -> int:
@@ -416,6 +426,7 @@ def lower(
     if loss is not None:
         _append_loss(builder, loss, metrics, target_width)
     _drop_unneeded_gradients(plan)
+    _cut_in_two(plan)
     return plan
 
 
@@ -475,3 +486,25 @@ def _drop_unneeded_gradients(plan: Plan) -> None:
     plan.backward_first = min(trained, default=len(plan.operations))
     for index, operation in enumerate(plan.operations[: plan.backward_first + 1]):
         plan.operations[index] = replace(operation, dx=NOWHERE)
+
+
+def _cut_in_two(plan: Plan) -> None:
+    """Where two workers may have branches of a training (``kernels/cpu/branches.py``), let the second dense layer sum
+    over the two halves of its inputs one by one, for any number of workers.
+    """
+    first, *others = plan.operations
+    number = next((number for number, each in enumerate(others, 1) if each.kind == "dense"), 0)
+    join = plan.operations[number]
+    inside = all(each.kind == "activation" for each in plan.operations[1:number])
+    if number == 0 or first.kind != "dense" or first.x != NOWHERE or not inside:
+        return
+    whole = plan.update is not None and math.isinf(plan.clip_norm) and not plan.penalized
+    unlimited = all(parameter.constraint < 0 for parameter in plan.parameters)
+    arrays = [(0, first.weights), (0, first.bias), (number, join.weights), (number, join.bias)]
+    trained = {(parameter.operation, parameter.offset) for parameter in plan.parameters}
+    all_trained = all(place in trained for place in arrays if place[1] >= 0)
+    size = join.inputs * (first.inputs + join.outputs)
+    small = LEAST_CUT <= size <= MOST_CUT and join.inputs <= 2 * LONGEST_HALF
+    halves = join.inputs % 4 == 0 and join.outputs > 1
+    if whole and unlimited and all_trained and small and halves:
+        plan.operations[number] = replace(join, depth=join.inputs // 2)

@@ -43,8 +43,8 @@ class SingleStep:
 
     def is_for(self, workers: int) -> bool:
         """Whether it is a step of so many workers, and the runner still as it was."""
-        (run, marks), known = self._rooms, self.runner.rooms()
-        return workers == self.workers and run is known[0] and marks == known[1]
+        (run, marks, branches), known = self._rooms, self.runner.rooms()
+        return workers == self.workers and run is known[0] and marks == known[1] and branches is known[2]
 
     def take(self, X: np.ndarray, y: np.ndarray, step: int, seed: int) -> bool:
         """Make the next step one on X and y, with the model's ``step`` and ``seed``; or say that there is need for a

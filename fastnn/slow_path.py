@@ -214,7 +214,14 @@ class SlowPath:
         elif operation.kind == "dense":
             W = self.elements(self.arenas.parameters, operation.weights, operation.inputs, operation.outputs)
             b = self.elements(self.arenas.parameters, operation.bias, operation.outputs)
-            dense.dense_forward(y, x, W, b, self.workspace_for(operation), 0, 1)
+            room, depth = self.workspace_for(operation), operation.depth
+            if depth == 0:
+                dense.dense_forward(y, x, W, b, room, 0, 1)
+            else:  # the products up to there and the others are summed by themselves
+                others = np.empty_like(y)
+                dense.dense_forward(y, x[:, :depth].copy(), W[:depth], b, room, 0, 1)
+                dense.dense_forward(others, x[:, depth:].copy(), W[depth:], b[:0], room, 0, 1)
+                y += others
         elif operation.kind == "dropout":
             dropout.dropout_forward(y, x, *self.mask(operation), 0, 1)
         else:

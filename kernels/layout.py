@@ -1,11 +1,12 @@
 """Where things are: the fields of the records a plan is made of, and the arrays behind them.
 
-Four kinds of record, each a row of 64-bit integers:
+Five kinds of record, each a row of 64-bit integers:
 
 * the **run** record, one a worker: where the arenas are and which batch is under way;
 * an **operation**, one for each step through the network: which functions run, its widths and places;
 * a **parameter**, one for each trainable array: which function forms its gradient, its place and shape;
-* the **program**, one an engine call: the tables above, and how to go through the data.
+* the **program**, one an engine call: the tables above, and how to go through the data;
+* a **branch**, where workers share the first layers otherwise than by rows (``cpu/branches.py``): a program of its own.
 
 Places in the parameter arena count elements. Places in the arenas of activations and of their
 derivatives count columns: the block of an activation begins at ``place * ARENA_ROWS`` elements, where
@@ -48,7 +49,8 @@ from .memory import item_size, matrix, vector
     SOURCE_COLUMN_STRIDE,  # in bytes
     TARGET_SOURCE,  # address of all targets, row after row, or 0
     ORDER,  # address of the row numbers (int64) of the batch under way, or 0: as they stand
-    WEIGHTS,  # address of the float64 weights of all rows (of the batch under way where ORDER is 0), or 0: all are 1
+    FIRST_ROW,  # where ORDER is 0: the row of the data that is row 0 of the batch; it may be below 0
+    WEIGHTS,  # address of the float64 weights of all rows, or 0: all are 1
     KEPT,  # address where the outputs of the batch under way are kept, row after row, or 0
     PENALTIES,  # address of the penalty of each chunk of the parameters, float64
     NORMS,  # address of the squared norm of each row of the parameters' gradients, float64
@@ -60,7 +62,6 @@ from .memory import item_size, matrix, vector
     PARTS,  # address of the gradients of the parts of a batch, arena after arena
     PART_LENGTH,  # elements of such an arena
     PART_ROWS,  # rows of each part but the last; 1 where gradients are summed over the whole batch at once
-    PARTIAL_SUMS,  # address of the first layer's sums over each block of its inputs but the first, block after block
     RUN_FIELDS,
 ) = range(40)
 
@@ -68,8 +69,7 @@ from .memory import item_size, matrix, vector
 # the width of the targets.
 (
     FORWARD,  # address: function(run, operation, first row, last row), or 0: an operation before it does its work.
-    # Where workers share Y_COLUMNS, and on the way back DX_COLUMNS, it takes the first and the last column instead;
-    # where they share blocks of its inputs, the first and the last block
+    # Where workers share Y_COLUMNS, and on the way back DX_COLUMNS, it takes the first and the last column instead
     BACKWARD,  # address, the same arguments, or 0
     INPUTS,  # width of x
     OUTPUTS,  # width of y
@@ -86,13 +86,13 @@ from .memory import item_size, matrix, vector
     Y_COLUMNS,  # columns of a dense layer's y, where the workers share these and not the rows of the batch; else 0
     DX_COLUMNS,  # columns of its dx, where they share these; else 0
     RECTIFIED,  # 1 where a dense layer forms max(y, 0), for a ReLU that follows it; else 0
-    X_BLOCK,  # inputs in each block of x, the last one aside, where the workers share blocks; else 0
+    DEPTH,  # inputs after which a dense layer's sums for y are interrupted, the rest being added to them; 0: nowhere
     OPERATION_FIELDS,
 ) = range(19)
 
 # A trainable parameter.
 (
-    GRADIENT,  # address: function(run, operation, first row, last row) forms rows of the gradient
+    GRADIENT,  # address: function(run, operation, first row, last row) forms rows of the gradient; 0: branches do
     UPDATE,  # address: function(run, parameter, first element, last element) updates them
     OFFSET,  # place among the parameters
     LENGTH,  # rows of it, each formed by one worker
@@ -106,8 +106,10 @@ from .memory import item_size, matrix, vector
     CONSTRAINT_OPTION,  # its first option in the options
     FIRST_CHUNK,  # where its chunks begin among the penalties
     FIRST_NORM,  # where its rows begin among the norms
+    HOME,  # of a branch's own copy: its place among the model's parameters
+    HOME_ROW,  # and there the elements from one row to the next
     PARAMETER_FIELDS,
-) = range(15)
+) = range(17)
 
 # The program: what all workers of one engine call share.
 (
@@ -127,9 +129,9 @@ from .memory import item_size, matrix, vector
     WEIGH,  # address: function(run, loss's operation, first row, last row), or 0: rows have no weights
     KEEP,  # address: function(run, loss's operation, first row, last row), or 0: outputs are not kept
     GATHER,  # address: function(run, operation, first row, last row), or 0: the data is used in place
-    GATHER_OPERATION,  # address of its operation: width of the inputs and of the targets; X_BLOCK as in the first layer
-    INPUT_BLOCKS,  # blocks of the first layer's inputs, where the workers share these and not the rows; else 0
-    ADD_UP,  # address: function(run, first operation, first row, last row) adds up the sums over the blocks, or 0
+    GATHER_OPERATION,  # address of its operation: width of the inputs and of the targets
+    BRANCHES,  # address of the first branch's record
+    BRANCH_COUNT,  # 0 where all operations are this program's
     LOOK,  # address: function(run, gather's operation, first row, last row), or 0: the inputs are known to be finite
     ROWS,  # rows of the data
     BATCH_SIZE,
@@ -153,6 +155,18 @@ from .memory import item_size, matrix, vector
     BEGUN,  # 1 once all workers have saved their shares, before which nothing changes; else 0
     PROGRAM_FIELDS,
 ) = range(40)
+
+# A branch.
+(
+    BRANCH_PROGRAM,  # address of its program: operations, parameters, and how to gather its inputs
+    BRANCH_RUN,  # address of its run record, which its worker fills in
+    BRANCH_INPUT,  # address for its inputs of the batch, row after row
+    FIRST_INPUT,  # the first of them
+    OWN_PARAMETERS,  # address of its own copies of its parameters, or 0: it has the model's
+    OWN_FIRST_SLOT,  # address of those of the optimizer's first array, or 0
+    OWN_SECOND_SLOT,  # and of the second one, or 0
+    BRANCH_FIELDS,
+) = range(8)
 
 #: Elements of a parameter whose penalty is one term of the sum, whatever the number of workers: a layer of 128 has a
 #: term for each of four workers, and the terms are few beside the elements.
@@ -234,6 +248,11 @@ def operation_record(address):
 @formula
 def parameter_record(address):
     return vector(address, PARAMETER_FIELDS, np.int64)
+
+
+@formula
+def branch_record(address):
+    return vector(address, BRANCH_FIELDS, np.int64)
 
 
 @formula

@@ -11,6 +11,8 @@ from fastnn.kernels.conventions import Data
 from fastnn.kernels.cpu import amx, crew
 from fastnn.kernels.jit import COMPILED
 from fastnn.kernels.layout import (
+    BLOCK,
+    BRANCH_COUNT,
     CONVERGED,
     DW_OF_PIECES,
     DX_COLUMNS,
@@ -21,7 +23,6 @@ from fastnn.kernels.layout import (
     PARTS,
     PIECES_UPDATE_CHUNK,
     RECTIFIED,
-    X_BLOCK,
     Y_COLUMNS,
 )
 from fastnn.kernels.memory import aligned_zeros
@@ -61,6 +62,12 @@ def smooth_slope(w):
     return 0.2 * w / ((1 + w * w) * (1 + w * w))
 
 
+@pytest.fixture(autouse=True)
+def branches_for_few_steps(monkeypatch):
+    """The trainings here are short."""
+    monkeypatch.setattr("fastnn.kernels.cpu.branches.LEAST_STEPS", 1)
+
+
 #: One with dropout that is quick in every mode.
 SMALL = "digits" if COMPILED else "odd order"
 
@@ -82,6 +89,10 @@ LARGE = {
     "digits",
     "penalties",
     "parts in blocks",
+    "branches",
+    "branches without biases",
+    "branches of a linear layer",
+    "pieces in branches",
 }
 
 #: name -> (inputs, layers, loss, optimizer, batch size)
@@ -266,6 +277,22 @@ ARCHITECTURES = {
     "huber": (4, lambda: [dense(5, "tanh"), dense(1)], fn.Huber(0.3), "sgd", 6),
     "quantile": (4, lambda: [dense(5, "tanh"), dense(2, "softplus")], fn.Quantile(0.8), "sgd", 6),
     "one row": (3, lambda: [dense(4, "relu"), dense(1)], "mse", "adam", 1),
+    "branches": (
+        30,
+        lambda: [dense(96, "relu"), dense(70, "tanh"), dense(40), dense(5, "softmax")],
+        "cross_entropy",
+        "adam",
+        37,
+    ),
+    "branches without biases": (
+        33,
+        lambda: [dense(140, "softplus", use_bias=False), dense(50, "relu", use_bias=False), dense(2)],
+        "mse",
+        fn.SGD(0.01, momentum=0.9),
+        9,
+    ),
+    "branches of a linear layer": (40, lambda: [dense(64), dense(25)], "mse", "sgd", 1),
+    "pieces in branches": (200, lambda: [dense(320, "relu"), dense(130), dense(3)], "mse", "adam", 140),
 }
 
 
@@ -394,30 +421,56 @@ def test_which_architectures_here_are_multiplied_by_pieces(name, marks):
 @pytest.mark.parametrize(
     ("name", "workers", "shared"),
     [
-        ("columns", 1, [(0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)]),
-        ("columns", 2, [(0, 0, 260), (490, 500, 0), (485, 490, 0), (0, 0, 0)]),
-        ("columns", 3, [(500, 0, 0), (490, 500, 0), (485, 490, 0), (0, 0, 0)]),
-        ("columns of high batches", 2, [(1088, 0, 0), (0, 0, 0)]),
-        ("inputs", 2, [(0, 0, 300), (0, 0, 0), (0, 0, 0)]),
-        ("inputs", 4, [(0, 0, 0), (0, 0, 0), (0, 0, 0)]),
-        ("inputs, clipped", 2, [(0, 0, 326), (0, 0, 0)]),
-        ("inputs, clipped", 4, [(0, 0, 326), (0, 0, 0)]),
-        ("inputs in three", 3, [(0, 0, 190), (0, 0, 0)]),
-        ("wide", 2, [(0, 0, 0), (0, 0, 0)]),
-        ("parts in blocks", 2, [(0, 0, 0), (0, 0, 0), (0, 0, 0)]),
-        ("pieces by columns", 2, [(0, 0, 280), (600, 576, 0), (0, 0, 0)]),
-        ("pieces by columns", 3, [(576, 0, 0), (600, 576, 0), (0, 0, 0)]),
-        ("pieces by inputs", 2, [(0, 0, 400), (0, 0, 0), (0, 0, 0)]),
+        ("columns", 1, [(0, 0), (0, 0), (0, 0), (0, 0)]),
+        ("columns", 2, [(500, 0), (490, 500), (485, 490), (0, 0)]),
+        ("columns of high batches", 2, [(1088, 0), (0, 0)]),
+        ("wide", 2, [(0, 0), (0, 0)]),
+        ("parts in blocks", 2, [(0, 0), (0, 0), (0, 0)]),
+        ("pieces by columns", 2, [(576, 0), (600, 576), (0, 0)]),
     ],
 )
-def test_of_which_layers_workers_share_columns_or_inputs(name, workers, shared):
+def test_of_which_layers_workers_share_columns(name, workers, shared):
     model, runner, X, y, batch_size = _with_runner(name)
     for each in (1, 5, workers):  # and what another number of workers had is gone
         train(model, runner, X, y, batch_size, each)
-    found = runner.tables["operations"][:, [Y_COLUMNS, DX_COLUMNS, X_BLOCK]]
+    found = runner.tables["operations"][:, [Y_COLUMNS, DX_COLUMNS]]
     kinds = [operation.kind for operation in runner.plan.operations]
     assert [tuple(map(int, mark)) for mark, kind in zip(found, kinds, strict=True) if kind == "dense"] == shared
-    assert runner.whole == np.any(shared)
+    assert (runner.program[BLOCK] == batch_size) == np.any(shared)
+
+
+@pytest.mark.skipif(not COMPILED, reason="plain Python has no branches")
+@pytest.mark.parametrize(
+    ("name", "workers", "join", "edges"),
+    [
+        ("columns", 1, 0, []),
+        ("columns", 2, 0, [0, 260, 520]),
+        ("columns", 3, 0, []),
+        ("inputs", 2, 0, [0, 300, 600]),
+        ("inputs", 4, 0, []),
+        ("inputs, clipped", 2, 0, [0, 326, 652, 978, 1301]),
+        ("inputs, clipped", 4, 0, [0, 326, 652, 978, 1301]),
+        ("inputs in three", 3, 0, [0, 190, 380, 570]),
+        ("pieces by columns", 2, 0, [0, 280, 560]),
+        ("pieces by inputs", 2, 0, [0, 400, 800]),
+        ("branches", 2, 2, [0, 48, 96]),
+        ("branches", 1, 0, []),
+        ("branches", 3, 0, []),
+        ("branches without biases", 2, 2, [0, 70, 140]),
+        ("branches of a linear layer", 2, 1, [0, 32, 64]),
+        ("pieces in branches", 2, 2, [0, 160, 320]),
+        ("digits", 2, 0, []),  # dropout
+        ("penalties", 2, 0, []),
+        ("parts in blocks", 2, 0, []),
+    ],
+)
+def test_who_has_branches(name, workers, join, edges):
+    model, runner, X, y, batch_size = _with_runner(name)
+    for each in (1, 2, 5, workers):
+        train(model, runner, X, y, batch_size, each)
+    assert runner.program[BRANCH_COUNT] == max(0, len(edges) - 1)
+    if edges:
+        assert (runner.branches.join, runner.branches.edges) == (join, edges)
 
 
 @needs_unit

@@ -10,7 +10,7 @@ import functools
 from .. import layout as at
 from ..formulas.activations import relu
 from ..jit import formula, kernel
-from ..layout import OK, activation_address, derivative_address, operation_record, run_record, share
+from ..layout import OK, activation_address, derivative_address, elements, operation_record, run_record, share
 from ..memory import item_size, vector
 from .column import multiply_column
 from .gemm import column_sums, multiply
@@ -23,7 +23,7 @@ __all__ = [
     "plan_dense_backward",
     "plan_dense_bias",
     "plan_dense_forward",
-    "plan_dense_sums",
+    "plan_dense_join",
     "plan_dense_weights",
 ]
 
@@ -35,12 +35,24 @@ def _row_length(array):
 
 
 @formula
-def _multiply_forward(room, y, y_row, x, x_row, W, W_row, b, rows, inputs, units, rectified, of_pieces, real):
-    """Y = XW + b, or its ReLU. Arrays are given by their addresses; y_row : numbers from one row of y to the next."""
+def _multiply_forward(room, y, y_row, x, x_row, W, W_row, b, rows, inputs, units, depth, rectified, of_pieces, real):
+    """Y = XW + b, or its ReLU. Arrays are given by their addresses; y_row : numbers from one row of y to the next.
+
+    The sums over each ``depth`` of the inputs are formed by themselves, and then added.
+    """
     if units == 1 and y_row == 1 and W_row == 1:
         multiply_column(y, x, x_row, W, b, rows, inputs, rectified, real)
     else:
-        multiply(room, y, y_row, x, x_row, 1, W, W_row, 1, b, 0, rows, units, inputs, rectified, of_pieces)
+        size, start, start_row = item_size(real), b, 0
+        for k in range(0, inputs, depth):
+            deep = min(depth, inputs - k)
+            last = rectified if k + deep == inputs else 0
+            part_of_x, part_of_W = x + size * k, W + size * k * W_row
+            multiply(
+                room, y, y_row, part_of_x, x_row, 1, part_of_W, W_row, 1, start, start_row, rows, units, deep, last,
+                of_pieces,
+            )  # fmt: skip
+            start, start_row = y, y_row
 
 
 @formula
@@ -77,7 +89,7 @@ def dense_forward(y, x, W, b, workspace, rank, size):
     _multiply_forward(
         workspace.ctypes.data, y.ctypes.data + first * y.strides[0], _row_length(y),
         x.ctypes.data + first * x.strides[0], _row_length(x), W.ctypes.data, _row_length(W),
-        b.ctypes.data if b.shape[0] > 0 else 0, last - first, W.shape[0], W.shape[1], 0, 0, x.dtype.type,
+        b.ctypes.data if b.shape[0] > 0 else 0, last - first, W.shape[0], W.shape[1], W.shape[0], 0, 0, x.dtype.type,
     )  # fmt: skip
 
 
@@ -125,45 +137,25 @@ def _rows_and_columns(run, shared, columns, first, last):
     return first, last - first, 0, columns
 
 
-@formula
-def _place_of_inputs(run, operation, first, last, real):
-    """(address, numbers from one row to the next, end) of x, from input ``first`` on, in the rows to be summed.
-
-    The inputs up to ``end`` lie there; it is ``last``, unless workers share blocks of inputs and this one ends before.
-    """
-    inputs, block = operation[at.INPUTS], operation[at.X_BLOCK]
-    if block == 0:
-        x = activation_address(run, operation[at.X], inputs, run[at.SUMMED_FIRST], real)
-        return x + item_size(real) * first, inputs, last
-    start = first // block * block
-    width = min(block, inputs - start)
-    x = run[at.INPUT] + item_size(real) * (run[at.BATCH_ROWS] * start + first - start)
-    return x, width, min(last, start + width)
-
-
 @functools.cache
 def plan_dense_forward(real):
     """``dense_forward`` for a plan, with the ReLU that follows it where RECTIFIED says so.
 
-    For rows ``first`` to ``last``; where workers share Y_COLUMNS, for these columns and all rows of the batch. Where
-    they share blocks of inputs, these blocks' parts of the sums, for all rows: that of the first block, with the bias,
-    goes to Y, and those of others to PARTIAL_SUMS; ``plan_dense_sums`` adds them up.
+    For rows ``first`` to ``last``; where workers share Y_COLUMNS, for these columns and all rows of the batch. The sums
+    over each DEPTH of the inputs are formed by themselves, and then added, as ``plan_dense_join`` adds them.
     """
 
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
         inputs, units, size = operation[at.INPUTS], operation[at.OUTPUTS], item_size(real)
-        if operation[at.X_BLOCK] != 0:
-            for block in range(first, last):
-                _multiply_block(run, operation, block, real)
-            return OK
         row, rows, column, columns = _rows_and_columns(run, operation[at.Y_COLUMNS], units, first, last)
         y = activation_address(run, operation[at.Y], units, row, real) + size * column
         x = activation_address(run, operation[at.X], inputs, row, real)
         weights = run[at.PARAMETERS] + size * (operation[at.W] + column)
         bias = run[at.PARAMETERS] + size * (operation[at.B] + column) if operation[at.B] >= 0 else 0
+        depth = operation[at.DEPTH] if operation[at.DEPTH] != 0 else inputs
         _multiply_forward(
-            run[at.WORKSPACE], y, units, x, inputs, weights, units, bias, rows, inputs, columns,
+            run[at.WORKSPACE], y, units, x, inputs, weights, units, bias, rows, inputs, columns, depth,
             operation[at.RECTIFIED], operation[at.OF_PIECES], real,
         )  # fmt: skip
         return OK
@@ -171,44 +163,32 @@ def plan_dense_forward(real):
     return forward
 
 
-@formula
-def _multiply_block(run, operation, block, real):
-    """Block ``block`` of the inputs times its rows of W, for all rows of the batch."""
-    inputs, units, size = operation[at.INPUTS], operation[at.OUTPUTS], item_size(real)
-    rows, first = run[at.BATCH_ROWS], block * operation[at.X_BLOCK]
-    x, depth, _ = _place_of_inputs(run, operation, first, inputs, real)  # rows of a block are as long as it is deep
-    weights = run[at.PARAMETERS] + size * (operation[at.W] + first * units)
-    y, bias = run[at.PARTIAL_SUMS] + size * (block - 1) * rows * units, 0
-    if block == 0:
-        y = activation_address(run, operation[at.Y], units, 0, real)
-        bias = run[at.PARAMETERS] + size * operation[at.B] if operation[at.B] >= 0 else 0
-    multiply(
-        run[at.WORKSPACE], y, units, x, depth, 1, weights, units, 1, bias, 0, rows, units, depth, 0,
-        operation[at.OF_PIECES],
-    )  # fmt: skip
-
-
 @functools.cache
-def plan_dense_sums(real):
-    """Y = the sums over all blocks of the inputs, or the ReLU of that, for rows ``first`` to ``last``, for a plan."""
+def plan_dense_join(real):
+    """Add up what branches have summed, for a plan: rows ``first`` to ``last`` of Y get the bias, then the sums of the
+    other branches, which stand at X; and the ReLU of that, where RECTIFIED says so. INPUTS : the number of branches.
+    """
 
-    def add_up(run_address, operation_address, first, last):
+    def join(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        units, rows = operation[at.OUTPUTS], run[at.BATCH_ROWS]
-        length = (last - first) * units
-        y = vector(activation_address(run, operation[at.Y], units, first, real), length, real)
-        blocks = (operation[at.INPUTS] + operation[at.X_BLOCK] - 1) // operation[at.X_BLOCK]
-        for block in range(blocks - 1):
-            place = run[at.PARTIAL_SUMS] + item_size(real) * (block * rows + first) * units
-            sums = vector(place, length, real)
-            for i in range(length):
-                y[i] += sums[i]
-        if operation[at.RECTIFIED] != 0:
-            for i in range(length):
-                y[i] = relu(y[i])
+        units, branches = operation[at.OUTPUTS], operation[at.INPUTS]
+        for row in range(first, last):
+            y = vector(activation_address(run, operation[at.Y], units, row, real), units, real)
+            if operation[at.B] >= 0:
+                bias = elements(run[at.PARAMETERS], operation[at.B], units, real)
+                for i in range(units):
+                    y[i] += bias[i]
+            for branch in range(branches - 1):
+                place = operation[at.X] + branch * units
+                sums = vector(activation_address(run, place, units, row, real), units, real)
+                for i in range(units):
+                    y[i] += sums[i]
+            if operation[at.RECTIFIED] != 0:
+                for i in range(units):
+                    y[i] = relu(y[i])
         return OK
 
-    return add_up
+    return join
 
 
 @functools.cache
@@ -237,21 +217,18 @@ def plan_dense_weights(real):
 
     def weights(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        units, size = operation[at.OUTPUTS], item_size(real)
-        dy = derivative_address(run, operation[at.DY], units, run[at.SUMMED_FIRST], real)
-        while first < last:
-            x, x_row, end = _place_of_inputs(run, operation, first, last, real)
-            gradient = run[at.GRADIENTS] + size * (operation[at.W] + first * units)
-            dy_row = units
-            if operation[at.DW_OF_PIECES] != 0:  # dy is split once, for the first rows of dW
-                if run[at.DY_IN_PIECES] == operation_address:
-                    dy_row = IN_PIECES
-                run[at.DY_IN_PIECES] = operation_address
-            _multiply_weights(
-                run[at.WORKSPACE], gradient, units, x, x_row, dy, dy_row, run[at.SUMMED_ROWS], end - first, units,
-                operation[at.DW_OF_PIECES],
-            )  # fmt: skip
-            first = end
+        inputs, units, size = operation[at.INPUTS], operation[at.OUTPUTS], item_size(real)
+        gradient = run[at.GRADIENTS] + size * (operation[at.W] + first * units)
+        x = activation_address(run, operation[at.X], inputs, run[at.SUMMED_FIRST], real) + size * first
+        dy, dy_row = derivative_address(run, operation[at.DY], units, run[at.SUMMED_FIRST], real), units
+        if operation[at.DW_OF_PIECES] != 0:  # dy is split once, for the first rows of dW
+            if run[at.DY_IN_PIECES] == operation_address:
+                dy_row = IN_PIECES
+            run[at.DY_IN_PIECES] = operation_address
+        _multiply_weights(
+            run[at.WORKSPACE], gradient, units, x, inputs, dy, dy_row, run[at.SUMMED_ROWS], last - first, units,
+            operation[at.DW_OF_PIECES],
+        )  # fmt: skip
         return OK
 
     return weights

@@ -4,7 +4,7 @@ Every worker runs the same function with its own ``rank`` of ``size``. A trainin
 
 * **rows**: the worker takes its share of the batch's rows forward through all operations, through the
   loss and backward again. Rows do not depend on each other, so nobody waits. (But of large layers the workers may share
-  the columns or the inputs, not the rows; then they meet: ``shares.py``.)
+  the columns, not the rows, and the first layers may be cut into branches; then they meet: ``shares.py``.)
 * **weights**: after a barrier, it forms its share of the gradient of every parameter over the whole
   batch, and updates it. After another barrier the next batch begins. Where the network is small beside the batch,
   the sums over parts of the batch have been formed in the first phase (``parts.py``), and are only added.
@@ -37,6 +37,7 @@ from ..layout import (
     update_rows,
 )
 from ..memory import CACHE_LINE, call, matrix, vector
+from .branches import begin_branches, branch_at, end_branches, follow
 from .row_functions import row_sum
 from .shares import share_of_columns
 from .subnormal import restore_subnormal, without_subnormal
@@ -79,29 +80,15 @@ def go_through(run_address, program, operation, function, columns, first, last, 
 
 @formula
 def forward_rows(run_address, program, first, last, rank, size):
-    """Take rows ``first`` to ``last`` of the batch through the operations, the loss and the metrics.
-
-    Where workers share blocks of the first layer's inputs, each gathers and multiplies its own, of all rows. Then all
-    meet, and go on with their rows.
-    """
-    operation, count, blocks = program[at.OPERATIONS], program[at.OPERATION_COUNT], program[at.INPUT_BLOCKS]
-    first_gathered, last_gathered = (first, last) if blocks == 0 else share(blocks, rank, size)
+    """Take rows ``first`` to ``last`` of the batch through the operations, the loss and the metrics."""
+    operation = program[at.OPERATIONS]
     for function in (program[at.GATHER], program[at.LOOK]):
         if function != 0:
-            status = call(function, run_address, program[at.GATHER_OPERATION], first_gathered, last_gathered)
+            status = call(function, run_address, program[at.GATHER_OPERATION], first, last)
             if status != OK:
                 return status
-    if blocks != 0:
-        function = operation_record(operation)[at.FORWARD]
-        status = call(function, run_address, operation, first_gathered, last_gathered)
-        status = meet(run_record(run_address), program, rank, size, status)
-        if status == OK:
-            status = call(program[at.ADD_UP], run_address, operation, first, last)
-        if status != OK:
-            return status
-        operation, count = operation + FIELD_BYTES * OPERATION_FIELDS, count - 1
     complete = program[at.GATHER] == 0  # what is not gathered is there
-    for _ in range(count):
+    for _ in range(program[at.OPERATION_COUNT]):
         function, columns = operation_record(operation)[at.FORWARD], operation_record(operation)[at.Y_COLUMNS]
         status, complete = go_through(
             run_address, program, operation, function, columns, first, last, rank, size, complete
@@ -167,12 +154,12 @@ def update_weights(run_address, program, rank, size, forms, updates):
     for index in range(program[at.PARAMETER_COUNT]):
         address = program[at.PARAMETER_RECORDS] + FIELD_BYTES * PARAMETER_FIELDS * index
         parameter = parameter_record(address)
+        if parameter[at.GRADIENT] == 0:
+            continue
         columns = parameter[at.COLUMNS]
         operation = program[at.OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * parameter[at.OPERATION]
-        # Rows that fill about a cache line, so that workers share few of them; of W whose inputs they share, a block.
-        together = operation_record(operation)[at.X_BLOCK]
-        if together == 0 or columns == 1:  # a bias has one column
-            together = max(1, CACHE_LINE // (program[at.ITEM_BYTES] * columns))
+        # Rows that fill about a cache line, so that workers share few of them.
+        together = max(1, CACHE_LINE // (program[at.ITEM_BYTES] * columns))
         first, last = share((parameter[at.LENGTH] + together - 1) // together, rank, size)
         first, last = first * together, min(last * together, parameter[at.LENGTH])
         fused = forms and updates and parameter[at.UPDATE] != 0 and columns <= UPDATE_CHUNK
@@ -195,6 +182,47 @@ def update_weights(run_address, program, rank, size, forms, updates):
             if updates and parameter[at.UPDATE] != 0 and status == OK:
                 status = call(parameter[at.UPDATE], run_address, address, start * columns, end * columns)
             run[at.GRADIENTS] = arena
+    return status
+
+
+@formula
+def enter_branches(run, program, rank, size):
+    """Take all rows of the batch forward through this worker's branches."""
+    first, last = share(program[at.BRANCH_COUNT], rank, size)
+    for number in range(first, last):
+        branch_run, branch_program = follow(run, branch_at(program, number))
+        status = forward_rows(branch_run, program_record(branch_program), 0, run[at.BATCH_ROWS], 0, 1)
+        if status != OK:
+            return status
+    return OK
+
+
+@formula
+def leave_branches(run, program, rank, size):
+    """Take the derivative of the loss back through this worker's branches, for all rows of the batch."""
+    first, last = share(program[at.BRANCH_COUNT], rank, size)
+    for number in range(first, last):
+        branch = branch_at(program, number)
+        branch_program = program_record(branch[at.BRANCH_PROGRAM])
+        status = backward_rows(branch[at.BRANCH_RUN], branch_program, 0, run[at.BATCH_ROWS], 0, 1)
+        if status != OK:
+            return status
+    return OK
+
+
+@formula
+def update_all(run_address, program_address, rank, size, forms, updates):
+    """The parameters of this worker's branches, and its share of all others; ``forms``, ``updates`` : as above."""
+    program = program_record(program_address)
+    first, last = share(program[at.BRANCH_COUNT], rank, size)
+    status = OK
+    for number in range(first, last + 1):
+        run, part, part_rank, part_size = run_address, program_address, rank, size
+        if number < last:
+            branch = branch_at(program, number)
+            run, part, part_rank, part_size = branch[at.BRANCH_RUN], branch[at.BRANCH_PROGRAM], 0, 1
+        if status == OK:
+            status = update_weights(run, program_record(part), part_rank, part_size, forms, updates)
     return status
 
 
@@ -248,7 +276,9 @@ def train(run_address, program_address, rank, size):
     the weights may be those of a step half done (but for CONVERGED: then that step was not begun).
     """
     before = without_subnormal()
+    begin_branches(run_record(run_address), program_record(program_address), rank, size)
     status = train_on_batches(run_address, program_address, rank, size)
+    end_branches(run_record(run_address), program_record(program_address), rank, size)
     restore_subnormal(before)
     return status
 
@@ -259,7 +289,7 @@ def train_on_batches(run_address, program_address, rank, size):
     run, program = run_record(run_address), program_record(program_address)
     first_batch, last_batch = program[at.FIRST_BATCH], program[at.LAST_BATCH]
     results = matrix(program[at.RESULTS], last_batch - first_batch, 1 + program[at.METRIC_COUNT], np.float64)
-    source, target_source, weights, kept = run[at.SOURCE], run[at.TARGET_SOURCE], run[at.WEIGHTS], run[at.KEPT]
+    kept = run[at.KEPT]
     batches = (program[at.ROWS] + program[at.BATCH_SIZE] - 1) // program[at.BATCH_SIZE]
     run[at.BARRIER] = 0
     if program[at.SAVED] != 0:
@@ -272,12 +302,14 @@ def train_on_batches(run_address, program_address, rank, size):
         if program[at.ROW_ORDER] != 0:
             run[at.ORDER] = program[at.ROW_ORDER] + FIELD_BYTES * (batch // batches * program[at.ROWS] + start)
         else:
-            locate(run, program, source, target_source, weights, start)
+            locate(run, program, start)
         run[at.KEPT] = kept + start * program[at.OUTPUT_ROW_BYTES]
 
         run[at.SUMMED_FIRST], run[at.SUMMED_ROWS], part_rows = 0, rows, run[at.PART_ROWS]
         first, last = share((rows + part_rows - 1) // part_rows, rank, size)  # parts, or rows
         status = OK
+        if program[at.BRANCH_COUNT] != 0:
+            status = meet(run, program, rank, size, enter_branches(run, program, rank, size))
         # Blocks of about equal height: few rows left over would read all weights for themselves.
         blocks = max(1, (part_rows * (last - first) + program[at.BLOCK] // 2) // program[at.BLOCK])
         for number_of_block in range(blocks):
@@ -305,13 +337,15 @@ def train_on_batches(run_address, program_address, rank, size):
             for metric in range(program[at.METRIC_COUNT]):
                 values = run[at.METRICS] + FIELD_BYTES * metric * run[at.CAPACITY]
                 results[batch - first_batch, 1 + metric] = sum_in_order(values, rows) / rows
-        status = update_weights(run_address, program, rank, size, True, program[at.NORM] == 0)
+        status = leave_branches(run, program, rank, size)
+        if status == OK:
+            status = update_all(run_address, program_address, rank, size, True, program[at.NORM] == 0)
 
         status = meet(run, program, rank, size, status)
         if program[at.NORM] != 0 and status == OK:
             status = look_at_norm(run, program)
             if status == OK:
-                status = update_weights(run_address, program, rank, size, False, True)
+                status = update_all(run_address, program_address, rank, size, False, True)
                 status = meet(run, program, rank, size, status)
         if program[at.CONSTRAINED] != 0 and status == OK:
             status = constrain_weights(run_address, program, rank, size)
@@ -323,16 +357,13 @@ def train_on_batches(run_address, program_address, rank, size):
 
 
 @formula
-def locate(run, program, source, target_source, weights, row):
+def locate(run, program, row):
     """Point the run record at the data from ``row`` on, for data that is read in the order it stands."""
-    run[at.WEIGHTS] = weights + FIELD_BYTES * row if weights != 0 else 0
-    targets = target_source + row * program[at.TARGET_ROW_BYTES] if target_source != 0 else 0
-    if program[at.GATHER] != 0:
-        run[at.SOURCE] = source + row * run[at.SOURCE_ROW_STRIDE]
-        run[at.TARGET_SOURCE] = targets
-    else:
-        run[at.INPUT] = source + row * program[at.INPUT_ROW_BYTES]
-        run[at.TARGET] = targets
+    run[at.FIRST_ROW] = row
+    if program[at.GATHER] == 0:
+        run[at.INPUT] = run[at.SOURCE] + row * program[at.INPUT_ROW_BYTES]
+        if run[at.TARGET_SOURCE] != 0:
+            run[at.TARGET] = run[at.TARGET_SOURCE] + row * program[at.TARGET_ROW_BYTES]
 
 
 def infer(run_address, program_address, rank, size):
@@ -344,15 +375,13 @@ def infer(run_address, program_address, rank, size):
     run, program = run_record(run_address), program_record(program_address)
     blocks = (program[at.ROWS] + program[at.BLOCK] - 1) // program[at.BLOCK]
     results = matrix(program[at.RESULTS], blocks, 1 + program[at.METRIC_COUNT], np.float64)
-    source, target_source, output = run[at.SOURCE], run[at.TARGET_SOURCE], run[at.OUTPUT]
-    weights, kept = run[at.WEIGHTS], run[at.KEPT]
-    own = rank * program[at.BLOCK]
+    output, kept, own = run[at.OUTPUT], run[at.KEPT], rank * program[at.BLOCK]
     first, last = share(blocks, rank, size)
     for block in range(first, last):
         start = block * program[at.BLOCK]
         rows = min(program[at.BLOCK], program[at.ROWS] - start)
         run[at.BATCH_ROWS] = rows
-        locate(run, program, source, target_source, weights, start - own)
+        locate(run, program, start - own)
         run[at.OUTPUT] = output + (start - own) * program[at.OUTPUT_ROW_BYTES]
         run[at.KEPT] = kept + (start - own) * program[at.OUTPUT_ROW_BYTES]
         status = forward_rows(run_address, program, own, own + rows, 0, 1)

@@ -31,55 +31,45 @@ FETCHED_ROWS, FETCHED_BYTES = 3, 1024
 @formula
 def row_number(run, row):
     """The place in the data of row ``row`` of the batch."""
-    return vector(run[at.ORDER] + 8 * row, 1, np.int64)[0] if run[at.ORDER] != 0 else row
+    return vector(run[at.ORDER] + 8 * row, 1, np.int64)[0] if run[at.ORDER] != 0 else run[at.FIRST_ROW] + row
 
 
 @formula
-def source_of_row(run, row, column):
-    """Where input ``column`` of row ``row`` of the batch stands in the data."""
-    return run[at.SOURCE] + row_number(run, row) * run[at.SOURCE_ROW_STRIDE] + column * run[at.SOURCE_COLUMN_STRIDE]
+def source_of_row(run, row):
+    """Where the inputs of row ``row`` of the batch stand in the data."""
+    return run[at.SOURCE] + row_number(run, row) * run[at.SOURCE_ROW_STRIDE]
 
 
 @formula
-def copy_inputs(run, first, last, column, width, destination, real):
-    """Copy ``width`` inputs, from ``column`` on, of rows ``first`` to ``last`` of the batch: row after row."""
+def copy_inputs(run, first, last, width, real):
+    """Copy the ``width`` inputs of rows ``first`` to ``last`` of the batch to INPUT."""
     row_bytes = width * item_size(real)
     ahead = FETCHED_ROWS + FETCHED_BYTES // row_bytes
     side_by_side = run[at.SOURCE_COLUMN_STRIDE] == item_size(real)
     fetched = first if side_by_side else last  # the first row that is not on its way
     for row in range(first, last):
         while fetched < min(row + ahead, last):
-            source = source_of_row(run, fetched, column)
+            source = source_of_row(run, fetched)
             for start in range(0, row_bytes, CACHE_LINE):
                 fetch(source + start)
             fetch(source + row_bytes - 1)
             fetched += 1
-        to = destination + (row - first) * row_bytes
-        copy_row(to, source_of_row(run, row, column), width, run[at.SOURCE_COLUMN_STRIDE], real)
+        copy_row(run[at.INPUT] + row * row_bytes, source_of_row(run, row), width, run[at.SOURCE_COLUMN_STRIDE], real)
 
 
 @functools.cache
 def plan_gather(real):
     """Copy rows first .. last of the batch to INPUT (width INPUTS) and TARGET (width OUTPUTS).
 
-    Row r of the batch is row ORDER[r] of the data, or row r where ORDER is 0. The inputs stand at SOURCE with
-    the given strides, the targets at TARGET_SOURCE, row after row; what is 0 of the two is left alone.
-
-    Where workers share blocks of inputs (X_BLOCK), it gets the first and the last block: their inputs of all rows go to
-    INPUT, block after block, and as large a share of the batch's targets to TARGET.
+    Row r of the batch is row ORDER[r] of the data, or where ORDER is 0 row FIRST_ROW + r. The inputs stand at SOURCE
+    with the given strides, the targets at TARGET_SOURCE, row after row; what is 0 of the two is left alone.
     """
 
     def gather(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        inputs, width, block, item = operation[at.INPUTS], operation[at.OUTPUTS], operation[at.X_BLOCK], item_size(real)
-        if block != 0:
-            rows, blocks = run[at.BATCH_ROWS], (inputs + block - 1) // block
-            for column in range(first * block, min(last * block, inputs), block):
-                destination = run[at.INPUT] + rows * column * item
-                copy_inputs(run, 0, rows, column, min(block, inputs - column), destination, real)
-            first, last = rows * first // blocks, rows * last // blocks
-        elif run[at.SOURCE] != 0:
-            copy_inputs(run, first, last, 0, inputs, run[at.INPUT] + first * inputs * item, real)
+        width, item = operation[at.OUTPUTS], item_size(real)
+        if run[at.SOURCE] != 0:
+            copy_inputs(run, first, last, operation[at.INPUTS], real)
         if run[at.TARGET_SOURCE] != 0:
             for row in range(first, last):
                 source = run[at.TARGET_SOURCE] + row_number(run, row) * width * item

@@ -46,17 +46,11 @@ def keep_rows(kept, y, rank, size):
 
 @functools.cache
 def plan_look_at_rows(real):
-    """NOT_FINITE where an input of the batch's rows first .. last is infinite or not a number; INPUTS: their width.
-
-    Where workers share blocks of inputs, of blocks first .. last.
-    """
+    """NOT_FINITE where an input of the batch's rows first .. last is infinite or not a number; INPUTS: their width."""
 
     def look(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
-        width, block = operation[at.INPUTS], operation[at.X_BLOCK]
-        if block != 0:  # block after block, each for all rows
-            first, last, width = first * block, min(last * block, width), run[at.BATCH_ROWS]
-        x = activation(run, NOWHERE, width, first, last, real)
+        x = activation(run, NOWHERE, operation[at.INPUTS], first, last, real)
         numbers, bad = line(x, 0, x.size), np.int32(0)
         for i in range(numbers.shape[0]):
             bad = noted(bad, numbers[i])

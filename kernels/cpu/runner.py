@@ -22,7 +22,21 @@ from ..layout import (
 )
 from ..memory import CACHE_LINE, aligned_zeros, place_of
 from ..random import shuffled_order
-from . import activations, dense, dropout, gather, gemm, losses, metrics, parts, penalties, pieces, rows, updates
+from . import (
+    activations,
+    branches,
+    dense,
+    dropout,
+    gather,
+    gemm,
+    losses,
+    metrics,
+    parts,
+    penalties,
+    pieces,
+    rows,
+    updates,
+)
 from .crew import post, run_together, serve, wait
 from .engine import infer, train
 from .shares import by_columns, by_inputs
@@ -96,15 +110,14 @@ class Runner:
         self.fixed_run = None
         penalized = [parameter.size for parameter in plan.parameters if parameter.penalized]
         self.chunks = sum(-(-size // PENALTY_CHUNK) for size in penalized)
-        #: To gather rows, and to gather blocks of inputs.
-        self.gather_operations = np.zeros((2, OPERATION_FIELDS), np.int64)
-        self.gather_operations[:, at.INPUTS] = plan.inputs
-        self.gather_operations[:, at.OUTPUTS] = plan.target_width
+        self.gather_operation = np.zeros(OPERATION_FIELDS, np.int64)
+        self.gather_operation[at.INPUTS], self.gather_operation[at.OUTPUTS] = plan.inputs, plan.target_width
         self.penalties = np.zeros(max(1, self.chunks))
         self.norms = np.zeros(max(1, sum(parameter.shape[0] for parameter in plan.parameters)))
-        self.parts = self.partial_sums = np.zeros(0, self.real)
+        self.parts = np.zeros(0, self.real)
+        self.branches: branches.Branches | None = None  # of the last training
         self.norm_limits = np.array([plan.clip_norm, -1.0])
-        self.capacity = self.arena_rows = 0
+        self.capacity = self.arena_rows = self.further_columns = 0
         self.workers = self.pieces_bytes = 0
         self.marked_for = None  # what ``_mark_products`` was called for
         self.began_at = None  # the step that the last call of ``train`` began with
@@ -155,8 +168,8 @@ class Runner:
                 shorter += [partial(gather.plan_gather, self.real), shuffled_order]
             part_rows = self.part_rows(batch_size)
             marks = self._of_pieces(part_rows or batch_size, part_rows > 0)
-            if self._shared_block(batch_size, part_rows > 0, min(2, cores()), marks[0][0]):
-                shorter += [partial(dense.plan_dense_sums, self.real), partial(gather.plan_gather, self.real)]
+            if self._edges(batch_size, part_rows > 0, min(2, cores()), marks[0][0], True)[1]:
+                shorter += [partial(dense.plan_dense_join, self.real), partial(gather.plan_gather, self.real)]
             if np.any(marks):
                 longer.append(partial(pieces.multiplication, self.piece_count))
             roles = dict.fromkeys(parameter.role for parameter in self.plan.parameters)
@@ -184,6 +197,7 @@ class Runner:
                 record[at.DX], record[at.DY] = operation.dx, operation.dy
                 record[at.W], record[at.B] = operation.weights, operation.bias
                 record[at.LAYER], record[at.OPTION] = operation.layer, operation.option
+                record[at.DEPTH] = operation.depth
             self.tables[name] = table
         return self.tables[name]
 
@@ -230,7 +244,7 @@ class Runner:
 
     def _mark_products(self, rows, parts, workers):
         """Say in the records of the operations how the products of batches, or parts, of so many rows are formed: of
-        pieces or not, and by rows, by columns or by inputs.
+        pieces or not, and by rows or by columns.
 
         Returns the bytes of a worker's room for products of pieces, 0 where there are none.
         """
@@ -238,7 +252,7 @@ class Runner:
             self.marked_for = None  # Ctrl-C may end this anywhere
             marks, room, table = self._of_pieces(rows, parts), 0, self._table("operations")
             table[:, [at.OF_PIECES, at.DW_OF_PIECES]] = marks
-            table[:, [at.Y_COLUMNS, at.DX_COLUMNS, at.X_BLOCK]] = 0
+            table[:, [at.Y_COLUMNS, at.DX_COLUMNS]] = 0
             for record, each, (with_W, of_dW) in zip(table, self.plan.operations, marks, strict=True):
                 if with_W or of_dW:
                     kept_rows = rows if of_dW else 0
@@ -248,49 +262,48 @@ class Runner:
                         record[at.Y_COLUMNS] = each.outputs
                     if by_columns(each.outputs, each.inputs, rows, workers) and each.dx >= 0:
                         record[at.DX_COLUMNS] = each.inputs
-            block = self._shared_block(rows, parts, workers, marks[0][0])
-            if block:
-                table[0, [at.Y_COLUMNS, at.X_BLOCK]] = 0, block
-            self.gather_operations[1, at.X_BLOCK] = block
             self.bytes_of_pieces = room
-            self.whole = bool(table[:, [at.Y_COLUMNS, at.DX_COLUMNS, at.X_BLOCK]].any())
             self.marked_for = rows, parts, workers
         return self.bytes_of_pieces
 
-    def _shared_block(self, rows, parts, workers, of_pieces):
-        """Inputs in each of the blocks that workers share of the first layer; 0: they share none.
+    def _edges(self, rows, parts, workers, of_pieces, many):
+        """(join, edges) of the branches of a training, as ``Branches`` takes them; where there are none, no edges.
 
-        of_pieces : whether its product with W is formed so; the other arguments as for ``_mark_products``. (Plain NumPy
-        sums over the whole depth at once.)
+        of_pieces : whether the first product with W is formed so; many : whether there are as many steps as branches
+        with copies take; the other arguments as for ``_mark_products``. (Plain NumPy has no branches.)
         """
-        first = self.plan.operations[0]
+        first, join = self.plan.operations[0], self.plan.join
         if parts or workers == 1 or first.kind != "dense" or first.x != at.NOWHERE or not COMPILED:
-            return 0
+            return 0, []
         if of_pieces:
             block = pieces.depth_of_blocks(first.inputs, False, True)
         else:
             evicting = gemm.evicts_itself(self.plan.item_size * first.outputs, 1)
             block = gemm.depth_of_blocks(first.inputs, evicting, True)
-        return block if by_inputs(first.inputs, first.outputs, rows, workers, block) else 0
+        if by_inputs(first.inputs, first.outputs, rows, workers, block):
+            return 0, [*range(0, first.inputs, block), first.inputs]
+        if join > 0 and many and workers == 2:
+            return join, [0, self.plan.operations[join].depth, self.plan.operations[join].inputs]
+        return 0, []
 
-    def _reserve(self, capacity, workers, part_count, arena_rows, pieces_bytes=0, partial_sums=0):
+    def _reserve(self, capacity, workers, part_count, arena_rows, pieces_bytes=0, further_columns=0):
         """Make room for batches of ``capacity`` rows, of which ``arena_rows`` are in the arenas at a time, ``workers``
-        workers, the gradients of ``part_count`` parts, matrices in pieces and so many partial sums.
+        workers, the gradients of ``part_count`` parts, matrices in pieces, and so many columns of activations more than
+        the plan has.
         """
         plan = self.plan
-        if partial_sums > len(self.partial_sums):
-            self._forget_places()
-            self.partial_sums = aligned_zeros(partial_sums, self.real)
         if part_count * plan.length > len(self.parts):
             self._forget_places()
             self.parts = aligned_zeros(part_count * plan.length, self.real)
         more_room = workers > self.workers or pieces_bytes > self.pieces_bytes
-        if capacity > self.capacity or arena_rows > self.arena_rows or more_room:
+        if capacity > self.capacity or more_room:
             self._forget_places()
-        if arena_rows > self.arena_rows:
-            self.activations = aligned_zeros(plan.columns * arena_rows, self.real)
+        if arena_rows > self.arena_rows or further_columns > self.further_columns:
+            self._forget_places()
+            arena_rows, columns = max(arena_rows, self.arena_rows), max(further_columns, self.further_columns)
+            self.activations = aligned_zeros((plan.columns + columns) * arena_rows, self.real)
             self.derivatives = aligned_zeros(plan.derivative_columns * arena_rows, self.real)
-            self.arena_rows = arena_rows  # now that all is there: Ctrl-C may end this anywhere
+            self.arena_rows, self.further_columns = arena_rows, columns  # now that all is there: Ctrl-C may end this
         if capacity > self.capacity:
             self.inputs = aligned_zeros(plan.inputs * capacity, self.real)
             self.targets = aligned_zeros(plan.target_width * capacity, self.real)
@@ -329,7 +342,6 @@ class Runner:
         run[at.WORKSPACE] = self.workspace.ctypes.data
         run[at.GRADIENT_ROOM] = self.gradient_rooms.ctypes.data
         run[at.PARTS], run[at.PART_LENGTH] = self.parts.ctypes.data, self.plan.length
-        run[at.PARTIAL_SUMS] = self.partial_sums.ctypes.data
         return run
 
     def _run_record(self, data):
@@ -357,7 +369,7 @@ class Runner:
             program[at.PARAMETER_RECORDS] = self.parameters.ctypes.data
             program[at.PARAMETER_COUNT] = len(self.parameters)
             program[at.CONSTRAINED] = any(self.parameters[:, at.CONSTRAINT])
-        program[at.GATHER_OPERATION] = self.gather_operations.ctypes.data
+        program[at.GATHER_OPERATION] = self.gather_operation.ctypes.data
         program[at.INPUT_ROW_BYTES] = item * plan.inputs
         program[at.TARGET_ROW_BYTES] = item * plan.target_width
         program[at.OUTPUT_ROW_BYTES] = item * plan.outputs
@@ -450,9 +462,10 @@ class Runner:
         infinite or not a number.
         """
         batch_size, first_batch, last_batch = batches
-        form = data.form, kept is None, order is None, batch_size, workers, tolerance >= 0
+        many = self.plan.join > 0 and tolerance < 0 and last_batch - first_batch >= branches.LEAST_STEPS
+        form = data.form, kept is None, order is None, batch_size, workers, tolerance >= 0, look, many
         if not self._recall("operations", form):
-            self._make_training_records(data, order, batch_size, workers, kept, tolerance)
+            self._make_training_records(data, order, batch_size, workers, kept, tolerance, look, many)
             self.filled["operations"] = form, self.records.copy()
         run, program = self.run, self.program
         self._point(run, data, kept)
@@ -460,43 +473,42 @@ class Runner:
         program[at.ROW_ORDER] = 0 if order is None else place_of(order)
         program[at.FIRST_BATCH], program[at.LAST_BATCH] = first_batch, last_batch
         program[at.RATES], program[at.RESULTS] = place_of(rates), place_of(results)
-        if look:
-            program[at.LOOK] = address(rows.plan_look_at_rows(self.real))
         if saved is not None:
             program[at.SAVED] = place_of(saved)
             program[at.ARENA_LINES] = saved.strides[0] // CACHE_LINE
 
-    def _make_training_records(self, data, order, batch_size, workers, kept, tolerance):
+    def _make_training_records(self, data, order, batch_size, workers, kept, tolerance, look, many):
         """Make the records what they are in all trainings of one form, and the room that these need."""
+        plan, real = self.plan, self.real
         capacity, part_rows = min(batch_size, len(data.inputs)), self.part_rows(batch_size)
         turn_rows = self.turn_rows(batch_size, workers)
         part_count = -(-capacity // part_rows) if part_rows else 0
         pieces_bytes = self._mark_products(part_rows or batch_size, part_rows > 0, workers)
-        first, block = self.plan.operations[0], self._table("operations")[0, at.X_BLOCK]
-        blocks = -(-first.inputs // block) if block else 0
-        partial_sums = max(0, blocks - 1) * capacity * first.outputs
-        self._reserve(capacity, workers, part_count, turn_rows * workers or capacity, pieces_bytes, partial_sums)
-        self._make_records("operations", data, kept, gathered=order is not None or blocks > 0)
+        table = self._table("operations")
+        join, edges = self._edges(batch_size, part_rows > 0, workers, table[0, at.OF_PIECES], many)
+        columns = max(0, len(edges) - 2) * plan.operations[join].outputs
+        self._reserve(capacity, workers, part_count, turn_rows * workers or capacity, pieces_bytes, columns)
+        self._make_records("operations", data, kept, gathered=order is not None or len(edges) > 0)
         run, program = self.run, self.program
-        if blocks:
-            program[at.INPUT_BLOCKS] = blocks
-            program[at.GATHER_OPERATION] = self.gather_operations[1].ctypes.data
-            program[at.ADD_UP] = address(dense.plan_dense_sums(self.real))
-        if tolerance >= 0 or self.plan.clip_norm < np.inf:
-            program[at.NORM] = address(penalties.plan_squared_norms(self.real))
+        if look:
+            program[at.LOOK] = address(rows.plan_look_at_rows(real))
+        if tolerance >= 0 or plan.clip_norm < np.inf:
+            program[at.NORM] = address(penalties.plan_squared_norms(real))
             program[at.NORM_COUNT] = len(self.norms)
             program[at.NORM_LIMITS] = self.norm_limits.ctypes.data
-        if self.whole:  # one block, in which all workers meet
-            program[at.BLOCK] = capacity
         program[at.BATCH_SIZE], run[at.PART_ROWS] = batch_size, max(1, part_rows)
         if part_rows:
             program[at.FORM_PARTS] = address(parts.form_parts)
-            program[at.COMBINE] = address(parts.plan_combine(self.real))
+            program[at.COMBINE] = address(parts.plan_combine(real))
             program[at.TURN_ROWS] = turn_rows
+        if edges:
+            self.branches = branches.Branches(plan, real, program, table, self.parameters, join, edges, capacity)
+        if edges or table[:, [at.Y_COLUMNS, at.DX_COLUMNS]].any():  # one block, in which all workers meet
+            program[at.BLOCK] = capacity
 
     def rooms(self):
         """What prepared records point to, beside their call's own arrays: they are valid while this stays the same."""
-        return self.fixed_run, self.marked_for
+        return self.fixed_run, self.marked_for, self.branches
 
     def train_prepared(self, workers):
         """Train as ``records`` say, which somebody has put there; returns the status."""

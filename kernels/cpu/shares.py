@@ -1,4 +1,4 @@
-"""How workers share a product with a dense layer's weights: the rows of the batch, the columns of y, or the inputs.
+"""How workers share a product with a dense layer's weights: the rows of the batch, the columns of y, or its inputs.
 
 By rows nobody waits for anybody, but each worker reads and packs all of W for its share of x. By columns it reads its
 share of W and all of x, and all meet before, when x is there, and afterwards. So wide layers and small batches gain by
@@ -7,7 +7,8 @@ columns, and all the more the more workers there are.
 The first layer may go by inputs: a worker takes its columns of x, which it gathers for itself, times its rows of W,
 those that it updates. So it needs no weights that another has just written, and reads its share of them alone. Then
 all meet, and the sums are added up. The inputs are cut into the blocks in which a product sums over its depth anyway,
-so the bits stay the same.
+so the bits stay the same. Two workers may share the second layer's inputs, and the first one's units, in the same way
+(``branches.py``).
 """
 
 from ..jit import formula
