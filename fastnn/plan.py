@@ -495,7 +495,7 @@ def _cut_in_two(plan: Plan) -> None:
     first, *others = plan.operations
     number = next((number for number, each in enumerate(others, 1) if each.kind == "dense"), 0)
     join = plan.operations[number]
-    inside = all(each.kind == "activation" for each in plan.operations[1:number])
+    inside = all(each.kind in ("activation", "dropout") for each in plan.operations[1:number])
     if number == 0 or first.kind != "dense" or first.x != NOWHERE or not inside:
         return
     whole = plan.update is not None and math.isinf(plan.clip_norm) and not plan.penalized
@@ -505,6 +505,6 @@ def _cut_in_two(plan: Plan) -> None:
     all_trained = all(place in trained for place in arrays if place[1] >= 0)
     size = join.inputs * (first.inputs + join.outputs)
     small = LEAST_CUT <= size <= MOST_CUT and join.inputs <= 2 * LONGEST_HALF
-    halves = join.inputs % 4 == 0 and join.outputs > 1
+    halves = join.inputs % 8 == 0 and join.outputs > 1
     if whole and unlimited and all_trained and small and halves:
         plan.operations[number] = replace(join, depth=join.inputs // 2)

@@ -87,8 +87,9 @@ from .memory import item_size, matrix, vector
     DX_COLUMNS,  # columns of its dx, where they share these; else 0
     RECTIFIED,  # 1 where a dense layer forms max(y, 0), for a ReLU that follows it; else 0
     DEPTH,  # inputs after which a dense layer's sums for y are interrupted, the rest being added to them; 0: nowhere
+    FIRST_COLUMN,  # of a branch: the column of the whole y that is its first
     OPERATION_FIELDS,
-) = range(19)
+) = range(20)
 
 # A trainable parameter.
 (

@@ -286,7 +286,7 @@ ARCHITECTURES = {
     ),
     "branches without biases": (
         33,
-        lambda: [dense(140, "softplus", use_bias=False), dense(50, "relu", use_bias=False), dense(2)],
+        lambda: [dense(136, "softplus", use_bias=False), dense(50, "relu", use_bias=False), dense(2)],
         "mse",
         fn.SGD(0.01, momentum=0.9),
         9,
@@ -456,10 +456,10 @@ def test_of_which_layers_workers_share_columns(name, workers, shared):
         ("branches", 2, 2, [0, 48, 96]),
         ("branches", 1, 0, []),
         ("branches", 3, 0, []),
-        ("branches without biases", 2, 2, [0, 70, 140]),
+        ("branches without biases", 2, 2, [0, 68, 136]),
         ("branches of a linear layer", 2, 1, [0, 32, 64]),
         ("pieces in branches", 2, 2, [0, 160, 320]),
-        ("digits", 2, 0, []),  # dropout
+        ("digits", 2, 3, [0, 32, 64]),
         ("penalties", 2, 0, []),
         ("parts in blocks", 2, 0, []),
     ],

@@ -187,7 +187,7 @@ def _cut_units(table, trained, first, last):
     width, length = last - first, 0
     trained[:, at.HOME], trained[:, at.HOME_ROW] = trained[:, at.OFFSET], trained[:, at.COLUMNS]
     for operation in table[:-1]:
-        operation[at.OUTPUTS] = width
+        operation[at.OUTPUTS], operation[at.FIRST_COLUMN] = width, first
         operation[[at.Y, at.DY]] += first
     for operation in table[1:]:
         operation[at.INPUTS] = width

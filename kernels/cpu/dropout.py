@@ -10,7 +10,7 @@ import functools
 import numpy as np
 
 from .. import layout as at
-from ..jit import interleaved, kernel
+from ..jit import formula, interleaved, kernel
 from ..layout import NOWHERE, OK, activation, derivative, operation_record, option_at, run_record, share
 from ..memory import line
 from ..random import random_bits, random_words
@@ -25,18 +25,14 @@ __all__ = [
 ]
 
 
-@kernel
-@interleaved
-def dropout_mask(mask, threshold, scale, seed, step, layer, first_row, rank, size):
-    """mask = 0 where ``dropout_forward`` drops a unit, else scale.
-
-    mask : (rows, width), its rows side by side; the rest as in ``dropout_forward``.
-    """
+@formula
+def draw_mask(mask, threshold, scale, seed, step, layer, first_row, first_column, rank, size):
+    """``dropout_mask`` of the columns from ``first_column`` on, a multiple of 4."""
     real = mask.dtype.type
     zero, scale, threshold = real(0), real(scale), np.uint32(threshold)
     first, last = share(mask.shape[0], rank, size)
     rows, width, first_row = last - first, mask.shape[1], first_row + first
-    groups = (width + 3) // 4
+    groups, first_group = (width + 3) // 4, first_column // 4
     row = 0
     while row < rows:
         # So many rows as one, so that vectors are full where rows are short. Their groups are drawn side by side, those
@@ -47,7 +43,8 @@ def dropout_mask(mask, threshold, scale, seed, step, layer, first_row, rank, siz
         words = line(mask, first + row, 4 * count * drawn)
         for index in range(count * drawn):
             above = np.int64((np.uint64(index) * reciprocal) >> np.uint64(32))
-            r0, r1, r2, r3 = random_words(seed, step, layer, first_row + row + above, index - above * groups)
+            group = first_group + index - above * groups
+            r0, r1, r2, r3 = random_words(seed, step, layer, first_row + row + above, group)
             words[4 * index] = scale if r0 >= threshold else zero
             words[4 * index + 1] = scale if r1 >= threshold else zero
             words[4 * index + 2] = scale if r2 >= threshold else zero
@@ -57,9 +54,19 @@ def dropout_mask(mask, threshold, scale, seed, step, layer, first_row, rank, siz
                 for column in range(width):
                     words[above * width + column] = words[4 * above * groups + column]
         for column in range(4 * drawn, width):
-            kept = random_bits(seed, step, layer, first_row + row, column) >= threshold
+            kept = random_bits(seed, step, layer, first_row + row, first_column + column) >= threshold
             mask[first + row, column] = scale if kept else zero
         row += count
+
+
+@kernel
+@interleaved
+def dropout_mask(mask, threshold, scale, seed, step, layer, first_row, rank, size):
+    """mask = 0 where ``dropout_forward`` drops a unit, else scale.
+
+    mask : (rows, width), its rows side by side; the rest as in ``dropout_forward``.
+    """
+    draw_mask(mask, threshold, scale, seed, step, layer, first_row, 0, rank, size)
 
 
 @kernel
@@ -105,7 +112,10 @@ def dropout_backward(dx, dy, threshold, scale, seed, step, layer, first_row, ran
 
 @functools.cache
 def plan_dropout_forward(real):
-    """``dropout_forward`` for a plan; OPTION: the threshold, then the scale. The mask stays in place of dx."""
+    """``dropout_forward`` for a plan; OPTION: the threshold, then the scale. The mask stays in place of dx.
+
+    Of a branch's units it is the part from FIRST_COLUMN on.
+    """
 
     def forward(run_address, operation_address, first, last):
         run, operation = run_record(run_address), operation_record(operation_address)
@@ -115,7 +125,8 @@ def plan_dropout_forward(real):
         threshold, scale = np.uint32(option_at(run, option)), option_at(run, option + 1)
         # Where nobody asks for dx, y has room for its own mask: it is not x.
         mask = derivative(run, operation[at.DX], width, first, last, real) if operation[at.DX] != NOWHERE else y
-        dropout_mask(mask, threshold, scale, run[at.SEED], run[at.STEP], operation[at.LAYER], first, 0, 1)
+        place = operation[at.LAYER], first, operation[at.FIRST_COLUMN]
+        draw_mask(mask, threshold, scale, run[at.SEED], run[at.STEP], *place, 0, 1)
         apply_mask(y, x, mask, 0, 1)
         return OK
 
