@@ -45,8 +45,8 @@ LEAST_BLOCK = 240
 MOST_PARTS, LEAST_PART = 32, 96
 
 #: Weights of the first two dense layers that two workers may have as branches, at least and at most; and units of the
-#: first one in each of them at most, over which a product sums without interruption, however rows of W lie.
-LEAST_CUT, MOST_CUT, LONGEST_HALF = 4096, 1 << 19, 192
+#: first one in each of them at most, over which a product sums without interruption.
+LEAST_CUT, MOST_CUT, LONGEST_HALF = 4096, 1 << 19, 400
 
 #: Activations whose slope follows from their output, so that they may overwrite their input.
 IN_PLACE = frozenset({"relu", "leaky_relu"})

@@ -473,6 +473,35 @@ def test_who_has_branches(name, workers, join, edges):
         assert (runner.branches.join, runner.branches.edges) == (join, edges)
 
 
+class Look(fn.Callback):
+    """Keeps what the model has after each epoch, and changes a weight."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_epoch_end(self, epoch, logs):
+        self.seen += [array.copy() for array in (self.model.arenas.parameters, *self.model.arenas.slots)]
+        self.model.layers[1].W[0] *= 0.9
+
+
+@pytest.mark.skipif(not COMPILED, reason="plain Python has no branches")
+def test_what_branches_train_is_there_whenever_somebody_looks():
+    """After each epoch, beside a callback that changes weights, and in steps of one's own between two fits."""
+    looks = []
+    for threads in (1, 2):
+        model, X, y, batch_size = problem("branches", "float32")
+        model.compile("adam", "cross_entropy", threads=threads)
+        look = Look()
+        for _ in range(2):
+            model.fit(X, y, batch_size, epochs=2, callbacks=[look], verbose=0)
+            for _ in range(4):
+                model.train_on_batch(X[:batch_size], y[:batch_size])
+        looks.append(look)
+    assert model._runners["training"].branches.join > 0
+    for one, two in zip(looks[0].seen, looks[1].seen, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 @needs_unit
 def test_marks_follow_the_batch():
     """A small batch between large ones: each is multiplied as by a runner that has seen nothing else."""

@@ -168,7 +168,7 @@ class Runner:
                 shorter += [partial(gather.plan_gather, self.real), shuffled_order]
             part_rows = self.part_rows(batch_size)
             marks = self._of_pieces(part_rows or batch_size, part_rows > 0)
-            if self._edges(batch_size, part_rows > 0, min(2, cores()), marks[0][0], True)[1]:
+            if self._edges(batch_size, part_rows > 0, min(2, cores()), [mark[0] for mark in marks], True)[1]:
                 shorter += [partial(dense.plan_dense_join, self.real), partial(gather.plan_gather, self.real)]
             if np.any(marks):
                 longer.append(partial(pieces.multiplication, self.piece_count))
@@ -269,22 +269,26 @@ class Runner:
     def _edges(self, rows, parts, workers, of_pieces, many):
         """(join, edges) of the branches of a training, as ``Branches`` takes them; where there are none, no edges.
 
-        of_pieces : whether the first product with W is formed so; many : whether there are as many steps as branches
-        with copies take; the other arguments as for ``_mark_products``. (Plain NumPy has no branches.)
+        of_pieces : of each operation, whether its product with W is formed so; many : whether there are as many steps
+        as branches with copies take; the other arguments as for ``_mark_products``. (Plain NumPy has no branches.)
         """
         first, join = self.plan.operations[0], self.plan.join
         if parts or workers == 1 or first.kind != "dense" or first.x != at.NOWHERE or not COMPILED:
             return 0, []
-        if of_pieces:
-            block = pieces.depth_of_blocks(first.inputs, False, True)
-        else:
-            evicting = gemm.evicts_itself(self.plan.item_size * first.outputs, 1)
-            block = gemm.depth_of_blocks(first.inputs, evicting, True)
+        block = self._depth_of_blocks(first.inputs, first.outputs, of_pieces[0])
         if by_inputs(first.inputs, first.outputs, rows, workers, block):
             return 0, [*range(0, first.inputs, block), first.inputs]
         if join > 0 and many and workers == 2:
-            return join, [0, self.plan.operations[join].depth, self.plan.operations[join].inputs]
+            second = self.plan.operations[join]
+            if self._depth_of_blocks(second.depth, second.outputs, of_pieces[join]) == second.depth:
+                return join, [0, second.depth, second.inputs]
         return 0, []
+
+    def _depth_of_blocks(self, depth, columns, of_pieces):
+        """Products that are summed at once in a product with W, of so many inputs and units."""
+        if of_pieces:
+            return pieces.depth_of_blocks(depth, False, True)
+        return gemm.depth_of_blocks(depth, gemm.evicts_itself(self.plan.item_size * columns, 1), True)
 
     def _reserve(self, capacity, workers, part_count, arena_rows, pieces_bytes=0, further_columns=0):
         """Make room for batches of ``capacity`` rows, of which ``arena_rows`` are in the arenas at a time, ``workers``
@@ -485,7 +489,7 @@ class Runner:
         part_count = -(-capacity // part_rows) if part_rows else 0
         pieces_bytes = self._mark_products(part_rows or batch_size, part_rows > 0, workers)
         table = self._table("operations")
-        join, edges = self._edges(batch_size, part_rows > 0, workers, table[0, at.OF_PIECES], many)
+        join, edges = self._edges(batch_size, part_rows > 0, workers, table[:, at.OF_PIECES], many)
         columns = max(0, len(edges) - 2) * plan.operations[join].outputs
         self._reserve(capacity, workers, part_count, turn_rows * workers or capacity, pieces_bytes, columns)
         self._make_records("operations", data, kept, gathered=order is not None or len(edges) > 0)
