@@ -189,25 +189,39 @@ def update_weights(run_address, program, rank, size, forms, updates):
 def enter_branches(run, program, rank, size):
     """Take all rows of the batch forward through this worker's branches."""
     first, last = share(program[at.BRANCH_COUNT], rank, size)
+    status, rows = OK, run[at.BATCH_ROWS]
     for number in range(first, last):
         branch_run, branch_program = follow(run, branch_at(program, number))
-        status = forward_rows(branch_run, program_record(branch_program), 0, run[at.BATCH_ROWS], 0, 1)
-        if status != OK:
-            return status
-    return OK
+        branch = program_record(branch_program)
+        for function in (branch[at.GATHER], branch[at.LOOK]):
+            if function != 0 and status == OK:
+                status = call(function, branch_run, branch[at.GATHER_OPERATION], 0, rows)
+        for index in range(branch[at.OPERATION_COUNT]):
+            status = call_operation(branch_run, branch, index, at.FORWARD, rows, status)
+    return status
 
 
 @formula
 def leave_branches(run, program, rank, size):
     """Take the derivative of the loss back through this worker's branches, for all rows of the batch."""
     first, last = share(program[at.BRANCH_COUNT], rank, size)
+    status, rows = OK, run[at.BATCH_ROWS]
     for number in range(first, last):
-        branch = branch_at(program, number)
-        branch_program = program_record(branch[at.BRANCH_PROGRAM])
-        status = backward_rows(branch[at.BRANCH_RUN], branch_program, 0, run[at.BATCH_ROWS], 0, 1)
-        if status != OK:
-            return status
-    return OK
+        record = branch_at(program, number)
+        branch = program_record(record[at.BRANCH_PROGRAM])
+        for index in range(branch[at.OPERATION_COUNT] - 1, -1, -1):
+            status = call_operation(record[at.BRANCH_RUN], branch, index, at.BACKWARD, rows, status)
+    return status
+
+
+@formula
+def call_operation(run_address, program, index, direction, rows, status):
+    """Call an operation's function for all rows of the batch, if it has one and the ``status`` is OK."""
+    operation = program[at.OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * index
+    function = operation_record(operation)[direction]
+    if function != 0 and status == OK:
+        status = call(function, run_address, operation, 0, rows)
+    return status
 
 
 @formula
