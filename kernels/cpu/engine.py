@@ -186,47 +186,30 @@ def update_weights(run_address, program, rank, size, forms, updates):
 
 
 @formula
-def enter_branches(run, program, rank, size):
-    """Take all rows of the batch forward through this worker's branches."""
+def go_through_branches(run, program, direction, rank, size):
+    """Take all rows of the batch through this worker's branches, ``direction`` FORWARD or BACKWARD."""
     first, last = share(program[at.BRANCH_COUNT], rank, size)
     status, rows = OK, run[at.BATCH_ROWS]
     for number in range(first, last):
         branch_run, branch_program = follow(run, branch_at(program, number))
         branch = program_record(branch_program)
-        for function in (branch[at.GATHER], branch[at.LOOK]):
+        if direction == at.FORWARD:
+            for function in (branch[at.GATHER], branch[at.LOOK]):
+                if function != 0 and status == OK:
+                    status = call(function, branch_run, branch[at.GATHER_OPERATION], 0, rows)
+        count = branch[at.OPERATION_COUNT]
+        for turn in range(count):
+            index = turn if direction == at.FORWARD else count - 1 - turn
+            operation = branch[at.OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * index
+            function = operation_record(operation)[direction]
             if function != 0 and status == OK:
-                status = call(function, branch_run, branch[at.GATHER_OPERATION], 0, rows)
-        for index in range(branch[at.OPERATION_COUNT]):
-            status = call_operation(branch_run, branch, index, at.FORWARD, rows, status)
-    return status
-
-
-@formula
-def leave_branches(run, program, rank, size):
-    """Take the derivative of the loss back through this worker's branches, for all rows of the batch."""
-    first, last = share(program[at.BRANCH_COUNT], rank, size)
-    status, rows = OK, run[at.BATCH_ROWS]
-    for number in range(first, last):
-        record = branch_at(program, number)
-        branch = program_record(record[at.BRANCH_PROGRAM])
-        for index in range(branch[at.OPERATION_COUNT] - 1, -1, -1):
-            status = call_operation(record[at.BRANCH_RUN], branch, index, at.BACKWARD, rows, status)
-    return status
-
-
-@formula
-def call_operation(run_address, program, index, direction, rows, status):
-    """Call an operation's function for all rows of the batch, if it has one and the ``status`` is OK."""
-    operation = program[at.OPERATIONS] + FIELD_BYTES * OPERATION_FIELDS * index
-    function = operation_record(operation)[direction]
-    if function != 0 and status == OK:
-        status = call(function, run_address, operation, 0, rows)
+                status = call(function, branch_run, operation, 0, rows)
     return status
 
 
 @formula
 def update_all(run_address, program_address, rank, size, forms, updates):
-    """The parameters of this worker's branches, and its share of all others; ``forms``, ``updates`` : as above."""
+    """``update_weights`` for this worker's branches, and for its share of what is in none."""
     program = program_record(program_address)
     first, last = share(program[at.BRANCH_COUNT], rank, size)
     status = OK
@@ -323,7 +306,8 @@ def train_on_batches(run_address, program_address, rank, size):
         first, last = share((rows + part_rows - 1) // part_rows, rank, size)  # parts, or rows
         status = OK
         if program[at.BRANCH_COUNT] != 0:
-            status = meet(run, program, rank, size, enter_branches(run, program, rank, size))
+            status = go_through_branches(run, program, at.FORWARD, rank, size)
+            status = meet(run, program, rank, size, status)
         # Blocks of about equal height: few rows left over would read all weights for themselves.
         blocks = max(1, (part_rows * (last - first) + program[at.BLOCK] // 2) // program[at.BLOCK])
         for number_of_block in range(blocks):
@@ -351,7 +335,7 @@ def train_on_batches(run_address, program_address, rank, size):
             for metric in range(program[at.METRIC_COUNT]):
                 values = run[at.METRICS] + FIELD_BYTES * metric * run[at.CAPACITY]
                 results[batch - first_batch, 1 + metric] = sum_in_order(values, rows) / rows
-        status = leave_branches(run, program, rank, size)
+        status = go_through_branches(run, program, at.BACKWARD, rank, size)
         if status == OK:
             status = update_all(run_address, program_address, rank, size, True, program[at.NORM] == 0)
 

@@ -307,7 +307,8 @@ class Runner:
             arena_rows, columns = max(arena_rows, self.arena_rows), max(further_columns, self.further_columns)
             self.activations = aligned_zeros((plan.columns + columns) * arena_rows, self.real)
             self.derivatives = aligned_zeros(plan.derivative_columns * arena_rows, self.real)
-            self.arena_rows, self.further_columns = arena_rows, columns  # now that all is there: Ctrl-C may end this
+            # Now that all is there: Ctrl-C may end this anywhere.
+            self.arena_rows, self.further_columns = arena_rows, columns
         if capacity > self.capacity:
             self.inputs = aligned_zeros(plan.inputs * capacity, self.real)
             self.targets = aligned_zeros(plan.target_width * capacity, self.real)
