@@ -40,7 +40,8 @@ from .dense import plan_dense_join
 #: Steps of a call of the engine that are worth the copies.
 LEAST_STEPS = 16
 
-#: Numbers from one branch's run record to the next: whole pairs of cache lines, which are fetched together, and one more.
+#: Numbers from one branch's run record to the next: whole pairs of cache lines, which are fetched together, and a pair
+#: more.
 RUN_ROOM = RUN_FIELDS + -RUN_FIELDS % 16 + 16
 
 #: The addresses of a branch's copies in its record, and what its program has from the whole training's.
