@@ -110,7 +110,8 @@ def copy_parameters(run, own, branch, to_branch):
 def follow(run, branch):
     """Tell a branch which batch is under way; returns the addresses of its run record and of its program."""
     own = run_record(branch[at.BRANCH_RUN])
-    own[at.BATCH_ROWS] = own[at.SUMMED_ROWS] = run[at.BATCH_ROWS]
+    rows = run[at.BATCH_ROWS]
+    own[at.BATCH_ROWS], own[at.SUMMED_FIRST], own[at.SUMMED_ROWS] = rows, 0, rows
     own[at.RATE], own[at.STEP] = run[at.RATE], run[at.STEP]
     own[at.ORDER], own[at.FIRST_ROW] = run[at.ORDER], run[at.FIRST_ROW]
     return branch[at.BRANCH_RUN], branch[at.BRANCH_PROGRAM]
