@@ -23,6 +23,7 @@ from fastnn.kernels.layout import (
     PARTS,
     PIECES_UPDATE_CHUNK,
     RECTIFIED,
+    UPDATE_CHUNK,
     Y_COLUMNS,
 )
 from fastnn.kernels.memory import aligned_zeros
@@ -471,6 +472,20 @@ def test_who_has_branches(name, workers, join, edges):
     assert runner.program[BRANCH_COUNT] == max(0, len(edges) - 1)
     if edges:
         assert (runner.branches.join, runner.branches.edges) == (join, edges)
+
+
+@pytest.mark.skipif(not COMPILED, reason="plain Python has no branches")
+def test_a_layer_whose_gradient_is_not_used_up_at_once_has_no_branches():
+    """It goes through the arena, where branches would write over one another's."""
+    found = []
+    X = np.random.default_rng(3).normal(size=(12, 4))
+    y = np.tile(X, (1, UPDATE_CHUNK // 4 + 2))
+    for threads in (1, 2):
+        model = fn.Model([fn.Input(4), dense(8, "relu"), dense(y.shape[1])], seed=5)
+        model.compile("sgd", "mse", threads=threads)
+        model.fit(X, y, batch_size=3, epochs=2, verbose=0)
+        found.append(model.arenas.parameters.copy())
+    np.testing.assert_array_equal(*found)
 
 
 class Look(fn.Callback):

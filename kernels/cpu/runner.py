@@ -19,6 +19,7 @@ from ..layout import (
     PIECES_UPDATE_CHUNK,
     PROGRAM_FIELDS,
     RUN_FIELDS,
+    UPDATE_CHUNK,
 )
 from ..memory import CACHE_LINE, aligned_zeros, place_of
 from ..random import shuffled_order
@@ -280,7 +281,8 @@ class Runner:
             return 0, [*range(0, first.inputs, block), first.inputs]
         if join > 0 and many and workers == 2:
             second = self.plan.operations[join]
-            if self._depth_of_blocks(second.depth, second.outputs, of_pieces[join]) == second.depth:
+            uninterrupted = self._depth_of_blocks(second.depth, second.outputs, of_pieces[join]) == second.depth
+            if uninterrupted and second.outputs <= UPDATE_CHUNK:  # no gradient goes to the arena: copies have no place
                 return join, [0, second.depth, second.inputs]
         return 0, []
 
