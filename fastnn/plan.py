@@ -496,7 +496,7 @@ def _cut_in_two(plan: Plan) -> None:
     number = next((number for number, each in enumerate(others, 1) if each.kind == "dense"), 0)
     join = plan.operations[number]
     inside = all(each.kind in ("activation", "dropout") for each in plan.operations[1:number])
-    if number == 0 or first.kind != "dense" or first.x != NOWHERE or not inside:
+    if number == 0 or first.kind != "dense" or not inside:
         return
     whole = plan.update is not None and math.isinf(plan.clip_norm) and not plan.penalized
     unlimited = all(parameter.constraint < 0 for parameter in plan.parameters)

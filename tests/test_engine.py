@@ -474,6 +474,33 @@ def test_who_has_branches(name, workers, join, edges):
         assert (runner.branches.join, runner.branches.edges) == (join, edges)
 
 
+#: name -> (layers, optimizer): all but the first lack one thing each that branches need.
+CUTS = {
+    "all": ([dense(64, "relu"), fn.Dropout(0.1), dense(32), dense(2)], fn.SGD()),
+    "a gradient clipped by its norm": ([dense(64), dense(32), dense(2)], fn.SGD(clip_norm=1.0)),
+    "a penalty": ([dense(64), dense(32), dense(2, kernel_regularizer=fn.L2(0.1))], fn.SGD()),
+    "max-norm": ([dense(64), dense(32), dense(2, kernel_constraint=fn.MaxNorm(1.0))], fn.SGD()),
+    "a frozen first layer": ([dense(64, trainable=False), dense(32), dense(2)], fn.SGD()),
+    "a frozen second layer": ([dense(64), dense(32, trainable=False), dense(2)], fn.SGD()),
+    "softmax between": ([dense(64, "softmax"), dense(32), dense(2)], fn.SGD()),
+    "dropout before": ([fn.Dropout(0.1), dense(64), dense(32), dense(2)], fn.SGD()),
+    "halves that are no whole vectors": ([dense(68), dense(32), dense(2)], fn.SGD()),
+    "a single unit": ([dense(64), dense(1)], fn.SGD()),
+    "one layer": ([dense(64)], fn.SGD()),
+    "few weights": ([dense(32), dense(32), dense(2)], fn.SGD()),
+    "many weights": ([dense(512), dense(1024), dense(2)], fn.SGD()),
+    "many units": ([dense(808), dense(32), dense(2)], fn.SGD()),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_which_networks_may_be_cut_in_two(name):
+    layers, optimizer = CUTS[name]
+    model = fn.Model([fn.Input(64), *layers], seed=0)
+    model.compile(optimizer, "mse")
+    assert (model._training_runner(model.plan.outputs).plan.join > 0) == (name == "all")
+
+
 @pytest.mark.skipif(not COMPILED, reason="plain Python has no branches")
 def test_a_layer_whose_gradient_is_not_used_up_at_once_has_no_branches():
     """It goes through the arena, where branches would write over one another's."""

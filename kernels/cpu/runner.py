@@ -274,7 +274,7 @@ class Runner:
         as branches with copies take; the other arguments as for ``_mark_products``. (Plain NumPy has no branches.)
         """
         first, join = self.plan.operations[0], self.plan.join
-        if parts or workers == 1 or first.kind != "dense" or first.x != at.NOWHERE or not COMPILED:
+        if parts or workers == 1 or first.kind != "dense" or not COMPILED:
             return 0, []
         block = self._depth_of_blocks(first.inputs, first.outputs, of_pieces[0])
         if by_inputs(first.inputs, first.outputs, rows, workers, block):
