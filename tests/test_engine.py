@@ -515,6 +515,20 @@ def test_a_layer_whose_gradient_is_not_used_up_at_once_has_no_branches():
     np.testing.assert_array_equal(*found)
 
 
+@pytest.mark.skipif(not COMPILED, reason="plain Python has no branches")
+def test_a_training_that_looks_at_the_norm_cuts_no_units():
+    """The norm is summed row by row of W, and rows that are cut would be two."""
+    found = []
+    for workers in (1, 2):
+        model, runner, X, y, batch_size = _with_runner("branches")
+        call = Data(X, y), None, batch_size, 0, 2, np.full(2, 0.01), 0, model.seed, workers
+        runner.train(*call, tolerance=1e-30)
+        found.append((runner.norms, model.arenas.parameters))
+        assert runner.program[BRANCH_COUNT] == 0
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 class Look(fn.Callback):
     """Keeps what the model has after each epoch, and changes a weight."""
 
