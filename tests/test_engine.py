@@ -502,13 +502,16 @@ def test_which_networks_may_be_cut_in_two(name):
 
 
 @pytest.mark.skipif(not COMPILED, reason="plain Python has no branches")
-def test_a_layer_whose_gradient_is_not_used_up_at_once_has_no_branches():
-    """It goes through the arena, where branches would write over one another's."""
+@pytest.mark.parametrize(("hidden", "outputs"), [(8, UPDATE_CHUNK + 8), (400, 1024)])
+def test_second_layers_that_must_not_be_cut(hidden, outputs):
+    """The gradient of one goes through the arena, where branches would write over one another's; of the other one a
+    product interrupts the sums of each half.
+    """
     found = []
     X = np.random.default_rng(3).normal(size=(12, 4))
-    y = np.tile(X, (1, UPDATE_CHUNK // 4 + 2))
+    y = np.tile(X, (1, outputs // 4))
     for threads in (1, 2):
-        model = fn.Model([fn.Input(4), dense(8, "relu"), dense(y.shape[1])], seed=5)
+        model = fn.Model([fn.Input(4), dense(hidden, "relu"), dense(outputs)], seed=5)
         model.compile("sgd", "mse", threads=threads)
         model.fit(X, y, batch_size=3, epochs=2, verbose=0)
         found.append(model.arenas.parameters.copy())
