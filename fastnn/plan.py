@@ -505,6 +505,6 @@ def _cut_in_two(plan: Plan) -> None:
     all_trained = all(place in trained for place in arrays if place[1] >= 0)
     size = join.inputs * (first.inputs + join.outputs)
     small = LEAST_CUT <= size <= MOST_CUT and join.inputs <= 2 * LONGEST_HALF
-    halves = join.inputs % 8 == 0 and join.outputs > 1
+    halves = join.inputs % 8 == 0 and join.outputs > 1  # of whole words to be copied, and of whole draws of dropout
     if whole and unlimited and all_trained and small and halves:
         plan.operations[number] = replace(join, depth=join.inputs // 2)

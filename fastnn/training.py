@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 #: Seconds of work in a slice.
 SLICE_SECONDS = 0.1
 
+#: Steps of a slice at least, if they fit into one: with fewer, workers have no branches (``kernels/cpu/branches.py``).
+LEAST_STEPS = 16
+
 #: Row numbers that may be shuffled ahead for a slice of several epochs; and those, and learning rates, that are made
 #: ahead for epochs that come one by one.
 ORDER_LENGTH, AHEAD = 1 << 20, 1 << 14
@@ -180,7 +183,8 @@ class Trainer:
         if the loss or a weight stops being finite, with the model as it was before that step.
         """
         self.workers, part = self.choice.next()
-        count = max(1, min(last_batch - batch, int(part * SLICE_SECONDS / self.seconds)))
+        steps = SLICE_SECONDS / self.seconds
+        count = max(1, min(last_batch - batch, int(max(part * steps, min(LEAST_STEPS, steps)))))
         if time.monotonic() - self.snapshot.time > SNAPSHOT_SECONDS:
             self.snapshot.take(batch, self.model.step)
         started = time.perf_counter()

@@ -423,18 +423,19 @@ def test_which_architectures_here_are_multiplied_by_pieces(name, marks):
     ("name", "workers", "shared"),
     [
         ("columns", 1, [(0, 0), (0, 0), (0, 0), (0, 0)]),
-        ("columns", 2, [(500, 0), (490, 500), (485, 490), (0, 0)]),
+        ("columns", 2, [(0, 0), (490, 500), (485, 490), (0, 0)]),  # the first layer has branches
         ("columns of high batches", 2, [(1088, 0), (0, 0)]),
         ("wide", 2, [(0, 0), (0, 0)]),
         ("parts in blocks", 2, [(0, 0), (0, 0), (0, 0)]),
-        ("pieces by columns", 2, [(576, 0), (600, 576), (0, 0)]),
+        ("pieces by columns", 2, [(0, 0), (600, 576), (0, 0)]),
     ],
 )
 def test_of_which_layers_workers_share_columns(name, workers, shared):
     model, runner, X, y, batch_size = _with_runner(name)
     for each in (1, 5, workers):  # and what another number of workers had is gone
         train(model, runner, X, y, batch_size, each)
-    found = runner.tables["operations"][:, [Y_COLUMNS, DX_COLUMNS]]
+    table = runner.tables["operations"] if runner.branches is None else runner.branches.operations
+    found = table[:, [Y_COLUMNS, DX_COLUMNS]]
     kinds = [operation.kind for operation in runner.plan.operations]
     assert [tuple(map(int, mark)) for mark, kind in zip(found, kinds, strict=True) if kind == "dense"] == shared
     assert (runner.program[BLOCK] == batch_size) == np.any(shared)

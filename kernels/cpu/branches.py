@@ -64,7 +64,7 @@ def begin_branches(run, program, rank, size):
         own = run_record(branch[at.BRANCH_RUN])
         for field in range(RUN_FIELDS):
             own[field] = run[field]
-        own[at.INPUT], own[at.TARGET_SOURCE] = branch[at.BRANCH_INPUT], 0
+        own[at.INPUT], own[at.TARGET_SOURCE], own[at.SUMMED_FIRST] = branch[at.BRANCH_INPUT], 0, 0
         own[at.SOURCE] += branch[at.FIRST_INPUT] * run[at.SOURCE_COLUMN_STRIDE]
         if branch[at.OWN_PARAMETERS] != 0:
             own[at.PARAMETERS] = branch[at.OWN_PARAMETERS]
@@ -110,8 +110,7 @@ def copy_parameters(run, own, branch, to_branch):
 def follow(run, branch):
     """Tell a branch which batch is under way; returns the addresses of its run record and of its program."""
     own = run_record(branch[at.BRANCH_RUN])
-    rows = run[at.BATCH_ROWS]
-    own[at.BATCH_ROWS], own[at.SUMMED_FIRST], own[at.SUMMED_ROWS] = rows, 0, rows
+    own[at.BATCH_ROWS] = own[at.SUMMED_ROWS] = run[at.BATCH_ROWS]
     own[at.RATE], own[at.STEP] = run[at.RATE], run[at.STEP]
     own[at.ORDER], own[at.FIRST_ROW] = run[at.ORDER], run[at.FIRST_ROW]
     return branch[at.BRANCH_RUN], branch[at.BRANCH_PROGRAM]
@@ -120,13 +119,13 @@ def follow(run, branch):
 class Branches:
     """The records of branches, and the memory that they need; and ``program`` made one of what comes after them.
 
-    program, table, parameters : the records of a training without branches; join : the number of the dense operation in
-    which the branches come together; edges : the inputs of it at which they begin, and the end of the last one; rows :
-    of the largest batch. The arena of activations has room for the sums of all branches but the first, behind the
-    plan's columns.
+    program, table, parameters : the records of a training without branches; inputs : room for those of a batch; join :
+    the number of the dense operation in which the branches come together; edges : the inputs of it at which they begin,
+    and the end of the last one; rows : of the largest batch. The arena of activations has room for the sums of all
+    branches but the first, behind the plan's columns.
     """
 
-    def __init__(self, plan, real, program, table, parameters, join, edges, rows):
+    def __init__(self, plan, real, program, table, parameters, inputs, join, edges, rows):
         self.join, self.edges = join, edges
         count, outputs = len(edges) - 1, int(table[join, at.OUTPUTS])
         of_branches = (parameters[:, at.OPERATION] < join) | (parameters[:, at.OFFSET] == table[join, at.W])
@@ -145,11 +144,14 @@ class Branches:
             if number > 0:
                 operations[join, at.Y] = plan.columns + (number - 1) * outputs
             gather[at.INPUTS] = operations[0, at.INPUTS]
-            inputs = aligned_zeros(rows * gather[at.INPUTS], real)
+            if join > 0:  # all of them for each
+                own_inputs = inputs if number == 0 else aligned_zeros(len(inputs), real)
+            else:
+                own_inputs = inputs[rows * first : rows * last]
             copies = aligned_zeros((1 + plan.slots) * length, real).reshape(1 + plan.slots, -1)
-            self.memory.append((operations, trained, inputs, copies))
+            self.memory.append((operations, trained, own_inputs, copies))
             record[at.BRANCH_PROGRAM], record[at.BRANCH_RUN] = own.ctypes.data, self.runs[number].ctypes.data
-            record[at.BRANCH_INPUT], record[at.FIRST_INPUT] = inputs.ctypes.data, 0 if join > 0 else first
+            record[at.BRANCH_INPUT], record[at.FIRST_INPUT] = own_inputs.ctypes.data, 0 if join > 0 else first
             if length > 0:
                 for field, array in zip(OWN_ARRAYS, copies, strict=False):
                     record[field] = array.ctypes.data
@@ -196,11 +198,12 @@ def _cut_units(table, trained, first, last):
         operation[[at.X, at.DX]] += first
     for parameter in trained:
         operation = table[parameter[at.OPERATION]]
-        role = at.W if parameter[at.HOME] == operation[at.W] else at.B
-        if parameter[at.OPERATION] == 0 and role == at.W:
+        is_bias = parameter[at.COLUMNS] == 1  # both layers have more units
+        if parameter[at.OPERATION] == 0 and not is_bias:
             parameter[at.COLUMNS], parameter[at.HOME] = width, parameter[at.HOME] + first
         else:
             parameter[at.LENGTH], parameter[at.HOME] = width, parameter[at.HOME] + first * parameter[at.COLUMNS]
-        operation[role] = parameter[at.OFFSET] = length
-        length += -(-parameter[at.LENGTH] * parameter[at.COLUMNS] // CACHE_LINE) * CACHE_LINE
+        operation[at.B if is_bias else at.W] = parameter[at.OFFSET] = length
+        length += parameter[at.LENGTH] * parameter[at.COLUMNS]
+        length += -length % CACHE_LINE  # in elements: each array begins at a line
     return length

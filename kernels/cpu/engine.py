@@ -213,7 +213,7 @@ def update_all(run_address, program_address, rank, size, forms, updates):
     program = program_record(program_address)
     first, last = share(program[at.BRANCH_COUNT], rank, size)
     status = OK
-    for number in range(first, last + 1):
+    for number in range(first, last + 1):  # one call for both: it is compiled where it is called
         run, part, part_rank, part_size = run_address, program_address, rank, size
         if number < last:
             branch = branch_at(program, number)

@@ -40,7 +40,7 @@ from . import (
 )
 from .crew import post, run_together, serve, wait
 from .engine import infer, train
-from .shares import by_columns, by_inputs
+from .shares import by_columns, by_inputs, by_units
 from .workers import new_sync
 
 #: What a worker has at SCALE before its first step, a cache line: the factor of the gradient, and zeros.
@@ -116,7 +116,7 @@ class Runner:
         self.penalties = np.zeros(max(1, self.chunks))
         self.norms = np.zeros(max(1, sum(parameter.shape[0] for parameter in plan.parameters)))
         self.parts = np.zeros(0, self.real)
-        self.branches: branches.Branches | None = None  # of the last training
+        self.branches: branches.Branches | None = None  # of the last training, if it has any
         self.norm_limits = np.array([plan.clip_norm, -1.0])
         self.capacity = self.arena_rows = self.further_columns = 0
         self.workers = self.pieces_bytes = 0
@@ -279,7 +279,7 @@ class Runner:
         block = self._depth_of_blocks(first.inputs, first.outputs, of_pieces[0])
         if by_inputs(first.inputs, first.outputs, rows, workers, block):
             return 0, [*range(0, first.inputs, block), first.inputs]
-        if join > 0 and many and workers == 2:
+        if join > 0 and many and by_units(first.inputs, rows, workers):
             second = self.plan.operations[join]
             uninterrupted = self._depth_of_blocks(second.depth, second.outputs, of_pieces[join]) == second.depth
             if uninterrupted and second.outputs <= UPDATE_CHUNK:  # no gradient goes to the arena: copies have no place
@@ -508,9 +508,12 @@ class Runner:
             program[at.FORM_PARTS] = address(parts.form_parts)
             program[at.COMBINE] = address(parts.plan_combine(real))
             program[at.TURN_ROWS] = turn_rows
+        self.branches = None
         if edges:
-            self.branches = branches.Branches(plan, real, program, table, self.parameters, join, edges, capacity)
-        if edges or table[:, [at.Y_COLUMNS, at.DX_COLUMNS]].any():  # one block, in which all workers meet
+            places = table, self.parameters, self.inputs
+            self.branches = branches.Branches(plan, real, program, *places, join, edges, capacity)
+            table = self.branches.operations
+        if table[:, [at.Y_COLUMNS, at.DX_COLUMNS]].any():  # one block, in which all workers meet
             program[at.BLOCK] = capacity
 
     def rooms(self):

@@ -22,6 +22,9 @@ LEAST_SPARED = 100_000
 #: that are exchanged instead. (Measured on two cores: 784-256 gains 8 % with 128 rows, 2 % with 256, nothing with 380.)
 LEAST_SPARED_WEIGHTS, SPARED_FOR_SUMS = 4_000, 2
 
+#: Inputs of a batch that each worker may have for itself, where they share units. (Measured on two cores: MEASURED)
+MOST_GATHERED = 1 << 17
+
 #: What the worker that has most of the inputs may have, as a multiple of an even share.
 MOST_UNEVEN = 1.1
 
@@ -46,6 +49,11 @@ def by_inputs(inputs: int, units: int, rows: int, workers: int, block: int) -> b
     even = blocks >= workers and most * workers <= MOST_UNEVEN * inputs
     gains = inputs - most > SPARED_FOR_SUMS * (blocks - 1) * rows and (inputs - most) * units >= LEAST_SPARED_WEIGHTS
     return even and gains and units > 1  # a single unit's products are summed in another way (``column.py``)
+
+
+def by_units(inputs: int, rows: int, workers: int) -> bool:
+    """Whether two workers have branches of a network that can have them, and all of a batch of so many rows."""
+    return workers == 2 and rows * inputs <= MOST_GATHERED
 
 
 @formula
