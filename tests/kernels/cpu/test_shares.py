@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from fastnn.kernels.cpu.shares import GROUP, by_columns, by_inputs, share_of_columns
+from fastnn.kernels.cpu.shares import GROUP, by_columns, by_inputs, by_units, share_of_columns
 
 
 @pytest.mark.parametrize("columns", [1, 63, 64, 65, 500, 1024])
@@ -54,3 +54,11 @@ def test_wide_layers_and_small_batches_go_by_columns(inputs, units, rows, worker
 )
 def test_a_large_first_layer_goes_by_inputs(inputs, units, rows, workers, block, expected):
     assert by_inputs(inputs, units, rows, workers, block) == expected
+
+
+@pytest.mark.parametrize(
+    ("inputs", "rows", "workers", "expected"),
+    [(64, 32, 2, True), (256, 256, 2, True), (400, 256, 2, False), (64, 32, 1, False), (64, 32, 3, False)],
+)
+def test_two_workers_share_units_unless_a_batch_has_many_inputs(inputs, rows, workers, expected):
+    assert by_units(inputs, rows, workers) == expected
