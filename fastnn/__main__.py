@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from . import __version__, checks, datasets, dispatch, scores
+from .kernels.cores import cores
 from .layers import Dense, Dropout, Input
 from .model import Model
 from .optimizers import Adam, AdamW
 from .table import GAPS, Table, UserError, read_csv, read_lines
+from .workers import asked_for
 
 #: The main job's settings: they reach 97.5 % and more on digits in five-fold cross-validation.
 HIDDEN, EPOCHS, BATCH_SIZE, LEARNING_RATE, DROPOUT = (64, 64), 100, 32, 1e-3, 0.2
@@ -28,6 +30,9 @@ HIDDEN, EPOCHS, BATCH_SIZE, LEARNING_RATE, DROPOUT = (64, 64), 100, 32, 1e-3, 0.
 #: Of a table: steps that are tried at least (a small one makes few an epoch); the parts of a cross-validation, which
 #: needs only one fit where rows are many; the weight decay. Chosen by the means over five seeds of 13 tables.
 LEAST_STEPS, FOLDS, MANY_ROWS, WEIGHT_DECAY = 4500, 5, 10_000, 0.3
+
+#: Steps before the time is taken: as many as make two workers share units (``kernels/cpu/branches.py``).
+WARM_UP_STEPS = 16
 
 #: A score on the training rows that is above that on held-out rows by more than this is called overfitting.
 GAP = 0.2
@@ -94,6 +99,18 @@ def standardized(table: Table, training: np.ndarray) -> np.ndarray:
         mean, deviation = mean_of(x[training], axis=0), deviation_of(x[training], axis=0)
     filled: np.ndarray = np.nan_to_num((x - mean) / np.where(deviation > 0, deviation, 1))
     return filled
+
+
+def warm_up(model: Model, x: np.ndarray, t: np.ndarray) -> None:
+    """Compile, or load from the cache, all that a fit of ``model`` needs, so that no time of a step has any of it.
+
+    A copy takes a few steps with two workers, as a fit may try to at any time, and with as many rows, for these choose
+    how products are formed; a GPU takes one row each.
+    """
+    copy = model.copy()
+    copy.threads = asked_for(model.threads) or min(2, cores())
+    size = BATCH_SIZE if model.device == "cpu" else 1
+    copy.fit(x[: size * WARM_UP_STEPS], t[: size * WARM_UP_STEPS], batch_size=size)
 
 
 def choose_epochs(model: Model, x: np.ndarray, y: np.ndarray) -> tuple[int, int]:
@@ -181,8 +198,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"network: {'-'.join(str(n) for n in (model.inputs, *hidden, model.outputs))}", end="")
     print(f", ReLU, dropout {DROPOUT:g}, {model.count_parameters()[0]:,} parameters" if hidden else "")
     x, t = inputs[training].astype(np.float32), targets[training]
-    # Compiles, or loads from the cache, all that a fit needs, the shuffling too: not part of the time below.
-    model.copy().fit(x[:2], t[:2], batch_size=1)
+    warm_up(model, x, t)
     given = options.epochs is not None
     chosen = not given and options.data is not None
     if chosen:
