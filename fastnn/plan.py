@@ -289,7 +289,11 @@ class Plan:
             f"a training step: {self.step_flops(1):,} FLOPs for one row, {self.step_flops(32):,} for 32; "
             f"rows go through in blocks of {self.block}",
         ]
-        if self.device != "cpu":
+        if self.device == "cpu" and self.join > 0:
+            first, join = (self.layer_names[self.operations[number].layer] for number in (0, self.join))
+            depth = self.operations[self.join].depth
+            lines.append(f"two workers may each have {depth} units of {first}: {join} sums {depth} inputs at a time")
+        elif self.device != "cpu":
             lines.append(f"on the GPU, with batches of 32 rows: {PATHS[path_of(self, 32)]}")
         return "\n".join(lines)
 

@@ -499,7 +499,9 @@ def test_which_networks_may_be_cut_in_two(name):
     layers, optimizer = CUTS[name]
     model = fn.Model([fn.Input(64), *layers], seed=0)
     model.compile(optimizer, "mse")
-    assert (model._training_runner(model.plan.outputs).plan.join > 0) == (name == "all")
+    plan = model._training_runner(model.plan.outputs).plan
+    told = "two workers may each have 32 units of dense_1: dense_2 sums 32 inputs at a time" in str(plan)
+    assert (plan.join > 0) == told == (name == "all")
 
 
 @pytest.mark.skipif(not COMPILED, reason="plain Python has no branches")

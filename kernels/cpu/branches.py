@@ -117,7 +117,7 @@ def follow(run, branch):
 
 
 class Branches:
-    """The records of branches, and the memory that they need; and ``program`` made one of what comes after them.
+    """The records of branches, of what comes after them, and the memory that these need.
 
     program, table, parameters : the records of a training without branches; inputs : room for those of a batch; join :
     the number of the dense operation in which the branches come together; edges : the inputs of it at which they begin,
@@ -126,49 +126,57 @@ class Branches:
     """
 
     def __init__(self, plan, real, program, table, parameters, inputs, join, edges, rows):
-        self.join, self.edges = join, edges
+        self.plan, self.real, self.join, self.edges = plan, real, join, edges
         count, outputs = len(edges) - 1, int(table[join, at.OUTPUTS])
         of_branches = (parameters[:, at.OPERATION] < join) | (parameters[:, at.OFFSET] == table[join, at.W])
         self.records = np.zeros((count, BRANCH_FIELDS), np.int64)
         self.runs = aligned_zeros(count * RUN_ROOM, np.int64).reshape(count, -1)
-        self.programs, self.gathers = (
-            np.zeros((count, fields), np.int64) for fields in (PROGRAM_FIELDS, OPERATION_FIELDS)
-        )
+        self.programs = np.zeros((count, PROGRAM_FIELDS), np.int64)
         self.memory = []  # what else the records point to
-        for number, (record, own, gather) in enumerate(zip(self.records, self.programs, self.gathers, strict=True)):
-            first, last = edges[number : number + 2]
+        for number in range(count):
             operations, trained = table[: join + 1].copy(), parameters[of_branches].copy()
-            length = (_cut_units if join > 0 else _cut_inputs)(operations, trained, first, last)
+            own_inputs = inputs
+            if join == 0:
+                own_inputs = inputs[rows * edges[number] : rows * edges[number + 1]]
+            elif number > 0:  # all of them for each
+                own_inputs = aligned_zeros(len(inputs), real)
             operations[:, [at.Y_COLUMNS, at.DX_COLUMNS]] = 0
             operations[join, [at.B, at.RECTIFIED, at.DEPTH]] = NOWHERE, 0, 0
             if number > 0:
                 operations[join, at.Y] = plan.columns + (number - 1) * outputs
-            gather[at.INPUTS] = operations[0, at.INPUTS]
-            if join > 0:  # all of them for each
-                own_inputs = inputs if number == 0 else aligned_zeros(len(inputs), real)
-            else:
-                own_inputs = inputs[rows * first : rows * last]
-            copies = aligned_zeros((1 + plan.slots) * length, real).reshape(1 + plan.slots, -1)
-            self.memory.append((operations, trained, own_inputs, copies))
-            record[at.BRANCH_PROGRAM], record[at.BRANCH_RUN] = own.ctypes.data, self.runs[number].ctypes.data
-            record[at.BRANCH_INPUT], record[at.FIRST_INPUT] = own_inputs.ctypes.data, 0 if join > 0 else first
-            if length > 0:
-                for field, array in zip(OWN_ARRAYS, copies, strict=False):
-                    record[field] = array.ctypes.data
-            own[IN_ALL] = program[IN_ALL]
-            own[at.GATHER_OPERATION] = gather.ctypes.data
-            own[at.OPERATIONS], own[at.OPERATION_COUNT] = operations.ctypes.data, len(operations)
-            own[at.PARAMETER_RECORDS], own[at.PARAMETER_COUNT] = trained.ctypes.data, len(trained)
+            self._fill(number, program, operations, trained, own_inputs)
 
         self.operations, self.parameters = table[join:].copy(), parameters.copy()
         self.operations[0, at.FORWARD] = address(plan_dense_join(real))
         self.operations[0, [at.INPUTS, at.X, at.Y_COLUMNS]] = count, plan.columns, 0
         self.parameters[:, at.OPERATION] -= join
         self.parameters[of_branches, at.GRADIENT] = 0  # formed by the branches; penalties and constraints are not
+
+    def _fill(self, number, program, operations, trained, inputs):
+        """Fill in the records of a branch: ``operations`` and ``trained`` are the whole training's, still uncut."""
+        first, last = self.edges[number : number + 2]
+        length = (_cut_units if self.join > 0 else _cut_inputs)(operations, trained, first, last)
+        copies = aligned_zeros((1 + self.plan.slots) * length, self.real).reshape(1 + self.plan.slots, -1)
+        gather = np.zeros(OPERATION_FIELDS, np.int64)
+        gather[at.INPUTS] = operations[0, at.INPUTS]
+        self.memory.append((operations, trained, inputs, copies, gather))
+        record, own = self.records[number], self.programs[number]
+        record[at.BRANCH_PROGRAM], record[at.BRANCH_RUN] = own.ctypes.data, self.runs[number].ctypes.data
+        record[at.BRANCH_INPUT], record[at.FIRST_INPUT] = inputs.ctypes.data, 0 if self.join > 0 else first
+        if length > 0:
+            for field, array in zip(OWN_ARRAYS, copies, strict=False):
+                record[field] = array.ctypes.data
+        own[IN_ALL] = program[IN_ALL]
+        own[at.GATHER_OPERATION] = gather.ctypes.data
+        own[at.OPERATIONS], own[at.OPERATION_COUNT] = operations.ctypes.data, len(operations)
+        own[at.PARAMETER_RECORDS], own[at.PARAMETER_COUNT] = trained.ctypes.data, len(trained)
+
+    def put_into(self, program):
+        """Make a training's program one with these branches: its own operations begin with the join."""
         program[at.OPERATIONS], program[at.OPERATION_COUNT] = self.operations.ctypes.data, len(self.operations)
         program[at.PARAMETER_RECORDS] = self.parameters.ctypes.data
-        program[at.BACKWARD_FIRST] = max(1, plan.backward_first - join)
-        program[at.BRANCHES], program[at.BRANCH_COUNT] = self.records.ctypes.data, count
+        program[at.BACKWARD_FIRST] = max(1, self.plan.backward_first - self.join)
+        program[at.BRANCHES], program[at.BRANCH_COUNT] = self.records.ctypes.data, len(self.records)
         program[at.LOOK] = 0  # the branches look at the inputs
 
 

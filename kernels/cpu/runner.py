@@ -512,6 +512,7 @@ class Runner:
         if edges:
             places = table, self.parameters, self.inputs
             self.branches = branches.Branches(plan, real, program, *places, join, edges, capacity)
+            self.branches.put_into(program)
             table = self.branches.operations
         if table[:, [at.Y_COLUMNS, at.DX_COLUMNS]].any():  # one block, in which all workers meet
             program[at.BLOCK] = capacity
