@@ -80,8 +80,9 @@ def phases(work: Workload, milliseconds: float) -> list[tuple[str, float, int]]:
     kept = Data(inputs, np.ascontiguousarray(targets.reshape(work.rows, -1).astype(work.dtype)))
     order = np.random.default_rng(0).permutation(work.rows)
     runner._reserve(work.batch_size, 1, 0, work.batch_size)  # for all rows at once, where a fit has room for a block
-    run = runner._run_record(kept)
-    program = runner._program(kept, None, "operations", True, True)
+    runner._make_records("operations", kept, None, gathered=True)
+    runner._point(runner.run, kept, None)
+    run, program = runner.run, runner.program
     rate = np.zeros(1)
     run[layout.STEP], run[layout.SUMMED_ROWS] = 1, work.batch_size
     run[layout.BATCH_ROWS], run[layout.ORDER], run[layout.RATE] = work.batch_size, order.ctypes.data, rate.ctypes.data
