@@ -2,8 +2,8 @@
 
 python -m asv_bench.report
 
-The folder has a part for each set of figures, ``512`` and ``256`` after the bits of a vector and ``zen3``: folders with
-the figures.json of ``asv_bench.compare``, the products.json of ``asv_bench.products``, and what ``asv_bench.start`` and
+The folder has a part for each set of figures, named after the processor and, where it was limited to them, the bits of
+a vector: folders with the figures.json of ``asv_bench.compare``, the products.json of ``asv_bench.products``, and what ``asv_bench.start`` and
 ``asv_bench.scaling`` print. Beside them lie two texts: summary.md, for the top of the page, and notes.md, what binds
 and what was tried, for its end.
 """
@@ -24,9 +24,9 @@ REFERENCE = ROOT / "asv_bench" / "reference"
 PAGE, PLOTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "_static"
 
 SETS = {
-    "512": "Intel Xeon, AVX-512 and AMX",
-    "256": "Intel Xeon, limited to AVX2",
-    "zen3": "Zen 3, AVX2",
+    "zen4": "Zen 4, AVX-512",
+    "zen4_256": "Zen 4, limited to AVX2",
+    "xeon": "Intel Xeon, AVX-512 and AMX",
 }
 
 #: The folders of a set in the order in which the page has them.
@@ -184,7 +184,7 @@ def products_table(speeds: dict[str, dict[str, float]]) -> list[str]:
 
 def targets_table(figures: Figures, folder: str) -> tuple[list[str], str]:
     """The targets as Markdown, and how many of them were met."""
-    found = list(rows(figures, 0 if folder == "512" else 1))
+    found = list(rows(figures, int(folder.endswith("256"))))
     lines = ["| what | target | measured | of the minima | |", "|---|---|---|---|---|"]
     words = [row[-1] for row in found]
     measured = len(words) - words.count("not measured")
