@@ -168,6 +168,19 @@ def multiplication(real):
         packs_b = b_column != 1 or rows > row_block or (evicting and rows >= FEW_ROWS)
         packed_b, packed_a = room + _HEAD, room + _HEAD + size * _PACKED_B
         depth_block = depth_of_blocks(depth, evicting, a_column == 1 and b_column == 1)
+        if rows == 1 and b_column == 1:  # a panel is a single tile: to choose among several takes as long as a small one
+            for k in range(0, depth, depth_block):
+                deep, plus = min(depth_block, depth - k), start if k == 0 else c
+                column = 0
+                while column < columns:
+                    wide = _panel_width(columns - column, 1, length)
+                    multiply_tile(
+                        narrow, 1, 1, wide, deep, c + size * column, c_row, a + size * k * a_column, a_row, a_column, 0,
+                        b + size * (k * b_row + column), b_row, plus + size * column if plus != 0 else 0, 0, 0, 0,
+                        rectified if k + deep == depth else 0, real,
+                    )  # fmt: skip
+                    column += wide
+            return 1
         # Where all rows are one block, each panel is packed to the same place, which stays in the cache.
         column_bytes = size * ((depth_block + length - 1) // length * length) if rows > row_block else 0
         for j in range(0, columns, COLUMN_BLOCK):
