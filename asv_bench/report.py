@@ -3,9 +3,9 @@
 python -m asv_bench.report
 
 The folder has a part for each set of figures, named after the processor and, where it was limited to them, the bits of
-a vector: folders with the figures.json of ``asv_bench.compare``, the products.json of ``asv_bench.products``, and what ``asv_bench.start`` and
-``asv_bench.scaling`` print. Beside them lie two texts: summary.md, for the top of the page, and notes.md, what binds
-and what was tried, for its end.
+a vector: folders with the figures.json of ``asv_bench.compare``, the products.json of ``asv_bench.products``, and what
+``asv_bench.start`` and ``asv_bench.scaling`` print. Beside them lie two texts: summary.md, for the top of the page, and
+notes.md, what binds and what was tried, for its end.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def multiplication(real):
         packs_b = b_column != 1 or rows > row_block or (evicting and rows >= FEW_ROWS)
         packed_b, packed_a = room + _HEAD, room + _HEAD + size * _PACKED_B
         depth_block = depth_of_blocks(depth, evicting, a_column == 1 and b_column == 1)
-        if rows == 1 and b_column == 1:  # a panel is a single tile: to choose among several takes as long as a small one
+        if rows == 1 and b_column == 1:  # a panel is one tile: to choose among several takes as long
             for k in range(0, depth, depth_block):
                 deep, plus = min(depth_block, depth - k), start if k == 0 else c
                 column = 0
