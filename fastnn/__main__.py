@@ -22,6 +22,7 @@ from .layers import Dense, Dropout, Input
 from .model import Model
 from .optimizers import Adam, AdamW
 from .table import GAPS, Table, UserError, read_csv, read_lines
+from .training import LEAST_STEPS as TRY_STEPS
 from .workers import asked_for
 
 #: The main job's settings: they reach 97.5 % and more on digits in five-fold cross-validation.
@@ -30,9 +31,6 @@ HIDDEN, EPOCHS, BATCH_SIZE, LEARNING_RATE, DROPOUT = (64, 64), 100, 32, 1e-3, 0.
 #: Of a table: steps that are tried at least (a small one makes few an epoch); the parts of a cross-validation, which
 #: needs only one fit where rows are many; the weight decay. Chosen by the means over five seeds of 13 tables.
 LEAST_STEPS, FOLDS, MANY_ROWS, WEIGHT_DECAY = 4500, 5, 10_000, 0.3
-
-#: Steps before the time is taken: as many as make two workers share units (``kernels/cpu/branches.py``).
-WARM_UP_STEPS = 16
 
 #: A score on the training rows that is above that on held-out rows by more than this is called overfitting.
 GAP = 0.2
@@ -110,7 +108,8 @@ def warm_up(model: Model, x: np.ndarray, t: np.ndarray) -> None:
     copy = model.copy()
     copy.threads = asked_for(model.threads) or min(2, cores())
     size = BATCH_SIZE if model.device == "cpu" else 1
-    copy.fit(x[: size * WARM_UP_STEPS], t[: size * WARM_UP_STEPS], batch_size=size)
+    rows = size * TRY_STEPS
+    copy.fit(x[:rows], t[:rows], batch_size=size)
 
 
 def choose_epochs(model: Model, x: np.ndarray, y: np.ndarray) -> tuple[int, int]:
